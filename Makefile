@@ -1,0 +1,34 @@
+# One line a target; each installs what it needs into $(VENV). `VENV=` (empty) uses the active environment.
+#   make bench METHOD=mavil [DATA=/datasets] [GPUS=8] [NODES=1] [PRESET=paper] [SEED=0] [ARGS="key=value ..."]
+PYTHON ?= python3
+VENV ?= .venv
+PY = $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
+INSTALLED = $(if $(VENV),$(VENV)/installed)
+TESTABLE = $(if $(VENV),$(VENV)/installed-test)
+METHOD ?= mavil
+OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
+          $(if $(PRESET),preset=$(PRESET)) $(if $(SEED),seed=$(SEED)) $(ARGS)
+
+.PHONY: help setup bench sample test leaderboard lint
+help:         ## what there is to make
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+setup: $(INSTALLED)  ## install into $(VENV)
+bench: $(INSTALLED)  ## train and measure METHOD, print the boards
+	$(PY) -m bench run $(METHOD) $(OPTIONS)
+sample: $(INSTALLED)  ## make the sample data
+	$(PY) -m bench data sample
+leaderboard: $(INSTALLED)  ## rebuild and print all boards
+	$(PY) -m bench table
+test: $(TESTABLE)  ## run the tests
+	$(PY) -m pytest $(ARGS)
+lint: $(TESTABLE)  ## check style
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+$(VENV)/installed: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AVL-Bench needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+$(VENV)/installed-test: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	@touch $@

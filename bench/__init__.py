@@ -1,0 +1,1 @@
+"""The harness: knows nothing of any one method or dataset."""

@@ -1,0 +1,148 @@
+"""What the harness does around a training step: seeds, checkpoints, curves, cost, progress."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from bench.progress import Progress
+from datamodules.keyed import stable_hash
+from datamodules.types import Batch, Outputs
+
+
+class StepSeed(Callback):
+    """Seeds torch before each step by (seed, step, rank): dropout and the like do not depend on what ran before,
+    so a resumed run continues bit for bit."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(stable_hash("step", self.seed, batch_idx, trainer.global_rank))
+
+
+class Checkpoint(Callback):
+    """Saves all that training needs to go on, every so many steps; the file is replaced in one move."""
+
+    def __init__(self, path: Path, every: int):
+        self.path, self.every, self._saved = path, every, 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        # Not after the last step: the weights themselves are written then.
+        if step % self.every or step == self._saved or step >= trainer.estimated_stepping_batches:
+            return
+        self._saved = step
+        temporary = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)
+
+
+class Cost(Callback):
+    """Time and clips of the training steps, over all restarts."""
+
+    def __init__(self) -> None:
+        self.seconds, self.clips, self.peak_memory = 0.0, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        self._tick()
+        return {"seconds": self.seconds, "clips": self.clips, "peak_memory": self.peak_memory}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds, self.clips, self.peak_memory = state["seconds"], state["clips"], state["peak_memory"]
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.clips += len(batch["clip_id"]) * trainer.world_size
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._tick()
+        if module.device.type == "cuda":
+            self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(module.device))
+
+
+class Curves(Callback):
+    """Writes what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._rows: list[dict[str, str]] = []
+        if trainer.is_global_zero and self.path.is_file():
+            with self.path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if not trainer.is_global_zero or trainer.global_step % trainer.log_every_n_steps:
+            return
+        logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        self._rows.append({"step": str(trainer.global_step), "lr": f"{rate:.6g}", **logged})
+        self._write()
+
+    def _write(self) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[-1]), restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(temporary, self.path)
+
+
+class StageProgress(Callback):
+    """One bar over all steps of a stage, with the loss and the time left."""
+
+    def __init__(self, title: str, total: int):
+        self.title, self.total = title, total
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.progress = Progress(self.title, self.total, start=trainer.global_step) if trainer.is_global_zero else None
+        if self.progress is not None:
+            self.progress.__enter__()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        if self.progress is not None and trainer.global_step > self.progress.done:
+            # Reading the loss waits for the device, so it is read now and then only.
+            read = trainer.global_step % trainer.log_every_n_steps == 0
+            self.progress.advance(f"loss {float(outputs['loss']):.3f}" if read else None)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
+
+
+class Collect(Callback):
+    """Keeps what the test steps give out, clip by clip, on this rank."""
+
+    def __init__(self) -> None:
+        self.clip_id: list[str] = []
+        self.target: list[Tensor] = []
+        self.scores: dict[str, list[Tensor]] = {}
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+    ) -> None:
+        self.clip_id += batch["clip_id"]
+        self.target.append(batch["label"].cpu())
+        given = outputs.get("logits") or outputs.get("embedding") or {}
+        for modality, scores in given.items():
+            self.scores.setdefault(modality, []).append(scores.float().cpu())

@@ -1,0 +1,119 @@
+"""The command line: parse, call, print. Heavy imports stand in the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bench.errors import UserError
+
+EPILOG = """\
+configuration: key=value after the command, later wins over the method's config.yaml, e.g.
+  python -m bench run mavil                                  sample data, preset tiny
+  python -m bench run mavil data_root=/datasets trainer.devices=8 preset=paper
+  python -m bench run mavil stage=finetune_vggsound_av seed=1 stages.finetune_vggsound_av.epochs=5
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, or 2 with a message for what the user can cure."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "bench",
+        description="AVL-Bench: trains, evaluates and compares audio-visual-language methods.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, function, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=help, description=help, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    run = command("run", run_method, "train and measure a method: runs its stages that are not yet done")
+    run.add_argument("method")
+    run.add_argument("overrides", nargs="*", metavar="key=value")
+    plan = command("plan", show_plan, "show a method's stages, data, size and state without running them")
+    plan.add_argument("method")
+    plan.add_argument("overrides", nargs="*", metavar="key=value")
+    command("list", show_list, "list methods, datasets and boards")
+    data = command("data", None, "make the sample data, or check a dataset's files")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    make_sample = actions.add_parser("sample", help="make the sample data")
+    make_sample.add_argument("overrides", nargs="*", metavar="key=value", help="sample_root=FOLDER")
+    make_sample.set_defaults(command=make_sample_data)
+    check = actions.add_parser("check", help="say what of a dataset can be used, and why the rest cannot")
+    check.add_argument("dataset")
+    check.add_argument("overrides", nargs="*", metavar="key=value", help="data_root=FOLDER or data.root=FOLDER")
+    check.set_defaults(command=check_data)
+    table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
+    table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
+    table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    return parser
+
+
+def run_method(options: argparse.Namespace) -> None:
+    from bench.config import compose
+    from bench.run import run
+    from bench.show import print_boards
+
+    config = compose(options.method, options.overrides)
+    plan = run(config)
+    print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+
+
+def show_plan(options: argparse.Namespace) -> None:
+    from bench.config import compose
+    from bench.plan import make_plan
+    from bench.show import print_plan
+
+    print_plan(make_plan(compose(options.method, options.overrides)))
+
+
+def show_list(options: argparse.Namespace) -> None:
+    from bench.show import print_list
+
+    print_list()
+
+
+def make_sample_data(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.progress import track
+    from bench.settings import parse_settings
+    from datamodules import sample
+
+    settings = parse_settings(options.overrides, sample_root="data/sample")
+    sample.make(Path(settings["sample_root"]), track=track)
+    print(f"the sample data is in {settings['sample_root']}")
+
+
+def check_data(options: argparse.Namespace) -> None:
+    from bench.settings import parse_settings
+    from bench.show import print_check
+
+    settings = parse_settings(options.overrides, data_root="", data__root="", runs="runs", sample_root="data/sample")
+    print_check(options.dataset, settings)
+
+
+def show_tables(options: argparse.Namespace) -> None:
+    from bench.show import print_all_boards
+
+    print_all_boards(options.leaderboards, options.boards)

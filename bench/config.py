@@ -1,0 +1,261 @@
+"""The typed configuration, how it is composed, and how mistakes in it are told.
+
+One order, later wins: `bench` defaults (the dataclasses) -> dataset (`Source.defaults`) -> method (`config.yaml`)
+-> preset -> variant -> command line (`key=value`). `data` holds for all stages; `stages.<name>.data` on top of it
+for one. Every key is checked against its type before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench import registry
+from bench.errors import UserError, unknown
+from datamodules.types import DataConfig
+from experiments.common.optim import OptimConfig
+from experiments.common.stage import Stage
+
+
+@dataclass
+class TrainerConfig:
+    """How the work is spread and saved. Of all this only `precision` and `grad_clip` are part of a result."""
+
+    accelerator: str = "auto"
+    """`auto`, `gpu` or `cpu`."""
+    devices: int = 1
+    """Processes a node: GPUs, or CPU processes with `accelerator=cpu`."""
+    nodes: int = 1
+    precision: str = "auto"
+    """`auto` is bf16-mixed on GPUs that have it and 32-true elsewhere; else Lightning's names."""
+    accumulate: int = 1
+    """Parts in which a batch goes through a device. Contrastive losses then see fewer negatives."""
+    grad_clip: float = 0.0
+    """Largest gradient norm; 0 = off."""
+    checkpoint_every: int = 500
+    """Steps between the checkpoints from which a killed run goes on."""
+
+
+@dataclass
+class StageConfig:
+    """One stage of a method."""
+
+    module: str = "???"
+    """The `Stage` class in the method's `method.py`."""
+    after: str | None = None
+    """The stage whose weights it starts from."""
+    dataset: str = "???"
+    train: list[str] = field(default_factory=list)
+    """Splits to train on; none = the stage only measures."""
+    modality: str = "av"
+    """What it looks at: a, v, av, ..."""
+    board: str | None = None
+    """The board it is measured on after training."""
+    epochs: int = 1
+    batch_size: int = 64
+    """Clips of one optimiser step over all devices."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    options: Any = None
+    """The stage class's own options."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass
+class BenchConfig:
+    """Everything a run is determined by."""
+
+    method: str = "???"
+    preset: str = "paper"
+    variant: str = ""
+    """A named set of changes from the method's `variants`, e.g. an ablation; shown on the boards."""
+    seed: int = 0
+    data_root: str | None = None
+    """Folder with one folder a dataset; none = the sample data, made under `sample_root`."""
+    sample_root: str = "data/sample"
+    runs: str = "runs"
+    """Folder of the runs."""
+    leaderboards: str = "leaderboards"
+    """Folder of records and boards."""
+    stage: list[str] = field(default_factory=list)
+    """Only these stages and what they start from; empty = all."""
+    init: str | None = None
+    """A checkpoint that the stages without a parent start from."""
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    model: Any = None
+    """The method's own model configuration."""
+    data: DataConfig = field(default_factory=DataConfig)
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of configuration, and its name in error messages."""
+
+    source: str
+    values: DictConfig
+
+
+def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
+    """The configuration of a method under a preset, a variant and command line overrides.
+
+    Args:
+        method: its name.
+        overrides: `key=value`, OmegaConf dot list.
+
+    Raises:
+        UserError: naming the key, where it stands, and the nearest valid name.
+    """
+    command_line = Layer("command line", _parse_overrides(overrides))
+    file = registry.method_folder(method) / "config.yaml"
+    content = OmegaConf.load(file)
+    presets, variants = content.pop("presets", {}), content.pop("variants", {})
+    content.pop("version", None)
+
+    data_root = command_line.values.get("data_root") or command_line.values.get("data", {}).get("root")
+    preset = command_line.values.get("preset") or ("paper" if data_root else "tiny")
+    if preset not in presets:
+        raise unknown(f"preset of {method}", str(preset), presets)
+    variant = command_line.values.get("variant") or ""
+    if variant and variant not in variants:
+        raise unknown(f"variant of {method}", str(variant), variants)
+    layers = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create())]
+    if variant:
+        layers.append(Layer(f"{file}, variant {variant}", variants[variant]))
+    layers.append(command_line)
+
+    layers, stage_names = _drop_removed_stages(layers)
+    schema, layers = _schema(method, stage_names, layers)
+    schema.method, schema.preset, schema.variant = method, preset, variant
+    return _merge(schema, layers)
+
+
+def method_version(method: str) -> int:
+    """The `version` of the method's `config.yaml`: raised when its code changes in a way that changes results."""
+    return int(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("version", 1))
+
+
+def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"{override!r} is not key=value, e.g. seed=1 or stages.pretrain.epochs=2")
+    items = list(overrides)
+    for i, item in enumerate(items):
+        if item.startswith("stage=") and not item.startswith("stage=["):
+            items[i] = f"stage=[{item.removeprefix('stage=')}]"
+    try:
+        return OmegaConf.from_dotlist(items)
+    except Exception as error:  # YAML's errors have no common base that OmegaConf exports
+        raise UserError(f"command line: {' '.join(overrides)}: {_first_line(error)}") from error
+
+
+def _drop_removed_stages(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
+    """A preset or the command line removes a stage with `stages.<name>: null`."""
+    stages: dict[str, bool] = {}
+    for layer in layers:
+        for name in layer.values.get("stages", {}) or {}:
+            stages[name] = layer.values.stages[name] is not None
+    for layer in layers:
+        for name in [n for n in layer.values.get("stages", {}) or {} if not stages[n]]:
+            del layer.values.stages[name]
+    return layers, [name for name, kept in stages.items() if kept]
+
+
+def _schema(method: str, stage_names: list[str], layers: list[Layer]) -> tuple[DictConfig, list[Layer]]:
+    """The typed configuration with its defaults, in which every stage knows its class's options and its dataset's
+    defaults, and the layers with `data` spread to the stages."""
+    module = registry.method_module(method)
+    raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers))
+    schema = OmegaConf.structured(BenchConfig)
+    model_config = None
+    for name in stage_names:
+        stage_class = _stage_class(module, method, name, raw.stages[name].get("module"))
+        model_config = stage_class.model_config
+        stage = OmegaConf.structured(StageConfig)
+        stage.options = OmegaConf.structured(stage_class.options_config)
+        dataset = raw.stages[name].get("dataset")
+        if dataset is not None:
+            stage.data = OmegaConf.merge(stage.data, registry.dataset(dataset).defaults)
+        schema.stages[name] = stage
+    if model_config is None:
+        raise UserError(f"{method} has no stages under this preset")
+    schema.model = OmegaConf.structured(model_config)
+    general = [Layer(x.source, OmegaConf.create({"data": x.values.data})) for x in layers if x.values.get("data")]
+    spread = [
+        Layer(x.source, OmegaConf.create({"stages": {name: {"data": x.values.data} for name in stage_names}}))
+        for x in general
+    ]
+    return schema, [*spread, *layers]
+
+
+def _stage_class(module: Any, method: str, stage: str, class_name: str | None) -> type[Stage]:
+    classes = {k: v for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Stage) and v is not Stage}
+    if class_name is None:
+        raise unknown(f"stage of {method}", stage, registry_stage_names(method))
+    if class_name not in classes:
+        raise unknown(f"stage class in {method}/method.py (stages.{stage}.module)", class_name, classes)
+    return classes[class_name]
+
+
+def registry_stage_names(method: str) -> list[str]:
+    """The stages that the method's `config.yaml` declares."""
+    return list(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("stages", {}))
+
+
+def stage_class(config: BenchConfig, stage: str) -> type[Stage]:
+    """The LightningModule class of a stage."""
+    module = registry.method_module(config.method)
+    return _stage_class(module, config.method, stage, config.stages[stage].module)
+
+
+def _merge(schema: DictConfig, layers: list[Layer]) -> BenchConfig:
+    """Merges the layers in their order, each checked on its own so that a mistake is told with its source."""
+    valid = list(_keys(schema))
+    for layer in layers:
+        for key in _keys(layer.values):
+            if key not in valid:
+                raise UserError(_unknown_key(key, valid, layer.source))
+        try:
+            schema = OmegaConf.merge(schema, layer.values)
+        except OmegaConfBaseException as error:
+            key = error.full_key or "?"
+            raise UserError(f"{layer.source}: {key}: {_first_line(error)}") from error
+    try:
+        config = OmegaConf.to_object(schema)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{layers[0].source}: {error.full_key}: {_first_line(error)}") from error
+    assert isinstance(config, BenchConfig)
+    return config
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted keys, inner nodes included."""
+    if not isinstance(config, (DictConfig, Mapping)) or config is None:
+        return
+    if isinstance(config, DictConfig) and (config._is_none() or config._is_missing()):
+        return
+    for name in config:
+        key = f"{prefix}{name}"
+        yield key
+        if isinstance(config, DictConfig) and OmegaConf.is_missing(config, name):
+            continue
+        yield from _keys(config[name], f"{key}.")
+
+
+def _unknown_key(key: str, valid: list[str], source: str) -> str:
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    if not near:  # e.g. `lr` alone: somewhere a key may end like this
+        leaf = key.rpartition(".")[2]
+        near = difflib.get_close_matches(leaf, [k for k in valid if "." not in k], n=1, cutoff=0.6)
+        near = near or [k for k in valid if k.rpartition(".")[2] == leaf][:1]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{source}: no such key {key!r}.{hint}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,18 @@
+"""Errors that a user can cure: shown as one message without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """What is wrong, and what to do about it. The command line prints it and exits with 2."""
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
+    """`no such method 'mavli'; did you mean 'mavil'? Valid: ...`"""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UserError(f"no such {kind}: {name!r}.{hint} There are: {', '.join(names) or 'none'}")

@@ -1,0 +1,279 @@
+"""A method's stages as a graph. Each stage's identity is the hash of all that determines its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.config import BenchConfig, StageConfig, method_version, stage_class
+from bench.devices import resolve_precision
+from bench.errors import UserError, unknown
+from bench.progress import track
+from datamodules import sample
+from datamodules.manifest import Manifest, build_manifest
+from datamodules.source import DataError, Source, find_root
+from datamodules.types import Board
+from experiments.common.stage import Stage, StageSpec
+
+DONE = "done.json"
+WEIGHTS = "weights.pt"
+CHECKPOINT = "resume.ckpt"
+
+
+@dataclass
+class PlannedStage:
+    """A stage with its data found and its place on the disk known."""
+
+    name: str
+    config: StageConfig
+    stage_class: type[Stage]
+    train: Manifest | None
+    """None: the stage only measures."""
+    scored: Manifest | None
+    """The clips of the board's split; None: the stage is not measured."""
+    board: Board | None
+    parent: PlannedStage | None
+    identity: str
+    """Hash of all that determines the stage's result."""
+    recipe: str
+    """The same without the seed: equal for the stages that repeat one experiment."""
+    folder: Path
+    spec: StageSpec = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / DONE).is_file()
+
+    @property
+    def state(self) -> str:
+        """`done`, `cut off` (it goes on where it was) or `new`."""
+        if self.done:
+            return "done"
+        return "cut off" if any((self.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS)) else "new"
+
+    @property
+    def ancestors(self) -> list[PlannedStage]:
+        """The stages it builds on, the first one first."""
+        return [] if self.parent is None else [*self.parent.ancestors, self.parent]
+
+    @property
+    def steps(self) -> int:
+        return self.spec.epochs * self.spec.steps_per_epoch if self.train is not None else 0
+
+
+class Data:
+    """Finds the data of a plan: the user's, or the sample data, which is made where it is not yet there."""
+
+    def __init__(self, config: BenchConfig):
+        self.config = config
+        self.cache = Path(config.runs) / "checks"
+        self._manifests: dict[Any, Manifest] = {}
+
+    @cached_property
+    def is_sample(self) -> bool:
+        roots = [stage.data.root for stage in self.config.stages.values()]
+        return self.config.data_root is None and not any(roots)
+
+    def source(self, stage: StageConfig) -> Source:
+        """The stage's dataset.
+
+        Raises:
+            DataError: saying which folders and files were looked for.
+        """
+        source = registry.dataset(stage.dataset)
+        if self.is_sample:
+            sample.make(Path(self.config.sample_root), track=track)
+            return source(find_root(source, Path(self.config.sample_root)))
+        root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
+        found = source(root)
+        for name in source.required_files():
+            found.find(name)
+        return found
+
+    def manifest(self, stage: StageConfig, splits: tuple[str, ...]) -> Manifest:
+        needs = {"need_audio": stage.data.inputs.audio is not None, "need_video": stage.data.inputs.video is not None}
+        key = (stage.dataset, stage.data.root, splits, *needs.values())
+        if key not in self._manifests:
+            source = self.source(stage)
+            self._manifests[key] = build_manifest(source, splits, **needs, cache=self.cache, track=track)
+        return self._manifests[key]
+
+
+@dataclass
+class Plan:
+    """The stages to run, each after the one it starts from."""
+
+    config: BenchConfig
+    stages: list[PlannedStage]
+    is_sample: bool
+
+
+def make_plan(config: BenchConfig) -> Plan:
+    """Resolves the stages of a configuration: their order, their data, their identities.
+
+    Raises:
+        UserError: for stages that do not fit together or data that is not there.
+    """
+    names = _selected(config)
+    _check(config, names)
+    data = Data(config)
+    planned: dict[str, PlannedStage] = {}
+    for name in names:
+        try:
+            planned[name] = _plan_stage(config, name, data, planned)
+        except DataError as error:
+            raise UserError(f"stage {name}: {error}") from error
+    return Plan(config, list(planned.values()), data.is_sample)
+
+
+def _selected(config: BenchConfig) -> list[str]:
+    """The wanted stages and what they start from, parents first."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name not in config.stages:
+            raise unknown("stage" if not path else f"stage (stages.{path[-1]}.after)", name, config.stages)
+        if name in path:
+            raise UserError(f"the stages start from each other in a circle: {' -> '.join((*path, name))}")
+        if name not in order:
+            if config.stages[name].after is not None:
+                visit(str(config.stages[name].after), (*path, name))
+            order.append(name)
+
+    for name in config.stage or config.stages:
+        visit(name, ())
+    return order
+
+
+def _check(config: BenchConfig, names: list[str]) -> None:
+    """Combinations that cannot work, told before anything is read."""
+    for name in names:
+        stage = config.stages[name]
+        where = f"stages.{name}"
+        source = registry.dataset(stage.dataset)
+        for split in stage.train:
+            if split not in source.splits:
+                raise unknown(f"split of {stage.dataset} ({where}.train)", split, source.splits)
+        if stage.board is not None:
+            board = registry.board(stage.board)
+            if board.dataset != stage.dataset:
+                raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
+        elif not stage.train:
+            raise UserError(f"{where}: neither trains (train is empty) nor measures (board is empty)")
+        if set(stage.modality) - set("avt") or not stage.modality:
+            raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
+        for letter, inputs in (("a", stage.data.inputs.audio), ("v", stage.data.inputs.video)):
+            if letter in stage.modality and inputs is None:
+                raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
+        processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
+        if stage.train and stage.batch_size % processes:
+            raise UserError(
+                f"{where}.batch_size={stage.batch_size} does not divide over trainer.devices x trainer.nodes x "
+                f"trainer.accumulate = {processes}"
+            )
+    used = {config.stages[name].dataset for name in names}
+    if config.data.root and len(used) > 1:
+        raise UserError(
+            f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "
+            f"above them as data_root=FOLDER, or choose stages of one dataset with stage=NAME"
+        )
+    if config.init and not Path(config.init).is_file():
+        raise UserError(f"init={config.init}: there is no such file")
+
+
+def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str, PlannedStage]) -> PlannedStage:
+    stage = config.stages[name]
+    # A modality that is not looked at is neither decoded nor asked of the clips.
+    if "a" not in stage.modality:
+        stage.data.inputs.audio = None
+    if "v" not in stage.modality:
+        stage.data.inputs.video = None
+    board = registry.board(stage.board) if stage.board else None
+    train = data.manifest(stage, tuple(stage.train)) if stage.train else None
+    scored = data.manifest(stage, (board.split,)) if board else None
+    if board and scored and scored.coverage < stage.data.min_coverage:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in scored.excluded.items())
+        raise UserError(
+            f"stage {name}: only {len(scored)} of the {scored.official} official clips of {board.name} can be used "
+            f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
+        )
+    any_manifest = train or scored
+    assert any_manifest is not None
+    draws = min(stage.data.loader.weighted_draws or len(train), len(train)) if train else 0
+    spec = StageSpec(
+        model=config.model,
+        options=stage.options,
+        inputs=stage.data.inputs,
+        modality=stage.modality,
+        num_classes=len(any_manifest.classes),
+        multilabel=any_manifest.multilabel,
+        optim=stage.optim,
+        batch_size=stage.batch_size,
+        steps_per_epoch=draws // stage.batch_size,
+        epochs=stage.epochs,
+    )
+    if train is not None and spec.steps_per_epoch == 0:
+        raise UserError(
+            f"stage {name}: {'+'.join(stage.train)} has {len(train)} usable clips, fewer than one batch of "
+            f"{stage.batch_size}; set stages.{name}.batch_size"
+        )
+    parent = planned[stage.after] if stage.after else None
+    determining = _determining(config, stage, train, scored, board)
+    identity = _digest({**determining, "seed": config.seed, "start": parent.identity if parent else init_hash(config)})
+    recipe = _digest({**determining, "start": parent.recipe if parent else init_hash(config)})
+    folder = Path(config.runs) / config.method / f"{name}-{identity}"
+    return PlannedStage(
+        name, stage, stage_class(config, name), train, scored, board, parent, identity, recipe, folder, spec
+    )
+
+
+def _determining(
+    config: BenchConfig, stage: StageConfig, train: Manifest | None, scored: Manifest | None, board: Board | None
+) -> dict[str, Any]:
+    """All that determines the stage's weights and scores beside the seed and where it starts; nothing that does not
+    (folders, loader processes, number of devices)."""
+    return {
+        "method": [config.method, method_version(config.method)],
+        "module": stage.module,
+        "model": asdict(config.model),
+        "options": asdict(stage.options),
+        "modality": stage.modality,
+        "inputs": asdict(stage.data.inputs),
+        "precision": resolve_precision(config.trainer),
+        "train": train
+        and {
+            "fingerprint": train.fingerprint,
+            "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
+            "augment": asdict(stage.data.augment),
+            "windows": stage.data.loader.train_windows,
+            "draws": stage.data.loader.weighted_draws,
+            "optim": asdict(stage.optim),
+            "epochs": stage.epochs,
+            "batch_size": stage.batch_size,
+            "accumulate": config.trainer.accumulate,
+            "grad_clip": config.trainer.grad_clip,
+        },
+        "board": board and board.protocol(),
+        "scored": scored and scored.fingerprint,
+    }
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def init_hash(config: BenchConfig) -> str | None:
+    """SHA-256 of the checkpoint that the first stages start from."""
+    return file_hash(Path(config.init)) if config.init else None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,377 @@
+"""The run record: what a measured stage leaves behind, one immutable JSON file each.
+
+A record carries all that is needed to believe its numbers and to repeat them. Records of two people merge by copying
+files: a file's name is the record's id, which ends in a hash of its content, and a written file never changes.
+
+A new optional field needs no new schema. For any other change raise `SCHEMA`, keep the old class, and turn its records
+into new ones in `parse`: files of old schemas are read for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from bench.errors import UserError
+
+SCHEMA = 1
+MAX_BYTES = 1 << 20
+"""A record is a few kilobytes; a larger file is none."""
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
+"""A name that is safe as a file name, in a table and on a command line."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@-]*$", max_length=100)]
+"""A key: of a metric, a note, a library."""
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Amount = Annotated[float, Field(ge=0)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""A metric's value; none comes near these bounds."""
+Scalar = str | int | float | bool | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=2000, validate_by_name=True
+    )
+
+
+class MetricValue(_Part):
+    """A value and its 95 % bootstrap interval over clips. Fractions are stored as 0..1, not as percent."""
+
+    value: Number
+    low: Number
+    high: Number
+
+    @model_validator(mode="after")
+    def _value_in_interval(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"value {self.value} is not in its interval [{self.low}, {self.high}]")
+        return self
+
+
+class DataUse(_Part):
+    """The clips of a split that were there and used."""
+
+    dataset: Slug
+    split: Slug
+    fingerprint: Hash
+    """Of the clip ids and labels used."""
+    official: Count
+    """Clips the dataset's official files list for the split."""
+    used: Count
+    excluded: dict[str, Count] = {}
+    """Reason -> clips."""
+    coverage: Annotated[float, Field(ge=0, le=1)]
+    """used / official."""
+
+    @model_validator(mode="after")
+    def _coverage_is_share(self) -> Self:
+        if self.used > self.official:
+            raise ValueError(f"used {self.used} is more than official {self.official}")
+        share = self.used / self.official if self.official else 0.0
+        if abs(self.coverage - share) > 1e-3:
+            raise ValueError(f"coverage {self.coverage} is not used / official = {share:.4f}")
+        return self
+
+
+class Parent(_Part):
+    """A stage that this one's weights come from, however far back, or a file given as `init`."""
+
+    stage: Slug
+    identity: Slug
+    """The stage's identity; for a file its SHA-256."""
+    data: str = Field("", pattern=r"^[A-Za-z0-9._+, -]*$")
+    """What it was trained on, as the tables show it, e.g. `audioset`; empty if not known."""
+
+
+class Cost(_Part):
+    """What the stage took, evaluation included; None where it was not measured."""
+
+    wall_seconds: Amount | None = None
+    device_hours: Amount | None = None
+    """Wall time times devices."""
+    total_device_hours: Amount | None = None
+    """Including all parents."""
+    samples_per_second: Amount | None = None
+    """Training clips, over all devices."""
+    parameters: Count | None = None
+    flops: Amount | None = None
+    """Of one clip's forward pass."""
+    peak_memory_bytes: Count | None = None
+
+
+class Record(_Part):
+    """Schema 1. Build it with `new_record`, which fills in `id`."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    id: Slug
+    created: AwareDatetime
+    method: Slug
+    variant: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=100)
+    preset: Slug
+    stage: Slug
+    board: Slug
+    protocol: dict[Name, Scalar]
+    """`Board.protocol()`: all that must be equal for two scores to be comparable."""
+    sample: bool
+    """Measured on the made-up sample data."""
+    modality: Literal["a", "v", "t", "av", "at", "vt", "avt"]
+    seed: int
+    fold: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=100)
+    """Which part of a cross-validation, where the board has one."""
+    metrics: Annotated[dict[Name, MetricValue], Field(min_length=1)]
+    chance: dict[Name, Number] = {}
+    n: Annotated[int, Field(ge=1)]
+    """Clips scored."""
+    notes: dict[Name, Scalar] = {}
+    data: DataUse
+    """The split that was scored."""
+    train: DataUse | None = None
+    """The split that this stage was trained on."""
+    parents: tuple[Parent, ...] = ()
+    """From the first stage to the last before this one."""
+    config: dict[str, JsonValue]
+    config_hash: Hash
+    """Of all configuration that determines the result, except the seed and the fold."""
+    identity: Slug
+    """Of the stage: the hash of all that determines its result."""
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    dirty: bool | None = None
+    """Whether the tree had uncommitted changes; None if there is no repository."""
+    versions: dict[Name, str] = {}
+    hardware: dict[Name, Scalar] = {}
+    cost: Cost = Cost()
+    predictions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("created")
+    @classmethod
+    def _created_is_utc(cls, created: datetime) -> datetime:
+        if created.utcoffset() != timedelta(0):
+            raise ValueError(f"{created.isoformat()} is not UTC")
+        return created
+
+    @field_validator("config", "protocol", "notes", "hardware")
+    @classmethod
+    def _finite(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key, value in _numbers(values):
+            if not math.isfinite(value):
+                raise ValueError(f"{key} is {value}; NaN and infinite numbers are not allowed")
+        return values
+
+    def to_json(self) -> str:
+        """The file's text: sorted keys, so that it can be compared and reviewed."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+class RecordError(UserError, ValueError):
+    """A record that cannot be trusted; the message names the file, the field and the reason."""
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _numbers(item, f"{path}.{index}")
+    elif isinstance(value, float):
+        yield path, value
+
+
+def new_record(**fields: Any) -> Record:
+    """A valid record with its id: method, stage, board, modality, and a hash of all fields.
+
+    Args:
+        fields: of `Record`, without `id`; parts may be dicts. `created` is now if it is not given.
+
+    Raises:
+        RecordError: naming each wrong field and why.
+    """
+    fields.setdefault("created", datetime.now(UTC))
+    try:
+        draft = Record(**fields, id="draft")
+    except ValidationError as error:
+        raise RecordError(f"record: {_reasons(error)}") from None
+    digest = hashlib.sha256(draft.to_json().encode()).hexdigest()[:16]
+    return draft.model_copy(update={"id": f"{draft.method}-{draft.stage}-{draft.board}-{draft.modality}-{digest}"})
+
+
+def write(record: Record, folder: Path) -> Path:
+    """Writes `<folder>/<id>.json` whole or not at all, and never over another record.
+
+    Raises:
+        FileExistsError: if the file is there with other content.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = record.to_json()
+    path = folder / f"{parse(text, record.id).id}.json"  # a `model_copy` with wrong fields does not pass
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".record-", suffix=".tmp", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            if path.read_text(encoding="utf-8") != text:
+                raise FileExistsError(f"{path} holds another record; records are never overwritten") from None
+    return path
+
+
+def parse(text: str | bytes, source: str) -> Record:
+    """A record from its JSON text; `source` names it in errors.
+
+    Raises:
+        RecordError: naming the source, each wrong field and why.
+    """
+    if len(text) > MAX_BYTES:
+        raise RecordError(f"{source}: {len(text)} bytes; a record has at most {MAX_BYTES}")
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        version = _schema_of(text)
+        if isinstance(version, int) and version > SCHEMA:
+            raise RecordError(f"{source}: schema: {version} is newer than this program reads; update it") from None
+        raise RecordError(f"{source}: {_reasons(error)}") from None
+
+
+def _schema_of(text: str | bytes) -> Any:
+    try:
+        return json.loads(text).get("schema")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _reasons(error: ValidationError, shown: int = 10) -> str:
+    reasons = []
+    for item in error.errors(include_url=False)[:shown]:
+        field = ".".join(map(str, item["loc"]))[:100] or "record"
+        given = "" if item["type"] in ("missing", "json_invalid", "value_error") else f" (got {item['input']!r:.60})"
+        reasons.append(f"{field}: {item['msg']}{given}")
+    more = error.error_count() - shown
+    return "; ".join(reasons) + (f"; and {more} more" if more > 0 else "")
+
+
+def read(path: Path) -> Record:
+    """One record.
+
+    Raises:
+        RecordError: naming the file, each wrong field and why; also if the file is not named after the record's id.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise RecordError(f"{path}: {size} bytes; a record has at most {MAX_BYTES}")
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    record = parse(text, str(path))
+    if path.name != f"{record.id}.json":
+        raise RecordError(f"{path}: id: {record.id!r} is not the file's name")
+    return record
+
+
+def read_all(folder: Path) -> tuple[list[Record], list[RecordError]]:
+    """All records of a folder in the order of their ids, and what is wrong with the files that are none.
+
+    A folder that does not exist has no records.
+    """
+    records: list[Record] = []
+    errors: list[RecordError] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(read(path))
+        except RecordError as error:
+            errors.append(error)
+    return sorted(records, key=lambda record: record.id), errors
+
+
+GENERATED = ("leaderboards", "runs", "data")
+"""Folders of the repository that running the suite changes; that does not make the tree dirty."""
+
+
+def git_state(repo: Path) -> tuple[str | None, bool | None]:
+    """(commit, whether code or configuration differs from it); Nones if `repo` is not the root of a git repository.
+
+    New files that git does not ignore count as changes. Changes in `GENERATED` do not.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(repo), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != repo.resolve():
+            return None, None
+        status = git("status", "--porcelain", "--", ".", *(f":(exclude,top){folder}" for folder in GENERATED))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    try:
+        return git("rev-parse", "--verify", "HEAD"), bool(status)
+    except subprocess.SubprocessError:  # no commit yet
+        return None, True
+
+
+LIBRARIES = ("avl-bench", "torch", "torchaudio", "torchvision", "lightning", "torchmetrics", "timm", "av", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Scalar]:
+    """What the run had to run on. Names no host and no user. GPUs are looked for only if torch is loaded."""
+    found: dict[str, Scalar] = {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": 0,
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = torch.cuda.device_count()
+        found["gpu"] = torch.cuda.get_device_name(0)
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()

@@ -1,0 +1,125 @@
+"""What a stage leaves behind: its predictions, its cost, its record."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import cost, records, tasks
+from bench.boards import records_folder
+from bench.callbacks import Cost
+from bench.plan import DONE, Plan, PlannedStage, file_hash
+from datamodules.manifest import Manifest
+
+REPOSITORY = Path(__file__).parent.parent
+PREDICTIONS = "predictions.parquet"
+RECORD = "record.json"
+
+
+def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
+    """One row a clip: id, classes, scores by modality. Returns the file's SHA-256."""
+    columns: dict[str, Any] = {
+        "clip_id": pa.array(predictions.clip_id),
+        "classes": pa.array([np.flatnonzero(row).tolist() for row in predictions.target]),
+    }
+    for modality, scores in predictions.scores.items():
+        columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(pa.table(columns), temporary)
+    os.replace(temporary, path)
+    return file_hash(path)
+
+
+
+def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
+    """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
+    module = cost.build_on_meta(stage.stage_class, stage.spec)
+    hours = tracked.seconds / 3600 * processes
+    return {
+        "wall_seconds": tracked.seconds,
+        "device_hours": hours,
+        "total_device_hours": hours + sum(finished_cost(parent)["device_hours"] for parent in stage.ancestors),
+        "samples_per_second": tracked.clips / tracked.seconds if tracked.seconds else None,
+        "parameters": cost.parameters(module),
+        "flops": float(cost.inference_flops(stage.stage_class, stage.spec)) or None,
+        "peak_memory_bytes": tracked.peak_memory or None,
+    }
+
+
+def finished_cost(stage: PlannedStage) -> dict[str, Any]:
+    """The cost that a finished stage noted."""
+    return json.loads((stage.folder / DONE).read_text())["cost"]
+
+
+def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "split": "+".join(splits),
+        "fingerprint": manifest.fingerprint,
+        "official": manifest.official,
+        "used": len(manifest),
+        "excluded": manifest.excluded,
+        "coverage": manifest.coverage,
+    }
+
+
+def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
+    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records."""
+    config, board, scored = plan.config, stage.board, stage.scored
+    assert board is not None and scored is not None
+    evaluation = tasks.evaluate(board, stage.config.modality, predictions)
+    commit, dirty = records.git_state(REPOSITORY)
+    notes: dict[str, Any] = dict(evaluation.notes)
+    if len(predictions.clip_id) < len(scored):
+        notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    settings = {
+        "model": asdict(config.model),
+        "stages": {s.name: asdict(s.config) for s in (*stage.ancestors, stage)},
+        "trainer": asdict(config.trainer),
+    }
+    record = records.new_record(
+        method=config.method,
+        variant=config.variant,
+        preset=config.preset,
+        stage=stage.name,
+        board=board.name,
+        protocol=board.protocol(),
+        sample=plan.is_sample,
+        modality=stage.config.modality,
+        seed=config.seed,
+        metrics={name: asdict(metric) for name, metric in evaluation.metrics.items()},
+        chance=evaluation.chance,
+        n=evaluation.n,
+        notes=notes,
+        data=data_use(scored, stage.config.dataset, [board.split]),
+        train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
+        parents=tuple(
+            {"stage": s.name, "identity": s.identity, "data": f"{s.config.dataset} {'+'.join(s.config.train)}"}
+            for s in stage.ancestors
+        ),
+        config=settings,
+        config_hash=stage.recipe,
+        identity=stage.identity,
+        commit=commit,
+        dirty=dirty,
+        versions=records.versions(),
+        hardware=records.hardware(),
+        cost=spent,
+        predictions_sha256=write_predictions(predictions, stage.folder / PREDICTIONS),
+    )
+    path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
+    write_json(stage.folder / RECORD, json.loads(path.read_text()))
+    return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,180 @@
+"""Executes one stage: data + LightningModule + Trainer -> weights, predictions, a record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from bench import tasks
+from bench.callbacks import Checkpoint, Collect, Cost, Curves, StageProgress, StepSeed
+from bench.config import BenchConfig, TrainerConfig
+from bench.devices import resolve_accelerator, resolve_precision
+from bench.errors import UserError
+from bench.plan import CHECKPOINT, DONE, WEIGHTS, Plan, PlannedStage, file_hash, make_plan
+from bench.progress import console
+from bench.results import stage_cost, write_json, write_record
+from datamodules.base import AVDataModule
+from datamodules.keyed import stable_hash
+from experiments.common.stage import Stage
+
+def run(config: BenchConfig) -> Plan:
+    """Runs what is not yet done of a method's plan, each stage after the one it starts from."""
+    quiet_libraries()
+    plan = make_plan(config)
+    for position, stage in enumerate(plan.stages, 1):
+        title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
+        if stage.done:
+            say(f"{title}: done already ({stage.folder})")
+        else:
+            run_stage(plan, stage, title)
+    return plan
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Leaves out what Lightning says at every start; its warnings that matter here are errors of ours."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*treespec.*")
+
+
+def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """Trains and measures a stage, going on where an earlier run of it was cut off."""
+    config, seed = plan.config, stable_hash("stage", stage.identity)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    write_json(stage.folder / "config.json", {"name": stage.name, "seed": config.seed, "stage": asdict(stage.config)})
+    module = build_module(config, stage, seed)
+    data = AVDataModule(
+        stage.train,
+        stage.scored,
+        stage.config.data,
+        batch_size=stage.config.batch_size,
+        epochs=stage.config.epochs,
+        seed=config.seed,
+    )
+    tracked = Cost()
+    trainer = make_trainer(config.trainer, stage, seed, title, tracked)
+    began = time.monotonic()
+
+    weights = stage.folder / WEIGHTS
+    if weights.is_file():
+        module.load_state_dict(torch.load(weights, weights_only=True))
+    elif stage.train is not None:
+        checkpoint = stage.folder / CHECKPOINT
+        if checkpoint.is_file():
+            say(f"{title}: goes on where it was cut off")
+        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    if trainer.is_global_zero and not weights.is_file():
+        save_atomically(module.state_dict(), weights)
+
+    if stage.board is not None:
+        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
+        predictions = predict(trainer, module, data)
+    if trainer.is_global_zero:
+        spent = stage_cost(stage, tracked, processes=trainer.world_size)
+        if stage.board is not None:
+            write_record(plan, stage, predictions, spent)
+        write_json(stage.folder / DONE, {"identity": stage.identity, "weights": file_hash(weights), "cost": spent})
+        (stage.folder / CHECKPOINT).unlink(missing_ok=True)
+        say(f"{title}: done in {time.monotonic() - began:.0f} s")
+    trainer.strategy.barrier("stage done")
+
+
+def build_module(config: BenchConfig, stage: PlannedStage, seed: int) -> Stage:
+    """The stage's LightningModule, freshly initialised from the seed, with its parent's weights where it has one."""
+    torch.manual_seed(seed)
+    module = stage.stage_class(stage.spec)
+    if stage.parent is not None:
+        module.load_parent(torch.load(stage.parent.folder / WEIGHTS, weights_only=True, map_location="cpu"))
+    elif config.init is not None:
+        loaded = torch.load(config.init, weights_only=True, map_location="cpu")
+        module.load_parent(loaded.get("model", loaded.get("state_dict", loaded)))
+    return module
+
+
+def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
+    """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
+    them, and where a run was cut off is a single number, the step."""
+    accelerator = resolve_accelerator(config)
+    processes = config.devices * config.nodes
+    strategy = "auto"
+    if processes > 1:
+        strategy = "ddp"
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=strategy,
+        precision=resolve_precision(config),
+        max_epochs=1,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.grad_clip or None,
+        use_distributed_sampler=False,
+        log_every_n_steps=LOG_EVERY,
+        logger=TensorBoardLogger(stage.folder, name="", version="tensorboard"),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        deterministic="warn",
+        callbacks=[
+            StepSeed(seed),
+            tracked,
+            Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
+            Curves(stage.folder / "metrics.csv"),
+            StageProgress(title, stage.steps),
+            Collect(),
+        ],
+    )
+
+
+LOG_EVERY = 10
+"""Steps between two rows of the curves."""
+
+
+def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
+    """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
+    collected = next(c for c in trainer.callbacks if isinstance(c, Collect))
+    trainer.test(module, datamodule=data, verbose=False)
+    mine = {
+        "clip_id": collected.clip_id,
+        "target": torch.cat(collected.target).numpy() if collected.target else None,
+        "scores": {k: torch.cat(v).numpy() for k, v in collected.scores.items()},
+    }
+    parts: list[Any] = [mine]
+    if trainer.world_size > 1:
+        parts = [None] * trainer.world_size
+        dist.all_gather_object(parts, mine)
+    parts = [part for part in parts if part["clip_id"]]
+    if not parts:
+        raise UserError("not one of the clips to be measured could be read")
+    clip_id = [clip for part in parts for clip in part["clip_id"]]
+    assert data.scored is not None
+    place = {clip: i for i, clip in enumerate(data.scored.table["clip_id"])}
+    order = np.argsort([place[clip] for clip in clip_id])
+    return tasks.Predictions(
+        clip_id=[clip_id[i] for i in order],
+        target=np.concatenate([part["target"] for part in parts])[order],
+        scores={k: np.concatenate([part["scores"][k] for part in parts])[order] for k in parts[0]["scores"]},
+    )
+
+
+def save_atomically(weights: dict[str, torch.Tensor], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(weights, temporary)
+    os.replace(temporary, path)

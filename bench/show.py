@@ -1,0 +1,128 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import registry, tables
+from bench.boards import board_folder, rebuild
+from bench.errors import UserError
+from bench.progress import track
+from datamodules import sample
+from datamodules.manifest import Manifest, build_manifest
+from datamodules.source import DataError, find_root
+
+# A table needs its width also where the output is a file; a terminal keeps its own.
+console = Console(highlight=False, width=None if Console().is_terminal else 160)
+
+
+def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> None:
+    """The boards by these names, or all that have records."""
+    for table in rebuild(Path(leaderboards), is_sample):
+        if not wanted or table.board.name in wanted:
+            console.print(tables.to_rich(table))
+            console.print(f"{board_folder(Path(leaderboards), is_sample)}/{table.board.name}.md and .csv\n")
+
+
+def print_all_boards(leaderboards: str, wanted: Sequence[str]) -> None:
+    """Real boards, then those of the sample data; `wanted` names some (`sample/...` for the latter)."""
+    for name in wanted:
+        registry.board(name.removeprefix("sample/"))
+    real = [name for name in wanted if not name.startswith("sample/")]
+    made_up = [name.removeprefix("sample/") for name in wanted if name.startswith("sample/")]
+    if real or not wanted:
+        print_boards(leaderboards, False, real)
+    if made_up or not wanted:
+        print_boards(leaderboards, True, made_up)
+
+
+def print_list() -> None:
+    table = Table("method", "idea", title="methods", title_justify="left")
+    for name in registry.methods():
+        readme = registry.method_folder(name) / "README.md"
+        heading = readme.read_text(encoding="utf-8").splitlines()[0] if readme.is_file() else ""
+        table.add_row(name, heading.lstrip("# "))
+    console.print(table)
+    table = Table("board", "dataset", "scored split", "trained on", "task", "main metric", title="boards")
+    table.title_justify = "left"
+    for board in registry.boards().values():
+        table.add_row(board.name, board.dataset, board.split, board.train, board.task, board.main)
+    console.print(table)
+
+
+def print_plan(plan) -> None:  # noqa: ANN001 - bench.plan imports torch, which other commands do without
+    """The stages, their data with coverage, their size, and what is done."""
+    from bench import cost
+
+    config = plan.config
+    table = Table(
+        "stage", "after", "trains on", "clips", "epochs", "steps", "scored on", "clips", "parameters", "GFLOPs", "state",
+        title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
+    )  # fmt: skip
+    for stage in plan.stages:
+        module = cost.build_on_meta(stage.stage_class, stage.spec)
+        table.add_row(
+            stage.name,
+            stage.parent.name if stage.parent else "",
+            f"{stage.config.dataset} {'+'.join(stage.config.train)}" if stage.train else "",
+            clips(stage.train),
+            str(stage.config.epochs) if stage.train else "",
+            str(stage.steps or ""),
+            stage.board.name if stage.board else "",
+            clips(stage.scored),
+            f"{cost.parameters(module) / 1e6:.2f} M",
+            f"{cost.inference_flops(stage.stage_class, stage.spec) / 1e9:.3g}" if stage.board else "",
+            stage.state,
+        )
+    console.print(table)
+
+
+def clips(manifest: Manifest | None) -> str:
+    """`1075 of 1080 (99.5 %)`"""
+    return f"{len(manifest)} of {manifest.official} ({manifest.coverage:.1%})" if manifest else ""
+
+
+def print_check(name: str, settings: dict[str, str]) -> None:
+    """What of a dataset can be used for sound, pictures and both, and why the rest cannot."""
+    source = registry.dataset(name)
+    try:
+        if settings["data.root"]:
+            root = Path(settings["data.root"])
+        elif settings["data_root"]:
+            root = find_root(source, Path(settings["data_root"]))
+        else:
+            sample.make(Path(settings["sample_root"]), track=track)
+            root = find_root(source, Path(settings["sample_root"]))
+        found = source(root)
+        table = Table("split", "with", "official", "usable", "coverage", "excluded", "for example")
+        table.title, table.title_justify = f"{source.title} in {root}", "left"
+        for split in source.splits:
+            for what, audio, video in (("sound", True, False), ("pictures", False, True), ("both", True, True)):
+                try:
+                    manifest = build_manifest(
+                        found,
+                        [split],
+                        need_audio=audio,
+                        need_video=video,
+                        cache=Path(settings["runs"]) / "checks",
+                        track=track,
+                    )
+                except DataError as error:
+                    table.add_row(split, what, "", "0", "", str(error), "")
+                    continue
+                table.add_row(
+                    split,
+                    what,
+                    str(manifest.official),
+                    str(len(manifest)),
+                    f"{manifest.coverage:.1%}",
+                    "\n".join(f"{count} {reason}" for reason, count in manifest.excluded.items()),
+                    "\n".join(manifest.examples[reason][0] for reason in manifest.excluded),
+                )
+    except DataError as error:
+        raise UserError(str(error)) from error
+    console.print(table)

@@ -1,0 +1,173 @@
+"""What is measured: one module a task, each turning a split's predictions into metrics with intervals.
+
+`METRICS` is the one place that says what each metric's number means; the records and the tables read it too, so
+nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import UserError
+from datamodules.types import Board
+
+MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval")}
+"""Board.task -> module with `evaluate(board, modality, predictions)`; imported when first needed."""
+
+
+class EvaluationError(UserError, ValueError):
+    """Predictions that cannot be measured; the message names the board, what is wrong and the first clips."""
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How a metric is read and shown."""
+
+    label: str
+    better: Literal["higher", "lower"] = "higher"
+    percent: bool = False
+    """Stored as a fraction, shown times 100."""
+    decimals: int = 1
+    lowest: float = 0.0
+    highest: float = 1.0
+
+
+METRICS: dict[str, MetricInfo] = {
+    "mAP": MetricInfo("mAP", percent=True),
+    "AUC": MetricInfo("AUC", decimals=3),
+    "dprime": MetricInfo("d′", decimals=2, lowest=-math.inf, highest=math.inf),
+    "lwlrap": MetricInfo("lwlrap", percent=True),
+    "top1": MetricInfo("top-1", percent=True),
+    "top5": MetricInfo("top-5", percent=True),
+    "mean_class": MetricInfo("mean class", percent=True),
+    "R@1": MetricInfo("R@1", percent=True),
+    "R@5": MetricInfo("R@5", percent=True),
+    "R@10": MetricInfo("R@10", percent=True),
+    "MedR": MetricInfo("MedR", better="lower", lowest=1.0, highest=math.inf),
+    "MeanR": MetricInfo("MeanR", better="lower", lowest=1.0, highest=math.inf),
+}
+
+TASK_METRICS: dict[str, tuple[str, ...]] = {
+    "tagging": ("mAP", "AUC", "dprime", "lwlrap"),
+    "classification": ("top1", "top5", "mean_class"),
+    "retrieval": ("R@1", "R@5", "R@10", "MedR", "MeanR"),
+}
+"""What each task measures, in the order in which tables show it."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value and its 95 % bootstrap interval over clips."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass
+class Predictions:
+    """What a stage gave out for a split; row i of every array belongs to `clip_id[i]`."""
+
+    clip_id: Sequence[str] | NDArray
+    target: NDArray[np.floating]
+    """[N, C], above 0 where the clip has the class; one-hot for classification."""
+    scores: Mapping[str, NDArray[np.floating]]
+    """Modality -> logits [N, C], or for retrieval embeddings [N, D]."""
+
+    def take(self, rows: NDArray[np.intp]) -> Predictions:
+        """These rows, in this order."""
+        scores = {modality: np.asarray(score)[rows] for modality, score in self.scores.items()}
+        return Predictions(np.asarray(self.clip_id)[rows], np.asarray(self.target)[rows], scores)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a task says of predictions."""
+
+    metrics: dict[str, Metric]
+    """In the order of `TASK_METRICS`."""
+    n: int
+    """Clips scored."""
+    chance: dict[str, float]
+    """Metric -> its expected value for a random scorer on these clips."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """What a reader must know about the numbers, e.g. `classes_without_positives`."""
+
+
+def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
+    """The metrics of a board.
+
+    The order of the clips does not matter, not even for the intervals: they are sorted by id first.
+
+    Args:
+        board: what is measured.
+        modality: whose logits are scored. Retrieval scores embeddings of `board.query` against `board.gallery`.
+        predictions: each clip of the split once.
+
+    Raises:
+        EvaluationError: on a modality that is not there, a clip id that occurs twice, shapes that do not fit, scores or
+            targets that are not finite, or no clips.
+    """
+    needed = (board.query, board.gallery) if board.task == "retrieval" else (modality,)
+    checked = _check(board, needed, predictions)
+    if board.per_class:
+        checked = checked.take(first_of_each_class(checked.target, board.per_class))
+    return importlib.import_module(MODULES[board.task]).evaluate(board, modality, checked)
+
+
+def first_of_each_class(target_NC: NDArray, count: int) -> NDArray[np.intp]:
+    """Rows, in order, that are among the first `count` of any of their classes."""
+    present_NC = np.asarray(target_NC) > 0
+    return np.flatnonzero((present_NC & (present_NC.cumsum(0) <= count)).any(1))
+
+
+def _check(board: Board, modalities: Sequence[str], predictions: Predictions) -> Predictions:
+    """The predictions of these modalities sorted by clip id, or an error that says what is wrong with them."""
+    ids, target = np.asarray(predictions.clip_id, dtype=str), np.asarray(predictions.target)
+    if not len(ids):
+        raise EvaluationError(f"{board.name}: no clips to evaluate")
+    if target.ndim != 2 or len(target) != len(ids):
+        raise EvaluationError(f"{board.name}: target of shape {target.shape} for {len(ids)} clips; expected [N, C]")
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) < len(ids):
+        raise EvaluationError(
+            f"{board.name}: {_some(distinct[counts > 1])} more than once; every clip must be evaluated exactly once"
+        )
+    _require_finite(board, "targets", target, ids)
+    for modality in modalities:
+        if modality not in predictions.scores:
+            have = ", ".join(predictions.scores) or "none"
+            raise EvaluationError(f"{board.name}: no scores for modality {modality!r}; the method gave: {have}")
+        score = np.asarray(predictions.scores[modality])
+        if score.ndim != 2 or len(score) != len(ids) or (board.task != "retrieval" and score.shape != target.shape):
+            raise EvaluationError(f"{board.name}: scores {score.shape} of {modality!r} do not fit {target.shape}")
+        _require_finite(board, f"scores of {modality!r}", score, ids)
+    scores = {modality: predictions.scores[modality] for modality in modalities}
+    return Predictions(ids, target, scores).take(np.argsort(ids))
+
+
+def _require_finite(board: Board, what: str, values: NDArray, ids: NDArray) -> None:
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        raise EvaluationError(f"{board.name}: {what} are NaN or infinite for {_some(np.sort(ids[bad]))} of {len(ids)}")
+
+
+def _some(ids: NDArray, shown: int = 5) -> str:
+    """`3 clips (a, b, c)`; no more than the first few are named."""
+    names = ", ".join(ids[:shown]) + (", …" if len(ids) > shown else "")
+    return f"{len(ids)} {'clip' if len(ids) == 1 else 'clips'} ({names})"
+
+
+def as_metrics(values: Mapping[str, tuple[float, float, float]]) -> dict[str, Metric]:
+    """(value, low, high) of `metrics.bootstrap` -> metrics, the intervals cut to the numbers that are possible."""
+    return {
+        name: Metric(value, max(low, METRICS[name].lowest), min(high, METRICS[name].highest))
+        for name, (value, low, high) in values.items()
+    }

@@ -1,0 +1,173 @@
+"""An opened media file: its first sound and video stream, and their packets from any time on."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+REASONS = {
+    "missing": "there is no such file",
+    "empty": "the file has no bytes",
+    "unreadable": "the file cannot be read from the disk",
+    "not media": "no container that FFmpeg knows",
+    "truncated": "the media ends before its header says",
+    "no audio": "there is no sound track",
+    "no video": "there is no video track",
+    "silent": "the sound is silence from start to end",
+    "undecodable": "the streams cannot be decoded",
+}
+"""Why a file cannot be used -> what that means."""
+
+TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
+"""FFmpeg reads any text as these, and paints it as a video."""
+MAX_PIXELS = 1 << 26
+"""Of a frame, 8192 x 8192; a larger size is taken for a broken header."""
+
+
+class MediaError(Exception):
+    """A file that cannot be used. `path` is the file, `reason` one of `REASONS`; the text has both and details."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = ""):
+        self.path, self.reason, self.detail = Path(path), reason, detail or REASONS[reason]
+        super().__init__(f"{self.path}: {reason}: {self.detail}")
+
+    def __reduce__(self) -> tuple[type[MediaError], tuple[Path, str, str]]:
+        """Errors travel from the workers that decode to the process that counts them."""
+        return MediaError, (self.path, self.reason, self.detail)
+
+
+class Container:
+    """An opened file.
+
+    Attributes:
+        origin: the container's first stamp, in seconds; times are counted from there.
+        damaged: packets that could not be decoded so far.
+
+    Raises:
+        MediaError: the file cannot be opened, or holds neither sound nor video.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.damaged = 0
+        self._open()
+        if (self.audio is None and self.video is None) or self.formats & TEXT_FORMATS:
+            self.close()
+            raise MediaError(path, "not media", "there is neither a sound nor a video track")
+
+    def _open(self) -> None:
+        self._container = _open(self.path)
+        self._untouched = True
+        streams = self._container.streams
+        self.audio: AudioStream | None = next(iter(streams.audio), None)
+        # The cover picture of a song is a video stream to FFmpeg.
+        pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+        self.video: VideoStream | None = next((s for s in streams.video if not s.disposition & pictures), None)
+        self.origin = Fraction(max(self._container.start_time or 0, 0), av.time_base)
+
+    def close(self) -> None:
+        self._container.close()
+
+    @property
+    def formats(self) -> set[str]:
+        """FFmpeg's names of the format; MP4 has several."""
+        return set(self._container.format.name.split(","))
+
+    @property
+    def duration(self) -> float:
+        """Seconds, as the header says or FFmpeg estimates; 0 if unknown."""
+        return (self._container.duration or 0) / av.time_base
+
+    def stream(self, kind: str) -> AudioStream | VideoStream:
+        return self.audio if kind == "audio" else self.video
+
+    def decodable(self, kind: str) -> AudioStream | VideoStream:
+        """The stream, if there is one that FFmpeg can decode."""
+        stream = self.stream(kind)
+        if stream is None:
+            raise MediaError(self.path, f"no {kind}")
+        if stream.codec_context is None:
+            raise MediaError(self.path, "undecodable", f"no decoder for its {kind}")
+        if kind == "audio" and stream.sample_rate <= 0:
+            raise MediaError(self.path, "undecodable", "the sound has no sample rate")
+        if kind == "video" and not 0 < stream.width * stream.height <= MAX_PIXELS:
+            raise MediaError(self.path, "undecodable", f"frames of {stream.width} x {stream.height} pixels")
+        return stream
+
+    def packets(self, kind: str, seconds: float) -> Iterator[av.Packet | None]:
+        """The stream's packets in decoding order, from one stamped at or before `seconds`; then None."""
+        if seconds > 0 and self.duration:
+            stream = self.stream(kind)
+            seconds = min(seconds, self.duration)
+            target = math.floor((Fraction(seconds) + self.origin) / stream.time_base)
+            self._untouched = False
+            try:
+                self._container.seek(target, stream=stream)
+                packets = self._container.demux(stream)
+                packet = next(packets, None)
+                if packet is not None and (first := stamp(packet)) is not None and first <= target:
+                    yield packet
+                    yield from _until_damage(packets)
+                    return
+            except av.FFmpegError:
+                pass  # this container cannot be searched
+        if not self._untouched:
+            self.close()
+            self._open()
+        self._untouched = False
+        yield from _until_damage(self._container.demux(self.stream(kind)))
+
+    def decode(self, kind: str, packet: av.Packet | None) -> list:
+        """The frames that come out after `packet`, none if it is damaged; all that are left after None."""
+        context = self.stream(kind).codec_context
+        if not context.is_open:
+            context.thread_count = 1  # the workers are the parallelism
+        try:
+            return context.decode(packet)
+        except av.FFmpegError:
+            self.damaged += 1
+            return []
+
+
+def stamp(packet: av.Packet) -> int | None:
+    """When the packet is shown, else decoded, in ticks; None if it does not say."""
+    return packet.dts if packet.pts is None else packet.pts
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    if not path.exists():
+        raise MediaError(path, "missing")
+    if path.is_dir():
+        raise MediaError(path, "not media", "this is a folder")
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(path, "empty")
+        # Names are never URLs, and no playlist may lead away from the disk.
+        return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp":
+            raise MediaError(path, "truncated", "an MP4 without its index (moov), which comes last") from error
+        raise MediaError(path, "not media") from error
+    except OSError as error:
+        raise MediaError(path, "unreadable", str(error)) from error
+
+
+def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet | None]:
+    """Packets with content; then None, at the end or where the container cannot be read on."""
+    try:
+        for packet in packets:
+            if packet.size:
+                yield packet
+    except av.FFmpegError:
+        pass
+    yield None

@@ -1,0 +1,310 @@
+"""Decoding: seconds of sound and chosen frames out of any container, and only those (PyAV, that is FFmpeg).
+
+Times are seconds from the start of the media: 0 is the container's first timestamp (MPEG-TS does not begin at 0),
+and sound and picture share this clock, so a stream that begins late is late here too.
+
+Every fault of a file is a `MediaError` that says which file, and one of `REASONS`; wrong arguments are `ValueError`s.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from datamodules.container import Container, MediaError, stamp
+from datamodules.frame_reader import FrameReader
+from datamodules.pcm import lay_out, mono, resample, span
+
+SILENCE_PEAK = 1e-4
+"""Sound that never exceeds this (-80 dBFS, about 3 steps of 16-bit sound) is silent."""
+TRUNCATED_SECONDS = 0.5
+"""A stream may end this much before its header says; cutting tools are often off by a few frames."""
+DECLARING_FORMATS = {"mov", "matroska", "avi", "wav", "w64", "flac", "aiff", "asf", "flv"}
+"""Containers whose header states a duration; FFmpeg measures or estimates that of others (MPEG-TS, MP3, ADTS)."""
+MAX_HOLE_SECONDS = 600.0
+"""Holes in the sound are zeros; a longer one is taken for broken stamps."""
+MAX_SECONDS = 1e8
+"""Later times (three years) mean the end; FFmpeg's 64-bit stamps would not hold them."""
+
+AUDIO_PREROLL_SECONDS = 0.5
+"""Sound is decoded from this much before its start, for codecs to settle: MP3's bit reservoir reaches back
+0.25 s, Opus asks for 0.08 s (RFC 7845, section 4.6), AAC needs its overlap and SBR a few frames of 0.05 s."""
+AUDIO_JITTER_SECONDS = 0.02
+"""Sound stamped this close to the end of the last one follows it without a gap: Matroska rounds to 1 ms."""
+FRAME_TOLERANCE_SECONDS = 0.001
+"""A frame counts as shown from this much before its stamp: at 2/30 s it is the one Matroska stamps 0.067."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. Rates and sizes are 0 where there is no such stream."""
+
+    duration: float
+    """Seconds."""
+    has_audio: bool
+    has_video: bool
+    sample_rate: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+
+
+class Media:
+    """An open file, a context manager. Whoever wants sound and frames takes both from one `Media`.
+
+    Raises:
+        MediaError: the file cannot be opened, or holds neither sound nor video.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self._container = Container(self.path)
+        self._reformatter = VideoReformatter()
+
+    def __enter__(self) -> Media:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def info(self) -> MediaInfo:
+        """What the header says; nothing is decoded. `check` says what is really there."""
+        audio, video = self._container.audio, self._container.video
+        return MediaInfo(
+            duration=self._container.duration,
+            has_audio=audio is not None,
+            has_video=video is not None,
+            sample_rate=audio.sample_rate if audio and audio.codec_context else 0,
+            fps=float(video.average_rate or 0) if video else 0.0,
+            width=video.width if video and video.codec_context else 0,
+            height=video.height if video and video.codec_context else 0,
+        )
+
+    def audio(self, start: float, seconds: float, sample_rate: int) -> np.ndarray:
+        """The sound of [start, start + seconds): the mean of the channels, resampled by swresample.
+
+        It is the same slice of the whole file's sound, to the sample where the container's stamps are that fine
+        (WAV, FLAC, MP4, Ogg), within 1 ms where they are milliseconds (Matroska). Holes before the last sound are
+        zeros.
+
+        Args:
+            start: seconds.
+            seconds: how much.
+            sample_rate: Hz.
+
+        Returns:
+            float32 [T] in -1..1, T <= round(seconds * sample_rate): less, or none, where the sound ends; not padded.
+
+        Raises:
+            MediaError: "no audio", or "undecodable".
+        """
+        if not (0 <= start < math.inf and 0 < seconds < math.inf and sample_rate > 0):
+            raise ValueError(f"start {start}, seconds {seconds}, sample rate {sample_rate}")
+        stream = self._container.decodable("audio")
+        first, count = round(start * sample_rate), round(seconds * sample_rate)
+        needed, _ = span(first, count, stream.sample_rate, sample_rate)
+        rate, pieces = 0, []
+        for rate, position, piece in self._sounds(needed / stream.sample_rate - AUDIO_PREROLL_SECONDS):
+            begin, end = span(first, count, rate, sample_rate)
+            if position >= end:
+                break
+            pieces.append((position, piece))
+        if not rate:
+            raise MediaError(self.path, "undecodable", "no sound could be decoded")
+        sound = resample(lay_out(pieces, begin, end), rate, sample_rate)
+        offset = first - begin * sample_rate // rate
+        sound = sound[offset : offset + count]
+        if not np.isfinite(sound.sum()):
+            raise MediaError(self.path, "undecodable", "the sound has samples that are not numbers")
+        return sound
+
+    def _sounds(self, seconds: float) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(sample rate, position in samples from the start of the media, sound [n]), from about `seconds` on."""
+        rate, expected = 0, None
+        for packet in self._container.packets("audio", seconds):
+            for frame in self._container.decode("audio", packet):
+                if not rate:
+                    rate = frame.sample_rate
+                    ticks, origin = self._container.audio.time_base * rate, round(self._container.origin * rate)
+                    numerator, denominator = ticks.as_integer_ratio()
+                if frame.sample_rate != rate:
+                    raise MediaError(self.path, "undecodable", "the sample rate changes on the way")
+                stamp = frame.pts
+                position = expected or 0
+                if stamp is not None:
+                    stamped = (stamp * numerator + denominator // 2) // denominator - origin
+                    before = max(seconds, 0) * rate if expected is None else expected
+                    if stamped - before > MAX_HOLE_SECONDS * rate:
+                        hole = (stamped - before) / rate
+                        raise MediaError(self.path, "undecodable", f"a hole of {hole:.0f} s in the sound")
+                    if expected is None or abs(stamped - expected) > AUDIO_JITTER_SECONDS * rate:
+                        position = stamped
+                expected = position + frame.samples
+                yield rate, position, mono(frame)
+
+    def frames(self, times: Sequence[float], size: int) -> np.ndarray:
+        """The frames shown at `times`: each the last one stamped at or before its time.
+
+        Before the first frame that is the first, past the end it is the last. Resized to the square without a crop,
+        with swscale's bicubic filter, which widens when it shrinks a picture (it does not alias) and is the closest
+        to the antialiased resizing of Pillow and torchvision. Phones' rotation by quarter turns is applied.
+
+        Args:
+            times: seconds, in any order.
+            size: pixels.
+
+        Returns:
+            uint8 [len(times), size, size, 3], RGB.
+
+        Raises:
+            MediaError: "no video", or "undecodable" where no frame could be decoded.
+        """
+        if size <= 0 or not all(map(math.isfinite, times)):
+            raise ValueError(f"size {size}, times {times}")
+        container, base = self._container, self._container.decodable("video").time_base
+        ticks = [
+            math.floor((Fraction(min(float(t), MAX_SECONDS) + FRAME_TOLERANCE_SECONDS) + container.origin) / base)
+            for t in times
+        ]
+        pictures = np.empty((len(times), size, size, 3), np.uint8)
+        reader = FrameReader(container)
+        previous: VideoFrame | None = None
+        for index in sorted(range(len(times)), key=ticks.__getitem__):
+            frame = reader.shown_at(ticks[index], last=ticks[index] == max(ticks))
+            if frame is not previous:
+                picture, previous = self._picture(frame, size), frame
+            pictures[index] = picture
+        return pictures
+
+    def _picture(self, frame: VideoFrame, size: int) -> np.ndarray:
+        square = self._reformatter.reformat(frame, size, size, "rgb24", interpolation=Interpolation.BICUBIC, threads=1)
+        return np.rot90(square.to_ndarray(), round(frame.rotation / 90) % 4)
+
+    def check(self, need_audio: bool, need_video: bool) -> MediaInfo:
+        """Whether the file can be used, by decoding what is needed of it: the whole sound, the video's keyframes.
+
+        Damage between keyframes is not seen, but for packets that are all zeros, as unfinished downloads have them.
+
+        Returns:
+            What is there; `duration` is where the last of it ends.
+
+        Raises:
+            MediaError: with the reason. "silent" counts only if sound is needed.
+        """
+        for kind, needed in (("audio", need_audio), ("video", need_video)):
+            if needed:
+                self._container.decodable(kind)
+        ends, peak = {}, math.inf
+        if self._container.video is not None:
+            ends["video"] = self._video_end(decode=need_video)
+        if self._container.audio is not None and need_audio:
+            ends["audio"], peak = self._sound_end_and_peak()
+        elif self._container.audio is not None:
+            ends["audio"] = max(
+                (self._packet_end(p) for p in self._container.packets("audio", 0.0) if p is not None), default=0.0
+            )
+        self._check_length(ends)
+        if peak < SILENCE_PEAK:
+            raise MediaError(self.path, "silent", f"the sound never exceeds {SILENCE_PEAK:g} of full scale")
+        return replace(self.info(), duration=max(ends.values()))
+
+    def _sound_end_and_peak(self) -> tuple[float, float]:
+        """The second at which the decodable sound ends, and its largest magnitude."""
+        rate, begin, end, heard, peak = 0, 0, 0, 0, 0.0
+        for rate, position, piece in self._sounds(0.0):  # noqa: B007
+            begin = begin if heard else position
+            heard, end = heard + len(piece), position + len(piece)
+            peak = max(peak, float(np.abs(piece).max(initial=0)))
+            if not np.isfinite(piece).all():
+                raise MediaError(self.path, "undecodable", "the sound has samples that are not numbers")
+        if not heard:
+            raise MediaError(self.path, "undecodable", "no sound could be decoded")
+        if self._container.damaged and end - begin - heard > TRUNCATED_SECONDS * rate:
+            lost = (end - begin - heard) / rate
+            raise MediaError(self.path, "undecodable", f"{lost:.1f} s in the middle of the sound cannot be decoded")
+        return end / rate, peak
+
+    def _video_end(self, decode: bool) -> float:
+        """The second at which the last frame that is there ends; with `decode`, some keyframe must be decodable."""
+        end, decoded = 0.0, 0
+        for packet in self._container.packets("video", 0.0):
+            if packet is not None and any(bytes(packet)):
+                end = max(end, self._packet_end(packet))
+            if decode and (packet is None or packet.is_keyframe):
+                decoded += len(self._container.decode("video", packet))
+        if decode and not decoded:
+            raise MediaError(self.path, "undecodable", "no keyframe could be decoded")
+        return end
+
+    def _packet_end(self, packet: av.Packet) -> float:
+        return float(((stamp(packet) or 0) + (packet.duration or 0)) * packet.time_base - self._container.origin)
+
+    def _check_length(self, ends: dict[str, float]) -> None:
+        """Raises "truncated" where a stream ends clearly before the header says; `ends` are in seconds."""
+        formats = self._container.formats
+        if not formats & DECLARING_FORMATS:
+            return
+        declared = {}
+        for kind in ends:
+            stream = self._container.stream(kind)
+            if stream.duration is not None:
+                end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+                declared[kind] = float(end - self._container.origin)
+        if "wav" in formats:
+            declared["audio"] = _wav_seconds(self.path) or ends["audio"]
+        if not declared and self._container.duration:
+            # Matroska and FLV say only how long the longest stream is.
+            longest = max(ends, key=ends.__getitem__)
+            declared[longest] = self._container.duration
+        for kind, seconds in declared.items():
+            if ends[kind] < seconds - TRUNCATED_SECONDS:
+                text = f"the {kind} ends at {ends[kind]:.2f} s, the header says {seconds:.2f} s"
+                raise MediaError(self.path, "truncated", text)
+
+
+def read_audio(path: str | os.PathLike[str], start: float, seconds: float, sample_rate: int) -> np.ndarray:
+    """`Media.audio` of a file that is opened for it."""
+    with Media(path) as media:
+        return media.audio(start, seconds, sample_rate)
+
+
+def read_frames(path: str | os.PathLike[str], times: Sequence[float], size: int) -> np.ndarray:
+    """`Media.frames` of a file that is opened for it."""
+    with Media(path) as media:
+        return media.frames(times, size)
+
+
+def check(path: str | os.PathLike[str], need_audio: bool, need_video: bool) -> MediaInfo:
+    """`Media.check` of a file that is opened for it."""
+    with Media(path) as media:
+        return media.check(need_audio, need_video)
+
+
+def _wav_seconds(path: Path) -> float | None:
+    """How long a RIFF file says its sound is, which FFmpeg replaces by what there is; None if it does not say."""
+    byte_rate = 0
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"fmt ":
+                byte_rate = struct.unpack("<8xI", file.read(12))[0]
+                size -= 12
+            elif name == b"data":
+                unknown = size == 0 or size >= 0x7FFFFFFF  # what writers to a pipe leave there
+                return size / byte_rate if byte_rate and not unknown else None
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return None

@@ -1,0 +1,145 @@
+"""The sample data: a small made-up world as real media files, in the official layout of each dataset.
+
+`world` says what happens in a clip, `sound` and `picture` render it, `media` writes the file. Each dataset's
+layout is a module of its own (`audioset`, `vggsound`) with `FOLDER`, `COUNTS` and `lay_out`, listed in `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from filelock import FileLock
+
+from datamodules.sample import audioset, vggsound
+from datamodules.sample.media import Clip, write
+
+VERSION = 1
+"""Raised whenever the files of a seed change, so that old ones are made anew."""
+
+LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound)}
+COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}
+"""Dataset -> split -> number of clips."""
+
+Track = Callable[[Iterable[None], str, int], Iterable[None]]
+"""(items, title, total) -> the items, while progress is shown."""
+
+
+def _untracked(items: Iterable[None], title: str, total: int) -> Iterable[None]:
+    return items
+
+
+def make(
+    root: Path,
+    datasets: Sequence[str] = ("audioset", "vggsound"),
+    seed: int = 0,
+    workers: int | None = None,
+    counts: Mapping[str, Mapping[str, int]] = COUNTS,
+    track: Track = _untracked,
+) -> None:
+    """Makes the sample data: `root/AudioSet`, `root/VGGSound`.
+
+    A folder that is complete, with this version, seed and counts, is left alone; another one made here is
+    replaced. Folders appear complete or not at all: they are written beside and renamed. Two processes may call
+    this at the same time. The same arguments give the same bytes.
+
+    Args:
+        root: the folder of the datasets' folders; made if missing.
+        datasets: which, of `LAYOUTS`.
+        seed: of all that is random.
+        workers: processes that render; default one a CPU core of this process. They are spawned, so a script
+            that calls this needs the usual `if __name__ == "__main__":`; with 1 nothing is spawned.
+        counts: dataset -> split -> number of clips.
+        track: shows progress, as `bench.progress.track` does.
+
+    Raises:
+        KeyError: no such dataset.
+        FileExistsError: a folder that was not made here is in the way.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".sample.lock"):
+        for name in datasets:
+            layout = LAYOUTS[name]
+            about = _about(name, seed, counts[name])
+            if not _is_complete(root / layout.FOLDER, about):
+                _make_one(root / layout.FOLDER, layout, about, workers, track)
+
+
+def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What two folders with the same bytes have in common."""
+    return {
+        "about": "MADE-UP DATA: a small artificial world of bouncing things, for trying and testing AVL-Bench, in the "
+        f"layout of {LAYOUTS[name].FOLDER}. It holds nothing of the real dataset, and numbers measured on it say "
+        "nothing about the real one.",
+        "dataset": name,
+        "version": VERSION,
+        "seed": seed,
+        "clips": dict(counts),
+    }
+
+
+def _is_complete(folder: Path, about: Mapping[str, Any]) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        found = json.loads((folder / "SAMPLE.json").read_text())
+    except FileNotFoundError:
+        raise FileExistsError(
+            f"{folder} exists but has no SAMPLE.json, so it is not sample data made here; it is left as it is. "
+            "Give another folder for the sample data."
+        ) from None
+    return {key: found.get(key) for key in about} == about
+
+
+def _make_one(folder: Path, layout: ModuleType, about: Mapping[str, Any], workers: int | None, track: Track) -> None:
+    """Writes one dataset beside `folder`, then puts it in place."""
+    _remove_left_overs(folder)
+    # A new name each time: workers of a killed run may still be writing into the old one.
+    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
+    partial.mkdir()
+    try:
+        clips = layout.lay_out(partial, about["seed"], about["clips"])
+        for _ in track(_write_all(clips, workers), f"making sample data {folder.name}", len(clips)):
+            pass
+        flaws = {str(clip.path.relative_to(partial)): clip.flaw for clip in clips if clip.flaw}
+        (partial / "SAMPLE.json").write_text(json.dumps({**about, "flaws": flaws}, indent=2) + "\n")
+        if folder.exists():
+            folder.rename(partial.with_suffix(".old.partial"))
+        partial.rename(folder)
+    finally:
+        _remove_left_overs(folder)
+
+
+def _remove_left_overs(folder: Path) -> None:
+    for left_over in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _write_all(clips: Sequence[Clip], workers: int | None) -> Iterator[None]:
+    """Writes the clips; yields after each."""
+    workers = min(workers or len(os.sched_getaffinity(0)), len(clips))
+    if workers <= 1:
+        yield from map(write, clips)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+        yield from pool.map(write, clips, chunksize=8)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is gone, even killed; a pool's workers would wait for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,118 @@
+"""Which clips a rank reads, in which order: a pure function of (seed, epoch, rank), so that it can go on anywhere.
+
+A training batch is the same set of clips for any number of ranks: global batch k of an epoch is a stretch of the
+epoch's order, and each rank reads its share of it. Evaluation gives each clip to exactly one rank, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from datamodules.keyed import stable_hash
+
+
+class ClipRef(NamedTuple):
+    """Row `index` of the manifest, as it is to be seen in `epoch` (-1: in evaluation, without randomness)."""
+
+    index: int
+    epoch: int
+
+
+EVALUATION = -1
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """[count] all clips, each once, shuffled by (seed, epoch)."""
+    return np.random.default_rng([abs(stable_hash("order", seed)), epoch]).permutation(count)
+
+
+def weighted_epoch_order(weights: np.ndarray, draws: int, seed: int, epoch: int) -> np.ndarray:
+    """[draws] clips drawn without replacement with probabilities proportional to their weights.
+
+    By exponential races (Efraimidis and Spirakis 2006): the clips with the smallest `Exp(1) / weight`, in that order.
+    """
+    race = np.random.default_rng([abs(stable_hash("weighted order", seed)), epoch]).exponential(size=len(weights))
+    return np.argsort(race / weights, kind="stable")[:draws]
+
+
+def class_balancing_weights(labels: list[list[int]], num_classes: int) -> np.ndarray:
+    """[clips] the sum over a clip's classes of 1 / (clips of that class), as PSLA, AST and AudioMAE weight AudioSet."""
+    rows = np.repeat(np.arange(len(labels)), [len(classes) for classes in labels])
+    flat = np.concatenate([np.asarray(classes, dtype=np.int64) for classes in labels])
+    per_class = np.bincount(flat, minlength=num_classes)
+    return np.bincount(rows, weights=1.0 / per_class[flat], minlength=len(labels))
+
+
+class TrainSampler(Sampler[list[ClipRef]]):
+    """A batch sampler over all epochs of a stage; the last, incomplete global batch of an epoch is left out.
+
+    Args:
+        count: clips in the manifest.
+        epochs: passes over the data.
+        global_batch: clips of one step over all ranks.
+        rank, ranks: this process, and how many there are; `global_batch` must be a multiple of `ranks`.
+        seed: of the order.
+        start: global batches that an earlier, cut-off run has done.
+        weights: [count] for weighted drawing without replacement; None = each clip once an epoch.
+        draws: clips an epoch when weighted.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        epochs: int,
+        global_batch: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        seed: int = 0,
+        start: int = 0,
+        weights: np.ndarray | None = None,
+        draws: int = 0,
+    ):
+        if global_batch % ranks:
+            raise ValueError(f"a batch of {global_batch} clips does not divide over {ranks} processes")
+        self.count, self.epochs, self.global_batch = count, epochs, global_batch
+        self.rank, self.ranks, self.seed, self.start = rank, ranks, seed, start
+        self.weights, self.draws = weights, draws
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return (self.count if self.weights is None else min(self.draws, self.count)) // self.global_batch
+
+    def __len__(self) -> int:
+        """Global batches of all epochs, those before `start` included."""
+        return self.epochs * self.steps_per_epoch
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self.weights is None:
+            return epoch_order(self.count, self.seed, epoch)
+        return weighted_epoch_order(self.weights, self.draws, self.seed, epoch)
+
+    def __iter__(self) -> Iterator[list[ClipRef]]:
+        share = self.global_batch // self.ranks
+        for epoch in range(self.start // max(self.steps_per_epoch, 1), self.epochs):
+            order = self._order(epoch)
+            first = max(0, self.start - epoch * self.steps_per_epoch)
+            for step in range(first, self.steps_per_epoch):
+                at = step * self.global_batch + self.rank * share
+                yield [ClipRef(int(i), epoch) for i in order[at : at + share]]
+
+
+class EvalSampler(Sampler[list[ClipRef]]):
+    """A batch sampler that gives each clip to exactly one rank, without repeating any to even the ranks out."""
+
+    def __init__(self, count: int, batch: int, *, rank: int = 0, ranks: int = 1):
+        self.clips = range(rank, count, ranks)
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return -(-len(self.clips) // self.batch)
+
+    def __iter__(self) -> Iterator[list[ClipRef]]:
+        for at in range(0, len(self.clips), self.batch):
+            yield [ClipRef(i, EVALUATION) for i in self.clips[at : at + self.batch]]

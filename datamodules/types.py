@@ -1,0 +1,175 @@
+"""The types that pass between data, methods and the harness.
+
+Nothing here imports torch, so that the configuration can be read and checked without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
+"""What was looked at: any of audio, video and text, in this order."""
+
+
+@dataclass
+class AudioInputs:
+    """Sound as a method wants it: mono, as Kaldi-compatible log-mel frames of 25 ms every 10 ms."""
+
+    sample_rate: int = 16000
+    """Hz."""
+    frames: int = 1024
+    """Log-mel frames; shorter sound is padded with zeros (before normalisation), longer is cut."""
+    mel_bins: int = 128
+    mean: float = -4.2677393
+    """Of the log-mel values. AudioSet's, from AST and AudioMAE (`dataset.py`)."""
+    std: float = 4.5689974
+    """Values are normalised to `(x - mean) / (2 * std)`, as AST, AudioMAE and MAViL do."""
+
+    @property
+    def seconds(self) -> float:
+        """How much sound `frames` frames cover: 10 ms each, and 15 ms for the last one's window."""
+        return self.frames * 0.010 + 0.015
+
+
+@dataclass
+class VideoInputs:
+    """Frames as a method wants them: RGB, `size` x `size`, normalised."""
+
+    frames: int = 8
+    fps: float = 2.0
+    size: int = 224
+    """Pixels, height and width. Frames are resized straight to the square, without a crop
+    (av-superb `expert.py`)."""
+    train_size: int = 256
+    """Pixels at which training frames leave the workers, before the random resized crop to `size`."""
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.fps
+
+
+@dataclass
+class Inputs:
+    """What a method wants of a dataset; a modality that is None is not decoded."""
+
+    audio: AudioInputs | None = field(default_factory=AudioInputs)
+    video: VideoInputs | None = field(default_factory=VideoInputs)
+
+
+@dataclass
+class AugmentConfig:
+    """Augmentation of training batches, on the device. All off by default."""
+
+    roll_gain: bool = False
+    """Circular roll of the waveform and a gain of Beta(10, 10) + 0.5 (AudioMAE `roll_mag_aug`)."""
+    mixup: float = 0.0
+    """Share of clips mixed with another clip of the batch, lambda from Beta(10, 10)."""
+    freq_mask: int = 0
+    """SpecAugment: at most this many mel bins are masked."""
+    time_mask: int = 0
+    """SpecAugment: at most this many frames are masked."""
+    crop_scale: float = 1.0
+    """Random resized crop: the smallest share of the picture's area that is kept; 1 = no crop."""
+    flip: bool = False
+    """Horizontal flip of half of the clips."""
+
+
+@dataclass
+class LoaderConfig:
+    """How clips are read. None of it changes a result, but `train_windows` and `weighted_draws`."""
+
+    workers: int = -1
+    """Processes that decode; -1 = one a core less one, at most 16; 0 = the training process itself."""
+    cache_gb: float = 0.0
+    """Memory (GiB a process) for decoded clips, so that small datasets are decoded once and not each epoch."""
+    train_windows: int = 0
+    """Training cuts a clip at one of this many evenly spaced starts; 0 = anywhere, 1 = always at its start."""
+    weighted_draws: int = 0
+    """Clips drawn an epoch by class-balancing weights without replacement; 0 = each clip once an epoch."""
+
+
+@dataclass
+class DataConfig:
+    """What is read from a dataset and how."""
+
+    root: str | None = None
+    """The dataset's own folder; none = found under `data_root` by its name."""
+    min_coverage: float = 0.85
+    """A board is not measured on a smaller share of its official clips than this."""
+    inputs: Inputs = field(default_factory=Inputs)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+
+
+class Batch(TypedDict, total=False):
+    """A batch as a method's steps see it, on the device. B clips.
+
+    Keys that the inputs leave out are absent.
+    """
+
+    clip_id: list[str]
+    key: Tensor
+    """[B] int64, from (seed, epoch, clip): the source of all randomness, see `keyed.uniform`."""
+    audio: Tensor
+    """[B, 1, frames, mels] float32, normalised log-mel; time first."""
+    video: Tensor
+    """[B, 3, T, H, W] float32, normalised RGB."""
+    label: Tensor
+    """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
+
+
+class RawBatch(TypedDict, total=False):
+    """What the workers hand over: only read and decoded, not yet features."""
+
+    clip_id: list[str]
+    key: Tensor
+    waveform: Tensor
+    """[B, T] float32 in -1..1, zero-padded at the end."""
+    waveform_length: Tensor
+    """[B] int64, samples before the padding."""
+    frames: Tensor
+    """[B, T, H, W, 3] uint8 RGB."""
+    label: Tensor
+
+
+class Outputs(TypedDict, total=False):
+    """What a method gives out for evaluation, keyed by what it looked at."""
+
+    logits: dict[str, Tensor]
+    """Modality -> [B, C], before sigmoid or softmax."""
+    embedding: dict[str, Tensor]
+    """Modality -> [B, D]; retrieval compares them by cosine."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard, declared next to its dataset: dataset + split + protocol."""
+
+    name: str
+    """E.g. `audioset-20k`; also the file name of its tables."""
+    dataset: str
+    train: str
+    """The split methods train on, as readers of the board expect; it is shown, not enforced."""
+    split: str
+    """The split that is scored."""
+    task: Literal["tagging", "classification", "retrieval"]
+    main: str
+    """The metric that sorts the board, e.g. `mAP`, `top1`, `R@1`."""
+    query: str = ""
+    """Retrieval: the modality of the queries, e.g. `a`."""
+    gallery: str = ""
+    """Retrieval: the modality of the gallery, e.g. `v`."""
+    per_class: int = 0
+    """Retrieval: score only the first clips of each class by id; 0 = all."""
+    version: int = 1
+    """Raised whenever the protocol changes in a way that changes scores."""
+
+    def protocol(self) -> dict[str, Any]:
+        """All that must be equal for two scores to be comparable."""
+        return {k: v for k, v in vars(self).items() if v not in ("", 0) and k != "main"}

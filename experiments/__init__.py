@@ -1,0 +1,1 @@
+"""The methods: one folder each, all of the same shape; shared parts in `experiments.common`."""

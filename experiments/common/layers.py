@@ -1,0 +1,32 @@
+"""Transformer stacks shared by methods: timm's blocks, initialised as in MAE."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+"""LayerNorm as in ViT and MAE."""
+
+
+def transformer(dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float = 0.0) -> nn.Sequential:
+    """Pre-LN ViT blocks: qkv bias, GELU, LayerNorm eps 1e-6; DropPath rises linearly from 0 to `drop_path`."""
+    rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+    return nn.Sequential(
+        *(Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate) for rate in rates)
+    )
+
+
+def init_mae(module: nn.Module) -> None:
+    """For `module.apply`: Xavier-uniform weights and no biases; convolutions of patches as if they were linear.
+
+    MAE's initialisation (AudioMAE `models_mae.py`, `initialize_weights`).
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        nn.init.xavier_uniform_(module.weight.detach().flatten(1))

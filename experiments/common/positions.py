@@ -1,0 +1,30 @@
+"""Fixed sine-cosine position tables (Vaswani et al. 2017; over grids as in MAE and its video and audio twins)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sincos_1d(dim: int, position_N: Tensor) -> Tensor:
+    """[N] positions -> [N, dim] float64: dim/2 sines, then dim/2 cosines, of wavelengths 2 pi to 20000 pi."""
+    frequency = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angle = position_N.double()[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def sincos_2d(dim: int, rows: int, columns: int) -> Tensor:
+    """[rows * columns, dim] float64, row by row: half of the channels tell the column, half the row."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.cat([sincos_1d(dim // 2, column.flatten()), sincos_1d(dim // 2, row.flatten())], dim=1)
+
+
+def sincos_3d(dim: int, times: int, rows: int, columns: int) -> Tensor:
+    """[times * rows * columns, dim] float64: 1/4 of the channels tell the time, 3/4 the place."""
+    time = sincos_1d(dim // 4, torch.arange(times)).repeat_interleave(rows * columns, dim=0)
+    return torch.cat([time, sincos_2d(dim // 4 * 3, rows, columns).repeat(times, 1)], dim=1)
+
+
+def with_cls(table_LD: Tensor) -> Tensor:
+    """[L, D] -> [1 + L, D] float32: a first row of zeros for the CLS token."""
+    return torch.cat([torch.zeros_like(table_LD[:1]), table_LD]).float()

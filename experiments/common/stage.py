@@ -1,0 +1,72 @@
+"""The base of every method's stages: what the harness gives a LightningModule and asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import lightning as L
+from torch import Tensor
+
+from datamodules.types import Batch, Inputs, Modality, Outputs
+from experiments.common.optim import OptimConfig, make_optimizer
+
+
+@dataclass
+class StageSpec:
+    """All that a stage is built from. The harness makes it from the configuration and the data."""
+
+    model: Any
+    """The method's `model_config` dataclass."""
+    options: Any
+    """The stage class's `options_config` dataclass."""
+    inputs: Inputs = field(default_factory=Inputs)
+    modality: Modality = "av"
+    num_classes: int = 0
+    multilabel: bool = False
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch_size: int = 1
+    """Clips of one optimiser step, over all devices."""
+    steps_per_epoch: int = 1
+    epochs: int = 1
+
+
+class Stage(L.LightningModule):
+    """One stage of a method. Subclasses build the network and write `training_step` or `predict_step`."""
+
+    model_config: ClassVar[type]
+    options_config: ClassVar[type]
+
+    def __init__(self, spec: StageSpec):
+        super().__init__()
+        self.spec = spec
+
+    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+        """Starts from the weights (the `state_dict`) of the stage named in `after`, or of `init`.
+
+        Raises:
+            ValueError: naming every key that should have matched and did not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} starts from nothing; remove `after`")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        raise NotImplementedError
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """What is measured. Called without gradients, in evaluation mode, with every clip of a split once."""
+        raise NotImplementedError
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        # The harness measures with `Trainer.test`, as Lightning rebuilds batch samplers in `Trainer.predict`.
+        return self.predict_step(batch, batch_idx)
+
+    def layer_of(self, name: str) -> tuple[int, int]:
+        """(layer, number of layers) of a parameter, for layer-wise learning rate decay.
+
+        The rate of layer i of n is multiplied by `layer_decay ** (n - i)`.
+        """
+        return 1, 1
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return make_optimizer(self)

@@ -1,0 +1,42 @@
+"""Loading weights by name, where every mismatch is an error that names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def matches(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether `key` is, or lies under, one of the dotted `prefixes`."""
+    return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+
+
+def load_strict(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    new: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
+) -> None:
+    """Copies `weights` into `module`; both must have the same keys and shapes, but for what is said here.
+
+    Args:
+        module: takes the weights.
+        weights: a state dict.
+        new: dotted prefixes of what may be absent from `weights` and then keeps its fresh values.
+        unused: dotted prefixes of what `weights` may have over.
+
+    Raises:
+        ValueError: naming every key that is missing, unknown or of another shape. Nothing is loaded then.
+    """
+    own = module.state_dict()
+    wrong = [f"{key}: missing" for key in own if key not in weights and not matches(key, new)]
+    wrong += [f"{key}: unknown" for key in weights if key not in own and not matches(key, unused)]
+    wrong += [
+        f"{key}: shape {list(weights[key].shape)}, not {list(value.shape)}"
+        for key, value in own.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if wrong:
+        raise ValueError("these weights do not fit:\n  " + "\n  ".join(wrong))
+    module.load_state_dict({key: weights[key] for key in own if key in weights}, strict=False)

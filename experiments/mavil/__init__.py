@@ -1,0 +1,1 @@
+"""MAViL: Masked Audio-Video Learners (Huang et al., NeurIPS 2023)."""

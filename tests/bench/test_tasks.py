@@ -1,0 +1,194 @@
+"""Tasks: what a board's metrics, chance and notes are, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+
+from bench.tasks import METRICS, TASK_METRICS, Evaluation, EvaluationError, Predictions, evaluate
+from datamodules.types import Board
+
+BOARDS = {
+    "tagging": Board("tags", "world", "train", "eval", "tagging", "mAP"),
+    "classification": Board("classes", "world", "train", "test", "classification", "top1"),
+    "retrieval": Board("pairs", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v"),
+}
+
+
+def predictions(task: str, n: int = 80, classes: int = 6, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    target_NC = np.eye(classes, dtype=np.float32)[rng.integers(classes, size=n)]
+    if task == "tagging":
+        target_NC = np.maximum(target_NC, rng.random((n, classes)) < 0.2)
+    if task == "retrieval":
+        sound_ND = rng.normal(size=(n, 16))
+        scores = {"a": sound_ND, "v": sound_ND + rng.normal(size=(n, 16))}
+    else:
+        scores = {"a": target_NC + rng.normal(size=(n, classes))}
+    return Predictions([f"clip{i:03}" for i in rng.permutation(n)], target_NC, scores)
+
+
+def values(evaluation: Evaluation) -> dict[str, float]:
+    return {name: metric.value for name, metric in evaluation.metrics.items()}
+
+
+def test_tagging_equals_sklearn() -> None:
+    given = predictions("tagging")
+    found = evaluate(BOARDS["tagging"], "a", given)
+    assert found.metrics["mAP"].value == pytest.approx(average_precision_score(given.target, given.scores["a"]))
+    assert found.metrics["AUC"].value == pytest.approx(roc_auc_score(given.target, given.scores["a"]))
+    assert found.n == 80
+
+
+def test_classification_equals_sklearn_and_counting() -> None:
+    given = predictions("classification")
+    found = values(evaluate(BOARDS["classification"], "a", given))
+    label_N, guess_N = given.target.argmax(1), given.scores["a"].argmax(1)
+    assert found["top1"] == pytest.approx((label_N == guess_N).mean())
+    assert found["mean_class"] == pytest.approx(balanced_accuracy_score(label_N, guess_N))
+    best_N5 = np.argsort(-given.scores["a"], axis=1)[:, :5]
+    assert found["top5"] == pytest.approx((best_N5 == label_N[:, None]).any(1).mean())
+
+
+def test_retrieval_equals_sorting_the_similarities() -> None:
+    given = predictions("retrieval")
+    found = values(evaluate(BOARDS["retrieval"], "av", given))
+    a_ND, v_ND = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (given.scores["a"], given.scores["v"]))
+    place_N = np.array(
+        [np.flatnonzero(order == i)[0] + 1 for i, order in enumerate(np.argsort(-a_ND @ v_ND.T, axis=1))]
+    )
+    assert found["R@1"] == pytest.approx((place_N <= 1).mean())
+    assert found["R@5"] == pytest.approx((place_N <= 5).mean())
+    assert found["R@10"] == pytest.approx((place_N <= 10).mean())
+    assert found["MedR"] == np.median(place_N)
+    assert found["MeanR"] == pytest.approx(place_N.mean())
+
+
+def test_retrieval_goes_from_query_to_gallery() -> None:
+    """Asymmetric: every sound is nearest to video 0, but video 0 is nearest to sound 0."""
+    a_ND, v_ND = np.array([[1, 0.0], [1, 0.3], [1, 0.5]]), np.array([[1.0, 0.2], [0, 1], [-1, 1]])
+    given = Predictions(["x", "y", "z"], np.ones((3, 1)), {"a": a_ND, "v": v_ND})
+    there = values(evaluate(BOARDS["retrieval"], "av", given))
+    back = values(evaluate(Board("b", "w", "none", "test", "retrieval", "R@1", query="v", gallery="a"), "av", given))
+    assert (there["R@1"], back["R@1"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert there["MeanR"] == pytest.approx((1 + 2 + 3) / 3)
+    assert back["MeanR"] == pytest.approx((2 + 2 + 1) / 3)
+
+
+@pytest.mark.parametrize("task", BOARDS)
+def test_every_metric_is_described_has_chance_and_an_interval_around_it(task: str) -> None:
+    found = evaluate(BOARDS[task], "a", predictions(task))
+    assert tuple(found.metrics) == TASK_METRICS[task]
+    assert set(found.chance) == set(found.metrics) <= set(METRICS)
+    for name, metric in found.metrics.items():
+        assert METRICS[name].lowest <= metric.low <= metric.value <= metric.high <= METRICS[name].highest
+        assert metric.low < metric.high
+        sign = 1 if METRICS[name].better == "higher" else -1
+        assert sign * metric.value > sign * found.chance[name]
+
+
+@pytest.mark.parametrize("task", BOARDS)
+def test_the_order_of_clips_changes_neither_values_nor_intervals(task: str) -> None:
+    given = predictions(task)
+    order = np.random.default_rng(7).permutation(len(given.clip_id))
+    assert evaluate(BOARDS[task], "a", given) == evaluate(BOARDS[task], "a", given.take(order))
+
+
+@pytest.mark.parametrize("task", BOARDS)
+def test_random_scores_measure_as_chance_says(task: str) -> None:
+    rng = np.random.default_rng(0)
+    found: dict[str, list[float]] = {name: [] for name in TASK_METRICS[task]}
+    for _ in range(100):
+        given = predictions(task, n=40)
+        shapes = {"a": given.target.shape} if task != "retrieval" else {"a": (40, 8), "v": (40, 8)}
+        given.scores = {modality: rng.normal(size=shape) for modality, shape in shapes.items()}
+        evaluation = evaluate(BOARDS[task], "a", given)
+        for name, value in values(evaluation).items():
+            found[name].append(value)
+    for name, samples in found.items():
+        error = np.std(samples) / np.sqrt(len(samples))
+        assert abs(np.mean(samples) - evaluation.chance[name]) < 4 * error + 1e-9, name
+
+
+def test_perfect_and_constant_goldens() -> None:
+    for task, board in BOARDS.items():
+        given = predictions(task)
+        if task == "retrieval":
+            given.scores = {"a": given.scores["a"], "v": given.scores["a"]}
+        else:
+            given.scores = {"a": given.target}
+        perfect = values(evaluate(board, "a", given))
+        given.scores = {modality: np.ones_like(score) for modality, score in given.scores.items()}
+        constant = evaluate(board, "a", given)
+        assert perfect[board.main] == 1
+        if task == "tagging":
+            assert constant.metrics["dprime"].value == 0
+            assert constant.metrics["mAP"].value == pytest.approx(given.target.mean(0).mean())
+        elif task == "classification":
+            assert values(constant) == pytest.approx(constant.chance)
+        else:
+            assert constant.metrics["MedR"].value == (80 + 1) / 2
+
+
+def test_classes_without_positives_are_left_out_and_counted() -> None:
+    given = predictions("tagging")
+    reference = evaluate(BOARDS["tagging"], "a", given)
+    wider = Predictions(
+        given.clip_id,
+        np.pad(given.target, [(0, 0), (0, 3)]),
+        {"a": np.pad(given.scores["a"], [(0, 0), (0, 3)], constant_values=9)},
+    )
+    found = evaluate(BOARDS["tagging"], "a", wider)
+    assert found.notes["classes_without_positives"] == 3
+    assert "classes_without_positives" not in reference.notes
+    assert (found.metrics["mAP"], found.metrics["AUC"]) == (reference.metrics["mAP"], reference.metrics["AUC"])
+    lacking = predictions("classification", n=5, classes=6)
+    assert evaluate(BOARDS["classification"], "a", lacking).notes["classes_without_clips"] >= 1
+
+
+def test_per_class_scores_the_first_clips_of_each_class_by_id() -> None:
+    given = predictions("retrieval")
+    board = Board("pairs", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v", per_class=2)
+    chosen: list[int] = []
+    for label in range(6):
+        mine = [i for i in range(80) if given.target[i, label]]
+        chosen += sorted(mine, key=lambda i: given.clip_id[i])[:2]
+    assert evaluate(board, "av", given) == evaluate(BOARDS["retrieval"], "av", given.take(np.array(chosen)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("task", BOARDS)
+def test_scores_that_are_not_finite_are_an_error_with_their_number_and_clips(task: str, bad: float) -> None:
+    given = predictions(task)
+    rows = [list(given.clip_id).index(clip) for clip in ("clip007", "clip003")]
+    given.scores["a"][rows, 2] = bad
+    with pytest.raises(EvaluationError, match=r"'a' are NaN or infinite for 2 clips \(clip003, clip007\) of 80"):
+        evaluate(BOARDS[task], "a", given)
+
+
+def test_a_clip_that_is_there_twice_is_an_error() -> None:
+    given = predictions("tagging").take(np.array([0, 1, 2, 3, 1]))
+    with pytest.raises(EvaluationError, match=rf"1 clip \({given.clip_id[1]}\) more than once"):
+        evaluate(BOARDS["tagging"], "a", given)
+
+
+def test_other_wrong_predictions_are_errors_that_say_why() -> None:
+    given = predictions("classification")
+    with pytest.raises(EvaluationError, match="no scores for modality 'av'; the method gave: a"):
+        evaluate(BOARDS["classification"], "av", given)
+    with pytest.raises(EvaluationError, match="no clips"):
+        evaluate(BOARDS["classification"], "a", given.take(np.array([], int)))
+    with pytest.raises(EvaluationError, match=r"\(80, 5\) of 'a' do not fit \(80, 6\)"):
+        evaluate(
+            BOARDS["classification"], "a", Predictions(given.clip_id, given.target, {"a": given.scores["a"][:, :5]})
+        )
+    with pytest.raises(EvaluationError, match="have not exactly one class, first clip000"):
+        evaluate(BOARDS["classification"], "a", Predictions(given.clip_id, np.ones((80, 6)), given.scores))
+    with pytest.raises(EvaluationError, match="none of the 80 clips has a label"):
+        evaluate(BOARDS["tagging"], "a", Predictions(given.clip_id, np.zeros((80, 6)), given.scores))
+    pairs = predictions("retrieval")
+    with pytest.raises(EvaluationError, match="cannot be compared"):
+        evaluate(
+            BOARDS["retrieval"], "av", Predictions(pairs.clip_id, pairs.target, {**pairs.scores, "v": np.ones((80, 3))})
+        )

@@ -1,0 +1,80 @@
+"""AudioSet's official files, with the quirks they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datamodules.audioset import AudioSet
+from datamodules.source import DataError
+
+CLASSES = """index,mid,display_name
+0,/m/09x0r,"Speech"
+1,/m/05zppz,"Male speech, man speaking"
+2,/t/dd00003,"Child speech, kid speaking"
+3,/g/122z_qxw,"Chainsaw"
+"""
+HEADER = "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
+
+
+@pytest.fixture
+def audioset(tmp_path: Path):
+    def write(rows: str) -> AudioSet:
+        (tmp_path / "class_labels_indices.csv").write_text(CLASSES)
+        (tmp_path / "eval_segments.csv").write_text(HEADER + rows)
+        return AudioSet(tmp_path)
+
+    return write
+
+
+def test_display_names_with_commas_are_one_class(audioset):
+    assert audioset("").classes[1] == "Male speech, man speaking"
+
+
+def test_ids_that_start_with_a_dash_and_quoted_label_lists_are_read(audioset):
+    rows = '--4gqARaEJE, 0.000, 10.000, "/m/09x0r,/t/dd00003"\n_b-C12345_7, 21.500, 31.500, "/g/122z_qxw"\n'
+    official = audioset(rows).read_split("eval")
+    assert official.malformed == []
+    assert official.clips["video_id"].tolist() == ["--4gqARaEJE", "_b-C12345_7"]
+    assert official.clips["labels"].tolist() == [[0, 2], [3]]
+    assert official.clips["start"].tolist() == [0.0, 21.5]
+    assert official.clips["clip_id"].tolist() == ["--4gqARaEJE_0", "_b-C12345_7_21500"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Yid_shorter12", "id_shorter12", "id_shorter12_30", "id_shorter12_30000_40000"]
+)
+def test_names_that_people_have_on_disk_are_looked_for(audioset, name):
+    clips = audioset('id_shorter12, 30.000, 40.000, "/m/09x0r"\n').read_split("eval").clips
+    assert name in clips["stems"][0]
+
+
+def test_malformed_rows_are_counted_with_their_lines(audioset):
+    rows = (
+        'aaaaaaaaaaa, 0.000, 10.000, "/m/09x0r"\n'
+        "bbbbbbbbbbb, 0.000, 10.000\n"
+        'ccccccccccc, zero, 10.000, "/m/09x0r"\n'
+        'ddddddddddd, 10.000, 10.000, "/m/09x0r"\n'
+        'eeeeeeeeeee, 0.000, 10.000, "/m/nothing"\n'
+        'aaaaaaaaaaa, 0.000, 10.000, "/m/09x0r"\n'
+        'fffffffffff, nan, 10.000, "/m/09x0r"\n'
+    )
+    official = audioset(rows).read_split("eval")
+    assert len(official.clips) == 1
+    assert [row.split(": ")[0] for row in official.malformed] == [f"eval_segments.csv:{line}" for line in range(5, 11)]
+    text = "\n".join(official.malformed)
+    for part in ("3 fields instead of 4", "zero", "no segment", "/m/nothing", "twice"):
+        assert part in text
+
+
+def test_a_class_list_out_of_order_is_refused(tmp_path: Path):
+    (tmp_path / "class_labels_indices.csv").write_text('index,mid,display_name\n1,/m/09x0r,"Speech"\n')
+    with pytest.raises(DataError, match="indices are not 0..0"):
+        _ = AudioSet(tmp_path).classes
+
+
+def test_a_missing_official_file_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"found none of eval_segments.csv in .*tmp|found none"):
+        (tmp_path / "class_labels_indices.csv").write_text(CLASSES)
+        AudioSet(tmp_path).read_split("eval")

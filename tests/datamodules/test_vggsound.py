@@ -1,0 +1,47 @@
+"""VGGSound's official files, with the quirks they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datamodules.vggsound import VGGSound
+
+
+@pytest.fixture
+def vggsound(tmp_path: Path):
+    def write(rows: str) -> VGGSound:
+        # No header, no final newline, not sorted; labels with commas are quoted.
+        (tmp_path / "stat.csv").write_bytes(b'zebra braying,50,animals\r\n"wind rustling, leaves",49,nature')
+        (tmp_path / "vggsound.csv").write_bytes(rows.encode())
+        return VGGSound(tmp_path)
+
+    return write
+
+
+def test_the_class_index_is_the_place_in_the_sorted_labels(vggsound):
+    assert vggsound("").classes == ["wind rustling, leaves", "zebra braying"]
+
+
+def test_headerless_rows_with_crlf_and_quoted_labels_are_read(vggsound):
+    rows = '---g-f_I2yQ,1,"wind rustling, leaves",test\r\nabcdefghijk,120,zebra braying,train\r\n'
+    source = vggsound(rows)
+    test, train = source.read_split("test"), source.read_split("train")
+    assert test.clips["clip_id"].tolist() == ["---g-f_I2yQ_000001"] and test.clips["labels"].tolist() == [[0]]
+    assert train.clips["clip_id"].tolist() == ["abcdefghijk_000120"] and train.clips["labels"].tolist() == [[1]]
+    assert test.malformed == train.malformed == []
+
+
+def test_both_file_names_in_use_are_looked_for(vggsound):
+    clips = vggsound("abcdefghijk,12,zebra braying,test\n").read_split("test").clips
+    assert clips["stems"][0] == ("abcdefghijk_000012", "abcdefghijk_12000_22000")
+
+
+def test_malformed_rows_are_counted_with_their_lines(vggsound):
+    rows = "a,1,zebra braying,test\nb,1,zebra braying\nc,x,zebra braying,test\nd,1,unicorn,test\ne,1,zebra braying,valid\n"
+    official = vggsound(rows).read_split("test")
+    assert len(official.clips) == 1
+    assert [row.split(": ")[0] for row in official.malformed] == [f"vggsound.csv:{line}" for line in (2, 3, 4, 5)]
+    for part, row in zip(("3 fields", "'x'", "unicorn", "valid"), official.malformed, strict=True):
+        assert part in row

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.common.optim import OptimConfig, lr_factor
+from experiments.common.stage import Stage, StageSpec
+
+
+class TwoLayers(Stage):
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.first, self.norm, self.last = nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 2)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+        self.cls_token = nn.Parameter(torch.zeros(3))
+
+    def layer_of(self, name):
+        return {"first": 0, "cls_token": 0, "norm": 1, "last": 2}[name.split(".")[0]], 2
+
+
+def made(**changes):
+    optim = OptimConfig(**{"base_lr": 1e-3, "weight_decay": 0.1, **changes})
+    stage = TwoLayers(StageSpec(None, None, optim=optim, batch_size=64, steps_per_epoch=10, epochs=6))
+    result = stage.configure_optimizers()
+    assert result["lr_scheduler"]["interval"] == "step"
+    return stage, result["optimizer"], result["lr_scheduler"]["scheduler"]
+
+
+def rates(optimizer, scheduler, steps=60):
+    """The rate that each step of training is done with."""
+    result = []
+    for _ in range(steps):
+        result.append(optimizer.param_groups[-1]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return [*result, optimizer.param_groups[-1]["lr"]]
+
+
+def test_rate_rises_linearly_each_step_and_falls_by_half_a_cosine():
+    _, optimizer, scheduler = made(warmup_epochs=2.0, min_lr=1e-5)
+    lr, peak = rates(optimizer, scheduler), 1e-3 * 64 / 256
+    assert lr[0] == 0 and lr[10] == pytest.approx(peak / 2) and lr[11] > lr[10]
+    assert lr[20] == pytest.approx(peak)
+    for step in (30, 47, 60):  # AudioMAE util/lr_sched.py
+        expected = 1e-5 + (peak - 1e-5) * 0.5 * (1 + math.cos(math.pi * (step / 10 - 2) / (6 - 2)))
+        assert lr[step] == pytest.approx(expected)
+    assert lr[60] == pytest.approx(1e-5)
+
+
+def test_without_warm_up_training_starts_at_the_peak():
+    _, optimizer, scheduler = made()
+    assert rates(optimizer, scheduler, 1)[0] == pytest.approx(1e-3 * 64 / 256)
+
+
+def test_warm_up_longer_than_training_only_rises():
+    factors = [lr_factor(step / 10, 1, 3, 0.0) for step in range(11)]
+    assert factors == sorted(factors) and factors[-1] == pytest.approx(1 / 3)
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group_and_no_frozen_one():
+    stage, optimizer, _ = made(layer_decay=0.5)
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    trainable = [p for p in stage.parameters() if p.requires_grad]
+    assert len(grouped) == len({id(p) for p in grouped}) == len(trainable) == 7
+
+
+def test_biases_norms_and_tokens_are_not_decayed():
+    stage, optimizer, _ = made()
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    decayed = {name for name, p in stage.named_parameters() if decay.get(id(p))}
+    assert decayed == {"first.weight", "last.weight"}
+
+
+def test_layer_i_of_n_has_the_rate_times_decay_to_the_n_minus_i():
+    stage, optimizer, scheduler = made(layer_decay=0.5, warmup_epochs=1.0)
+    rates(optimizer, scheduler, 10)
+    lr = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    peak = 1e-3 * 64 / 256
+    for name, factor in (("first.weight", 0.25), ("cls_token", 0.25), ("norm.bias", 0.5), ("last.weight", 1.0)):
+        assert lr[id(stage.get_parameter(name))] == pytest.approx(peak * factor)
+
+
+def test_config_is_a_structured_config():
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.merge(OmegaConf.structured(OptimConfig), {"betas": [0.9, 0.999], "warmup_epochs": 2})
+    assert OmegaConf.to_object(config) == OptimConfig(betas=[0.9, 0.999], warmup_epochs=2.0)
