@@ -92,7 +92,8 @@ class Curves(Callback):
                 self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero or trainer.global_step % trainer.log_every_n_steps:
+        last = trainer.global_step >= trainer.estimated_stepping_batches
+        if not trainer.is_global_zero or (trainer.global_step % trainer.log_every_n_steps and not last):
             return
         logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]

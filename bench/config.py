@@ -155,15 +155,18 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def _drop_removed_stages(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
-    """A preset or the command line removes a stage with `stages.<name>: null`."""
-    stages: dict[str, bool] = {}
+    """A preset, a variant or the command line removes a stage with `stages.<name>: null`."""
+    removed_by: dict[str, str | None] = {}
     for layer in layers:
-        for name in layer.values.get("stages", {}) or {}:
-            stages[name] = layer.values.stages[name] is not None
+        for name, stage in (layer.values.get("stages") or {}).items():
+            remover = removed_by.get(name)
+            if remover and stage is not None and "module" not in stage:
+                raise UserError(f"{layer.source}: stages.{name}: this stage is left out by {remover}")
+            removed_by[name] = layer.source if stage is None else None
     for layer in layers:
-        for name in [n for n in layer.values.get("stages", {}) or {} if not stages[n]]:
+        for name in [n for n in layer.values.get("stages") or {} if removed_by[n]]:
             del layer.values.stages[name]
-    return layers, [name for name, kept in stages.items() if kept]
+    return layers, [name for name, remover in removed_by.items() if not remover]
 
 
 def _schema(method: str, stage_names: list[str], layers: list[Layer]) -> tuple[DictConfig, list[Layer]]:

@@ -88,7 +88,9 @@ class Data:
         """
         source = registry.dataset(stage.dataset)
         if self.is_sample:
-            sample.make(Path(self.config.sample_root), track=track)
+            if stage.dataset not in sample.LAYOUTS:
+                raise DataError(f"there is no sample data of {source.title}; give the real one with data_root=FOLDER")
+            sample.make(Path(self.config.sample_root), [stage.dataset], track=track)
             return source(find_root(source, Path(self.config.sample_root)))
         root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
         found = source(root)

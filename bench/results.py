@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bench import cost, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
-from bench.plan import DONE, Plan, PlannedStage, file_hash
+from bench.plan import DONE, Plan, PlannedStage, file_hash, init_hash
 from datamodules.manifest import Manifest
 
 REPOSITORY = Path(__file__).parent.parent
@@ -70,6 +70,16 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
     }
 
 
+def parents(plan: Plan, stage: PlannedStage) -> tuple[dict[str, str], ...]:
+    """What the stage's weights come from, the first one first; a checkpoint of the user's counts as a stage `init`."""
+    given = init_hash(plan.config)
+    start = ({"stage": "init", "identity": given},) if given else ()
+    return start + tuple(
+        {"stage": s.name, "identity": s.identity, "data": f"{s.config.dataset} {'+'.join(s.config.train)}"}
+        for s in stage.ancestors
+    )
+
+
 def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
     """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records."""
     config, board, scored = plan.config, stage.board, stage.scored
@@ -100,10 +110,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         notes=notes,
         data=data_use(scored, stage.config.dataset, [board.split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
-        parents=tuple(
-            {"stage": s.name, "identity": s.identity, "data": f"{s.config.dataset} {'+'.join(s.config.train)}"}
-            for s in stage.ancestors
-        ),
+        parents=parents(plan, stage),
         config=settings,
         config_hash=stage.recipe,
         identity=stage.identity,

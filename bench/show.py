@@ -95,7 +95,7 @@ def print_check(name: str, settings: dict[str, str]) -> None:
         elif settings["data_root"]:
             root = find_root(source, Path(settings["data_root"]))
         else:
-            sample.make(Path(settings["sample_root"]), track=track)
+            sample.make(Path(settings["sample_root"]), [name], track=track)
             root = find_root(source, Path(settings["sample_root"]))
         found = source(root)
         table = Table("split", "with", "official", "usable", "coverage", "excluded", "for example")

@@ -401,16 +401,6 @@ def _csv_row(table: BoardTable, row: Row) -> dict[str, object]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def tables_folder(leaderboards: Path, sample: bool) -> Path:
-    """Where the tables are; those of made-up data are kept apart."""
-    return leaderboards / "sample" if sample else leaderboards
-
-
-def records_folder(leaderboards: Path, sample: bool) -> Path:
-    """Where the records are from which the tables are made."""
-    return tables_folder(leaderboards, sample) / "results"
-
-
 def write_tables(records: Iterable[Record], boards: Iterable[Board], folder: Path) -> list[Path]:
     """Writes `<folder>/<board>.csv` and `.md` of each board that has records, and removes those of boards without.
 

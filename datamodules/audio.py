@@ -21,8 +21,8 @@ _PREEMPHASIS = 0.97
 _LOW_HZ = 20.0
 _FLOOR = torch.finfo(torch.float32).eps
 
-# Frames worked on at a time: their spectra fit the cache of a CPU core, and little of a GPU's memory.
-_CHUNK = {"cpu": 512, "cuda": 65536}
+# Frames worked on at a time, in whole clips: few enough that a CPU's caches and a GPU's memory hold their spectra.
+_CHUNK_CPU, _CHUNK_GPU = 1024, 65536
 # Mel bins multiplied at a time: a filter is zero at most frequencies, so blocks of filters skip most of the matrix.
 _BLOCK = 16
 
@@ -36,6 +36,7 @@ class LogMel(nn.Module):
     """
 
     window: Tensor
+    one: Tensor
     mel_bank: Tensor
 
     def __init__(self, inputs: AudioInputs):
@@ -46,19 +47,21 @@ class LogMel(nn.Module):
         self.shift = int(rate * _SHIFT_MS * 0.001)
         self.size = int(rate * _FRAME_MS * 0.001)
         self.fft_size = 1 << (self.size - 1).bit_length()
-        self.register_buffer("window", torch.hann_window(self.size, periodic=False), persistent=False)
+        window_N = torch.hann_window(self.size, periodic=False)
+        self.register_buffer("window", nn.functional.pad(window_N, (0, self.fft_size - self.size)), persistent=False)
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
         bank_MK = get_mel_banks(inputs.mel_bins, self.fft_size, float(rate), _LOW_HZ, 0.0, 100.0, -500.0, 1.0)[0]
         # Each row twice: a complex spectrum seen as real numbers has re and im side by side, and
-        # sum_k bank_k (re_k^2 + im_k^2) is then one product with the squares.
+        # sum_k (re_k^2 + im_k^2) bank_k is then one product with the squares.
         self.register_buffer("mel_bank", bank_MK.T.repeat_interleave(2, dim=0).contiguous(), persistent=False)
         self.blocks = [self._block(first) for first in range(0, inputs.mel_bins, _BLOCK)]
 
     def _block(self, first: int) -> tuple[slice, slice]:
-        """(mel bins, rows of `mel_bank` in which any of these filters is not zero)."""
+        """(rows of `mel_bank` in which any filter of the block is not zero, mel bins of the block)."""
         mels = slice(first, min(first + _BLOCK, self.mel_bins))
         used = self.mel_bank[:, mels].any(dim=1).nonzero()
-        return mels, slice(int(used.min()), int(used.max()) + 1) if len(used) else slice(0, 0)
+        return slice(int(used.min()), int(used.max()) + 1) if len(used) else slice(0, 0), mels
 
     def num_frames(self, length: Tensor) -> Tensor:
         """Whole frames in `length` samples, at most `frames`; same shape as `length`."""
@@ -79,43 +82,50 @@ class LogMel(nn.Module):
         """
         B, T = waveform_BT.shape
         device = waveform_BT.device
-        log_mel_BFM = torch.zeros(B, self.frames, self.mel_bins, device=device)
-        present = min(self.frames, (T - self.size) // self.shift + 1)
-        if B == 0 or present < 1:
+        present = max(0, min(self.frames, (T - self.size) // self.shift + 1))
+        log_mel_BFM = torch.empty(B, self.frames, self.mel_bins, device=device)
+        log_mel_BFM[:, present:] = 0.0
+        if B == 0 or present == 0:
             return log_mel_BFM
+
         samples = (present - 1) * self.shift + self.size
-        clips = max(1, _CHUNK.get(device.type, _CHUNK["cuda"]) // present)
-        padded_BFN = torch.zeros(min(clips, B), present, self.fft_size, device=device)
-        valid_BF = torch.arange(present, device=device) < self.num_frames(length_B)[:, None]
+        valid_BF1 = (torch.arange(present, device=device) < self.num_frames(length_B)[:, None]).float()[..., None]
+        chunk = _CHUNK_CPU if device.type == "cpu" else _CHUNK_GPU
+        clips = min(B, max(1, chunk // present))
+        # Room for one group of clips, used again for each; after `size` samples frames are zero.
+        centred_BFN, windowed_BFN = torch.zeros(2, clips, present, self.fft_size, device=device)
+        energy_BFM = torch.empty(clips, present, self.mel_bins, device=device)
+        energy_RM = energy_BFM.view(-1, self.mel_bins)
+        blocks = [(rows, self.mel_bank[rows, mels], energy_RM[:, mels]) for rows, mels in self.blocks]
         with full_precision(device):
             for first in range(0, B, clips):
                 part = slice(first, min(first + clips, B))
+                size = part.stop - first  # the last group may be smaller; what the one before left is computed and cut
                 waveform = waveform_BT[part].float()
                 mean_B1 = waveform.sum(dim=1, keepdim=True) / length_B[part].clamp(min=1)[:, None]
-                self._window(waveform[:, :samples] - mean_B1, out=padded_BFN[: len(waveform)])
-                log_BFM = self._mel_energy(padded_BFN[: len(waveform)]).clamp_(min=_FLOOR).log_()
-                torch.mul(log_BFM, valid_BF[part, :, None], out=log_mel_BFM[part, :present])
+                self._window(waveform[:, :samples] - mean_B1, centred_BFN[:size], windowed_BFN[:size])
+                squares_RK = torch.view_as_real(torch.fft.rfft(windowed_BFN)).square_().view(len(energy_RM), -1)
+                for rows, bank, energy in blocks:
+                    torch.mm(squares_RK[:, rows], bank, out=energy)
+                energy_BFM.clamp_(min=_FLOOR).log_()
+                torch.mul(energy_BFM[:size], valid_BF1[part], out=log_mel_BFM[part, :present])
         return log_mel_BFM
 
-    def _window(self, samples_BT: Tensor, out: Tensor) -> None:
-        """Writes every whole frame of [B, T] samples, centred, pre-emphasised and windowed, into `out` [B, F, fft_size].
+    def _window(self, samples_BT: Tensor, centred_BFN: Tensor, windowed_BFN: Tensor) -> None:
+        """Writes the whole frames of the samples into `centred` without their mean, pre-emphasised into `windowed`.
 
-        The operations and their order are torchaudio's: a bin 90 dB below the rest of its frame holds little but
-        rounding errors, and any cheaper order differs there by up to 4e-3 (measured on ESC-50).
+        The operations on samples and their order are torchaudio's. A bin 90 dB below the rest of its frame holds
+        hardly more than rounding errors, so that quicker orders (pre-emphasis of the whole waveform, or a fused
+        product and difference) differ there by 4e-3 (measured on ESC-50).
         """
         frames_BFN = samples_BT.unfold(1, self.size, self.shift)
-        centred_BFN = frames_BFN - frames_BFN.mean(dim=2, keepdim=True)
-        # One flat subtraction over all frames: what it takes from a frame's first sample is wrong (Kaldi takes the
-        # sample itself) and does not matter, as the window is zero there.
-        centred_S = centred_BFN.view(-1)
-        centred_S[1:].sub_((centred_S * _PREEMPHASIS)[:-1])
-        torch.mul(centred_BFN, self.window, out=out[..., : self.size])
-
-    def _mel_energy(self, windowed_BFN: Tensor) -> Tensor:
-        """[B, F, fft_size] windowed frames -> [B, F, M] mel energies."""
-        squares_RK = torch.view_as_real(torch.fft.rfft(windowed_BFN)).square_().view(-1, self.fft_size + 2)
-        energies = [torch.mm(squares_RK[:, rows], self.mel_bank[rows, mels]) for mels, rows in self.blocks]
-        return torch.cat(energies, dim=1).view(*windowed_BFN.shape[:2], self.mel_bins)
+        torch.sub(frames_BFN, frames_BFN.mean(dim=2, keepdim=True), out=centred_BFN[..., : self.size])
+        # One flat x[t] - 0.97 x[t - 1] over all frames. It is wrong only where the window is zero: at the first
+        # sample, whose predecessor Kaldi takes to be itself, and after the last. `addcmul` rounds the product before
+        # it subtracts, as torchaudio does; `sub(alpha=...)` would not.
+        centred, windowed = centred_BFN.view(-1), windowed_BFN.view(-1)
+        torch.addcmul(centred[1:], centred[:-1], self.one, value=-_PREEMPHASIS, out=windowed[1:])
+        windowed_BFN.mul_(self.window)
 
 
 def normalise(log_mel_BFM: Tensor, mean: float, std: float) -> Tensor:

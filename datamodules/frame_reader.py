@@ -32,7 +32,7 @@ class FrameReader:
 
     def _start(self, seconds: float) -> None:
         self._packets = self._container.packets("video", seconds)
-        self._ended = self._drained = False
+        self._sought, self._ended, self._drained = seconds > 0, False, False
         self._read_until: int | None = None
         self._forget()
 
@@ -51,7 +51,8 @@ class FrameReader:
         while not self._settled(target, wanted) and self._send(wanted, last):
             pass
         found = self._shown or (self._decoded[0] if self._decoded else None)
-        if found is None or (wanted is not None and _stamp(found) != wanted):
+        lost = self._sought if wanted is None else found is None or _stamp(found) != wanted
+        if found is None or lost:
             if not self._careful:
                 self._careful = True
                 self._start(0.0)
@@ -86,6 +87,8 @@ class FrameReader:
                 self._forget()
                 if self._container.video.codec_context.is_open:
                     self._container.video.codec_context.flush_buffers()
+            elif not (packet.is_keyframe or self._waiting or self._sent):
+                continue  # MPEG-TS is sought to any frame; what decodes from here would be broken
             self._waiting.append(packet)
             if packet.pts is not None and not packet.is_discard:
                 self._stamps.append(packet.pts)

@@ -21,9 +21,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from datamodules.container import Container, MediaError, stamp
+from datamodules.container import REASONS, Container, MediaError, stamp
 from datamodules.frame_reader import FrameReader
 from datamodules.pcm import lay_out, mono, resample, span
+
+__all__ = ["REASONS", "Media", "MediaError", "MediaInfo", "check", "read_audio", "read_frames"]
 
 SILENCE_PEAK = 1e-4
 """Sound that never exceeds this (-80 dBFS, about 3 steps of 16-bit sound) is silent."""
@@ -204,9 +206,9 @@ class Media:
         Raises:
             MediaError: with the reason. "silent" counts only if sound is needed.
         """
-        for kind, needed in (("audio", need_audio), ("video", need_video)):
-            if needed:
-                self._container.decodable(kind)
+        needed = [kind for kind, need in (("audio", need_audio), ("video", need_video)) if need]
+        for kind in needed:
+            self._container.decodable(kind)
         ends, peak = {}, math.inf
         if self._container.video is not None:
             ends["video"] = self._video_end(decode=need_video)
@@ -216,7 +218,7 @@ class Media:
             ends["audio"] = max(
                 (self._packet_end(p) for p in self._container.packets("audio", 0.0) if p is not None), default=0.0
             )
-        self._check_length(ends)
+        self._check_length(ends, needed)
         if peak < SILENCE_PEAK:
             raise MediaError(self.path, "silent", f"the sound never exceeds {SILENCE_PEAK:g} of full scale")
         return replace(self.info(), duration=max(ends.values()))
@@ -252,18 +254,18 @@ class Media:
     def _packet_end(self, packet: av.Packet) -> float:
         return float(((stamp(packet) or 0) + (packet.duration or 0)) * packet.time_base - self._container.origin)
 
-    def _check_length(self, ends: dict[str, float]) -> None:
-        """Raises "truncated" where a stream ends clearly before the header says; `ends` are in seconds."""
+    def _check_length(self, ends: dict[str, float], needed: list[str]) -> None:
+        """Raises "truncated" where a needed stream ends clearly before the header says; `ends` are in seconds."""
         formats = self._container.formats
         if not formats & DECLARING_FORMATS:
             return
         declared = {}
-        for kind in ends:
+        for kind in needed:
             stream = self._container.stream(kind)
             if stream.duration is not None:
                 end = ((stream.start_time or 0) + stream.duration) * stream.time_base
                 declared[kind] = float(end - self._container.origin)
-        if "wav" in formats:
+        if "wav" in formats and "audio" in needed:
             declared["audio"] = _wav_seconds(self.path) or ends["audio"]
         if not declared and self._container.duration:
             # Matroska and FLV say only how long the longest stream is.

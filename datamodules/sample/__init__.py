@@ -43,13 +43,13 @@ def make(
     datasets: Sequence[str] = ("audioset", "vggsound"),
     seed: int = 0,
     workers: int | None = None,
-    counts: Mapping[str, Mapping[str, int]] = COUNTS,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
     track: Track = _untracked,
 ) -> None:
     """Makes the sample data: `root/AudioSet`, `root/VGGSound`.
 
-    A folder that is complete, with this version, seed and counts, is left alone; another one made here is
-    replaced. Folders appear complete or not at all: they are written beside and renamed. Two processes may call
+    A folder that is complete, with this version and seed (and counts, if they are given), is left alone; another
+    one made here is replaced. Folders appear complete or not at all: they are written beside and renamed. Two processes may call
     this at the same time. The same arguments give the same bytes.
 
     Args:
@@ -58,7 +58,7 @@ def make(
         seed: of all that is random.
         workers: processes that render; default one a CPU core of this process. They are spawned, so a script
             that calls this needs the usual `if __name__ == "__main__":`; with 1 nothing is spawned.
-        counts: dataset -> split -> number of clips.
+        counts: dataset -> split -> number of clips; None makes `COUNTS`, and takes a complete folder of any size.
         track: shows progress, as `bench.progress.track` does.
 
     Raises:
@@ -69,8 +69,8 @@ def make(
     with FileLock(root / ".sample.lock"):
         for name in datasets:
             layout = LAYOUTS[name]
-            about = _about(name, seed, counts[name])
-            if not _is_complete(root / layout.FOLDER, about):
+            about = _about(name, seed, (counts or COUNTS)[name])
+            if not _is_complete(root / layout.FOLDER, about, ignoring=() if counts else ("clips",)):
                 _make_one(root / layout.FOLDER, layout, about, workers, track)
 
 
@@ -87,7 +87,7 @@ def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _is_complete(folder: Path, about: Mapping[str, Any]) -> bool:
+def _is_complete(folder: Path, about: Mapping[str, Any], ignoring: Sequence[str]) -> bool:
     if not folder.exists():
         return False
     try:
@@ -97,12 +97,11 @@ def _is_complete(folder: Path, about: Mapping[str, Any]) -> bool:
             f"{folder} exists but has no SAMPLE.json, so it is not sample data made here; it is left as it is. "
             "Give another folder for the sample data."
         ) from None
-    return {key: found.get(key) for key in about} == about
+    return all(found.get(key) == value for key, value in about.items() if key not in ignoring)
 
 
 def _make_one(folder: Path, layout: ModuleType, about: Mapping[str, Any], workers: int | None, track: Track) -> None:
     """Writes one dataset beside `folder`, then puts it in place."""
-    _remove_left_overs(folder)
     # A new name each time: workers of a killed run may still be writing into the old one.
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
     partial.mkdir()
@@ -120,6 +119,7 @@ def _make_one(folder: Path, layout: ModuleType, about: Mapping[str, Any], worker
 
 
 def _remove_left_overs(folder: Path) -> None:
+    """Removes what this run, or an earlier one that was killed, has not put in place."""
     for left_over in folder.parent.glob(f".{folder.name}.*.partial"):
         shutil.rmtree(left_over, ignore_errors=True)
 

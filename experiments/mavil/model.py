@@ -174,6 +174,8 @@ class Trunk(nn.Module):
     ):
         """`fusion_depth` other than the pretrained model's is for fine-tuning."""
         super().__init__()
+        if config.dim % 16 or config.decoder_dim % 16:
+            raise ValueError("model.dim and model.decoder_dim must be a multiple of 16, for the position tables")
         if modality not in ("a", "v", "av"):
             raise ValueError(f"MAViL looks at a, v or av, not {modality}")
         if "a" in modality:

@@ -96,3 +96,8 @@ def test_a_mistake_in_the_method_file_names_the_file(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text(original.read_text().replace("  depth: 12 ", "  dept: 12 "))
     monkeypatch.setattr(registry, "method_folder", lambda method: tmp_path)
     assert message() == f"{tmp_path / 'config.yaml'}: no such key 'model.dept'. Did you mean 'model.depth'?"
+
+
+def test_a_setting_of_a_stage_that_the_variant_leaves_out():
+    text = message("variant=scratch", "stages.pretrain.epochs=2")
+    assert text.startswith("command line: stages.pretrain: this stage is left out by ") and "scratch" in text

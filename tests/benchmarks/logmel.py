@@ -1,6 +1,6 @@
 """Log-mel of 32 ten-second clips on one core: `LogMel` against a call of torchaudio a clip.
 
-    python tests/benchmarks/logmel.py
+python tests/benchmarks/logmel.py
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torchaudio.compliance.kaldi import fbank
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from datamodules.audio import LogMel  # noqa: E402
-from datamodules.types import AudioInputs  # noqa: E402
+from datamodules.audio import LogMel
+from datamodules.types import AudioInputs
 
-CLIPS, SECONDS, REPEATS = 32, 10, 10
+CLIPS, SECONDS, REPEATS = 32, 10, 30
 
 
-def best_seconds(function: Callable[[], object]) -> float:
-    """The fastest of several calls: what else the machine does only ever adds."""
-    function()
-    times = []
+def best_seconds(*functions: Callable[[], object]) -> list[float]:
+    """The fastest of several calls of each function, in turn: what else the machine does only ever adds."""
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return [min(taken) for taken in times]
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
 
     reference = by_clip()
     difference = (log_mel(waveform, length)[:, : reference.shape[1]] - reference).abs().max()
-    slow, fast = best_seconds(by_clip), best_seconds(lambda: log_mel(waveform, length))
+    slow, fast = best_seconds(by_clip, lambda: log_mel(waveform, length))
     print(f"{CLIPS} clips of {SECONDS} s, one core: torchaudio {slow * 1e3:.1f} ms, LogMel {fast * 1e3:.1f} ms")
     print(f"ratio {slow / fast:.2f}, max difference {difference:.1e}")
 

@@ -44,7 +44,8 @@ def spec(options: Any, model: MAViLConfig | None = None, inputs: Inputs | None =
         options=options,
         inputs=inputs or tiny_inputs(),
         num_classes=CLASSES,
-        batch_size=fields.pop("batch_size", 4),
+        batch_size=4,
+        steps_per_epoch=10,
         **fields,
     )
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mavil_tiny import objectives, random_batch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from tests.experiments.mavil_tiny import objectives, random_batch
 
 RANKS, CLIPS = 2, 6
 NAMES = list(objectives())

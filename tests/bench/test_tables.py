@@ -1,0 +1,270 @@
+"""Tables: which records make a row, what stands in it, and that text is deterministic and safe."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench import tables
+from bench.records import Record, new_record
+from bench.tables import board_table, to_csv, to_markdown, to_rich, write_tables
+from datamodules.types import Board
+
+BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")
+RETRIEVAL = Board("vggsound-a2v", "vggsound", "none", "test", "retrieval", "MedR", query="a", gallery="v")
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+def record(board: Board = BOARD, value: float = 0.5, clips: int = 300, official: int = 300, **changes: Any) -> Record:
+    data = {
+        "dataset": "vggsound",
+        "split": "test",
+        "fingerprint": changes.pop("fingerprint", "0123abcd"),
+        "official": official,
+        "used": clips,
+        "coverage": clips / official,
+    }
+    fields: dict[str, Any] = {
+        "created": NOON,
+        "method": "mavil",
+        "preset": "tiny",
+        "stage": "finetune",
+        "board": board.name,
+        "protocol": board.protocol(),
+        "sample": False,
+        "modality": "av",
+        "seed": 0,
+        "metrics": {board.main: {"value": value, "low": value - 0.05, "high": value + 0.04}},
+        "chance": {board.main: 0.1},
+        "n": clips,
+        "data": data,
+        "config": {},
+        "config_hash": "0123abcd",
+        "identity": "ab12",
+        "commit": "3f2a9c1d" * 5,
+        "dirty": False,
+    }
+    return new_record(**(fields | changes))
+
+
+def lines(records: list[Record], board: Board = BOARD) -> list[dict[str, str]]:
+    """The board's CSV as read by a machine."""
+    return list(csv.DictReader(io.StringIO(to_csv(board_table(board, records)))))
+
+
+def terminal(records: list[Record], board: Board = BOARD, width: int = 140) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(to_rich(board_table(board, records)))
+    return console.file.getvalue()
+
+
+def test_rows_are_sorted_by_the_main_metric_and_ties_share_a_rank() -> None:
+    made = [record(value=v, method=m) for v, m in ((0.3, "mbt"), (0.5, "cmkd"), (0.4, "mavil"))]
+    made.append(record(value=0.5, method="uavm", created=NOON - timedelta(days=1)))
+    assert [(row["rank"], row["method"]) for row in lines(made)] == [
+        ("1", "cmkd"),
+        ("1", "uavm"),
+        ("3", "mavil"),
+        ("4", "mbt"),
+    ]
+
+
+def test_of_ranks_the_lower_is_better() -> None:
+    made = [record(RETRIEVAL, value=v, method=m) for v, m in ((30.0, "mbt"), (2.5, "uavm"))]
+    assert [row["method"] for row in lines(made, RETRIEVAL)] == ["uavm", "mbt"]
+
+
+def test_a_row_without_the_main_metric_comes_last_without_a_rank() -> None:
+    other = record(method="aaa", metrics={"top5": {"value": 0.9, "low": 0.9, "high": 0.9}})
+    assert [(row["method"], row["rank"]) for row in lines([other, record()])] == [("mavil", "1"), ("aaa", "")]
+    assert "–" in to_markdown(board_table(BOARD, [other]))
+
+
+def test_one_seed_shows_its_bootstrap_interval() -> None:
+    (row,) = lines([record()])
+    assert (row["top1"], row["top1_low"], row["top1_high"], row["top1_std"]) == ("0.5", "0.45", "0.54", "")
+    assert "**50.0** \\[45.0, 54.0\\]" in to_markdown(board_table(BOARD, [record()]))
+
+
+def test_several_seeds_show_mean_and_standard_deviation() -> None:
+    made = [record(value=v, seed=seed) for seed, v in enumerate((0.4, 0.5, 0.6))]
+    (row,) = lines(made)
+    assert float(row["top1"]) == pytest.approx(0.5)
+    assert float(row["top1_std"]) == pytest.approx(0.1)
+    assert (row["seeds"], row["top1_low"]) == ("3", "")
+    assert "**50.0** ± 10.0" in to_markdown(board_table(BOARD, made))
+
+
+def test_of_a_row_and_seed_the_newest_record_counts() -> None:
+    made = [record(value=v, created=NOON + timedelta(days=day)) for day, v in ((1, 0.2), (3, 0.3), (2, 0.9))]
+    (row,) = lines(made)
+    assert (row["top1"], row["seeds"], row["date"]) == ("0.3", "1", "2025-03-04")
+
+
+@pytest.mark.parametrize("part", ["method", "variant", "preset", "stage"])
+def test_what_differs_in_method_variant_preset_or_stage_is_another_row(part: str) -> None:
+    assert len(lines([record(), record(**{part: "other"})])) == 2
+
+
+def test_modalities_are_rows() -> None:
+    assert [row["modality"] for row in lines([record(modality="a"), record(modality="v")])] == ["a", "v"]
+
+
+def test_folds_are_averaged_and_their_clips_add_up() -> None:
+    made = [record(value=v, fold=f"fold{i}", clips=60, official=60) for i, v in enumerate((0.4, 0.6))]
+    (row,) = lines(made)
+    assert (float(row["top1"]), row["n"], row["seeds"], row["folds"]) == (0.5, "120", "1", "2")
+
+
+@settings(max_examples=40, deadline=None)
+@given(order=st.randoms(use_true_random=False))
+def test_merging_records_in_any_order_gives_the_same_text(order: random.Random) -> None:
+    made = [
+        record(value=0.1 * v, seed=seed, method=m, created=NOON + timedelta(hours=h), clips=c, fingerprint=f)
+        for v, seed, m, h, c, f in (
+            (1, 0, "mbt", 0, 300, "0123abcd"),
+            (2, 0, "mbt", 0, 300, "0123abcd"),
+            (3, 1, "mbt", 1, 300, "0123abcd"),
+            (2, 0, "uavm", 0, 300, "abcdabcd"),
+            (2, 0, "cmkd", 0, 250, "0123abcd"),
+        )
+    ]
+    expected = [render(board_table(BOARD, made)) for render in (to_csv, to_markdown)]
+    order.shuffle(made)
+    assert [render(board_table(BOARD, made)) for render in (to_csv, to_markdown)] == expected
+
+
+def test_a_dirty_tree_and_missing_clips_are_seen_in_every_table() -> None:
+    made = [record(dirty=True, clips=270)]
+    texts = [to_csv(board_table(BOARD, made)), to_markdown(board_table(BOARD, made)), terminal(made)]
+    for text in texts:
+        assert "uncommitted changes" in text and "90.0 % of the clips" in text
+    assert "3f2a9c1d\\*" in texts[1]
+    assert lines(made)[0]["dirty"] == "True"
+    assert "uncommitted" not in terminal([record()])
+
+
+def test_coverage_is_never_rounded_up_to_all() -> None:
+    assert "99.9 % of the clips" in lines([record(clips=99_999, official=100_000)])[0]["remarks"]
+    assert lines([record()])[0]["remarks"] == ""
+
+
+def test_rows_on_other_clips_are_flagged() -> None:
+    usual = [record(method=m) for m in ("mbt", "uavm")]
+    other = record(method="cmkd", fingerprint="ffffffff")
+    fewer = record(method="lava", fingerprint="eeeeeeee", clips=284)
+    slightly_fewer = record(method="vatt", fingerprint="dddddddd", clips=286)
+    remarks = {row["method"]: row["remarks"] for row in lines([*usual, other, fewer, slightly_fewer])}
+    assert remarks["mbt"] == remarks["uavm"] == ""
+    assert remarks["cmkd"] == "other clips"
+    assert "284 clips, others 300" in remarks["lava"]
+    assert "others" not in remarks["vatt"] and "other clips" in remarks["vatt"]
+
+
+def test_seeds_of_different_configurations_and_notes_are_flagged() -> None:
+    made = [record(seed=0), record(seed=1, config_hash="ffffffff", notes={"classes_without_clips": 2})]
+    made[1] = made[1].model_copy(update={"created": NOON + timedelta(days=1)})
+    assert lines(made)[0]["remarks"] == "seeds of different configurations; 2 classes without clips"
+
+
+def test_sample_boards_say_so_and_show_chance() -> None:
+    made = [record(sample=True)]
+    markdown = to_markdown(board_table(BOARD, made))
+    assert tables.SAMPLE_NOTICE in markdown.split("\n|")[0]
+    assert "| chance |" in markdown and "| 10.0 |" in markdown
+    assert "Made-up sample data" in terminal(made)
+    assert (lines(made)[0]["data"], lines(made)[0]["top1_chance"]) == ("made-up sample", "0.1")
+    real = to_markdown(board_table(BOARD, [record()]))
+    assert "Made-up" not in real and "chance" not in real
+    assert lines([record()])[0]["data"] == "real"
+
+
+def test_sample_and_real_records_never_share_a_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must not share a table"):
+        write_tables([record(), record(sample=True)], [BOARD], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_of_another_protocol_are_counted_and_not_ranked() -> None:
+    old = record(method="mbt", value=0.99, protocol={**BOARD.protocol(), "version": 2})
+    assert [row["method"] for row in lines([old, record()])] == ["mavil"]
+    assert "Not shown: 1 records of another protocol" in to_markdown(board_table(BOARD, [old, record()]))
+
+
+def test_pretraining_data_and_costs_come_from_the_record() -> None:
+    parents = tuple({"stage": s, "identity": "ab", "data": "audioset unbalanced"} for s in ("pretrain", "pretrain_2"))
+    cost = {"device_hours": 1.0, "total_device_hours": 12.34, "parameters": 86_000_000}
+    row = board_table(BOARD, [record(parents=parents, cost=cost)])
+    markdown = to_markdown(row)
+    assert "| audioset unbalanced | 86 M | 12.3 |" in markdown
+
+
+def test_every_line_of_the_markdown_table_has_as_many_cells() -> None:
+    markdown = to_markdown(board_table(BOARD, [record(sample=True), record(sample=True, modality="a", dirty=True)]))
+    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("|")]
+    assert len(cells) == 4 and len(set(cells)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("<img src=x>", "&lt;img src=x&gt;"),
+        ("[x](y)", r"\[x\](y)"),
+        ("**b** _i_ `c` ~~d~~", r"\*\*b\*\* \_i\_ \`c\` \~\~d\~\~"),
+        ("everything_at_once", "everything_at_once"),
+        ("two\nlines", "two lines"),
+        ("back\\|slash", r"back\\\|slash"),
+        ("&lt;", "&amp;lt;"),
+    ],
+)
+def test_markup_is_shown_as_text(text: str, escaped: str) -> None:
+    assert tables._escape(text) == escaped
+
+
+def test_addresses_do_not_become_links() -> None:
+    assert "www." not in tables._escape("www.example.org") and "http:" not in tables._escape("http://x")
+
+
+def test_terminal_markup_in_a_record_is_shown_as_text() -> None:
+    assert "[bold]" in terminal([record(notes={"x": "[bold]"})])
+
+
+def test_the_terminal_table_keeps_its_numbers_whole_at_100_columns() -> None:
+    made = [record(sample=True, stage="finetune_vggsound_av")]
+    assert "50.0 [45.0, 54.0]" in terminal(made, width=100)
+
+
+def test_tables_are_written_only_when_they_change_and_removed_without_records(tmp_path: Path) -> None:
+    made = [record(), record(RETRIEVAL, value=3.0)]
+    names = {"vggsound.csv", "vggsound.md", "vggsound-a2v.csv", "vggsound-a2v.md"}
+    assert {path.name for path in write_tables(made, [BOARD, RETRIEVAL], tmp_path)} == names
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert write_tables(reversed(made), [RETRIEVAL, BOARD], tmp_path) == []
+    changed = write_tables([record(value=0.6), made[1]], [BOARD, RETRIEVAL], tmp_path)
+    assert {path.name for path in changed} == {"vggsound.csv", "vggsound.md"}
+    (tmp_path / "README.md").write_text("stays")
+    write_tables([made[0]], [BOARD, RETRIEVAL], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"vggsound.csv", "vggsound.md", "README.md"}
+
+
+def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_tables([record(RETRIEVAL, value=3.0)], [BOARD], tmp_path)
+    assert "no board is called 'vggsound-a2v'" in caplog.text
+
+
+def test_tables_need_no_torch() -> None:
+    code = "import sys, bench.tables; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

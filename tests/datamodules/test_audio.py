@@ -1,0 +1,312 @@
+"""audio: log-mel against torchaudio, augmentations against their definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import torchaudio.functional as AF
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torchaudio.compliance.kaldi import fbank
+
+from datamodules.audio import LogMel, mixup, normalise, roll_gain, spec_mask
+from datamodules.types import AudioInputs
+
+ESC50 = Path(__file__).parents[3] / "shared" / "data" / "ESC-50" / "audio"
+FLOOR = float(np.log(np.finfo(np.float32).eps))
+
+
+def kaldi(clip: torch.Tensor, inputs: AudioInputs) -> torch.Tensor:
+    """The reference, as AudioMAE's `dataset.py` calls it."""
+    return fbank(
+        (clip - clip.mean())[None],
+        htk_compat=True,
+        sample_frequency=inputs.sample_rate,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=inputs.mel_bins,
+        dither=0.0,
+        frame_shift=10,
+    )
+
+
+def as_batch(clips: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    length = torch.tensor([len(clip) for clip in clips])
+    return torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), length
+
+
+def assert_equals_kaldi(clips: list[torch.Tensor], inputs: AudioInputs) -> None:
+    got = LogMel(inputs)(*as_batch(clips))
+    assert got.shape == (len(clips), inputs.frames, inputs.mel_bins)
+    for clip, log_mel in zip(clips, got, strict=True):
+        reference = kaldi(clip, inputs)[: inputs.frames]
+        torch.testing.assert_close(log_mel[: len(reference)], reference, rtol=0, atol=1e-3)
+        assert not log_mel[len(reference) :].any(), "frames after the clip are zero"
+
+
+def decode(path: Path, rate: int) -> torch.Tensor:
+    resampler = av.AudioResampler("flt", "mono", rate)
+    with av.open(str(path)) as container:
+        blocks = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+    blocks += resampler.resample(None)
+    return torch.from_numpy(np.concatenate([block.to_ndarray() for block in blocks], axis=1)[0])
+
+
+def noise(seconds: float, rate: int = 16000, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(round(seconds * rate), generator=torch.Generator().manual_seed(seed))
+
+
+def chirps(seconds: float, rate: int = 16000) -> torch.Tensor:
+    """Like speech: harmonics of a moving pitch, in syllables, over a little noise."""
+    time = torch.arange(round(seconds * rate)) / rate
+    pitch = 2 * torch.pi * (120 * time + 8 * torch.sin(2 * torch.pi * 0.7 * time))
+    voice = sum(torch.sin(k * pitch) / k for k in range(1, 20))
+    return 0.3 * voice * torch.sin(torch.pi * 3 * time).square() + 0.01 * noise(seconds, rate)
+
+
+SYNTHETIC = {
+    "noise": noise(2.0),
+    "chirps": chirps(3.3),
+    "chirps, quiet": 1e-3 * chirps(3.3),
+    "loud DC": 0.9 + 0.01 * noise(2.0),
+    "clipping": (50 * chirps(2.0)).clamp(-1, 1),
+    "silence with dither": torch.randint(-1, 2, (32000,), generator=torch.Generator().manual_seed(1)) / 32768,
+    "digital silence": torch.zeros(32000),
+    "silence then sound": torch.cat([torch.zeros(16000), noise(1.0)]),
+    "one frame": noise(0.025),
+    "odd length": noise(1.0)[:12347],
+    "last frame just missing": noise(1.0)[: 400 + 160 * 20 - 1],
+    "last frame just there": noise(1.0)[: 400 + 160 * 20],
+}
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_log_mel_equals_kaldi_on_synthetic_sound(name):
+    assert_equals_kaldi([SYNTHETIC[name]], AudioInputs(frames=400))
+
+
+def test_log_mel_equals_kaldi_on_a_batch_of_different_lengths():
+    assert_equals_kaldi(list(SYNTHETIC.values()), AudioInputs(frames=400))
+
+
+@pytest.mark.skipif(not ESC50.is_dir(), reason="ESC-50 is not here")
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_log_mel_equals_kaldi_on_recordings(rate):
+    clips = [decode(path, rate) for path in sorted(ESC50.glob("*.ogg"))[::20]]
+    assert_equals_kaldi(clips, AudioInputs(sample_rate=rate, frames=512))
+
+
+@pytest.mark.parametrize(("rate", "mels"), [(8000, 64), (16000, 23), (22050, 128), (44100, 128), (48000, 80)])
+def test_log_mel_equals_kaldi_at_any_rate(rate, mels):
+    assert_equals_kaldi([noise(1.0, rate), chirps(0.7, rate)], AudioInputs(rate, frames=110, mel_bins=mels))
+
+
+def test_log_mel_equals_kaldi_when_clips_share_a_chunk_and_when_not(monkeypatch):
+    clips = [noise(0.3, seed=seed) for seed in range(7)]
+    for frames_at_a_time in (1, 60, 10**6):
+        monkeypatch.setattr("datamodules.audio._CHUNK_CPU", frames_at_a_time)
+        assert_equals_kaldi(clips, AudioInputs(frames=40))
+
+
+def test_longer_sound_is_cut():
+    assert_equals_kaldi([noise(2.0), noise(0.5)], AudioInputs(frames=64))
+
+
+def test_sound_shorter_than_a_frame_has_no_frames():
+    inputs = AudioInputs(frames=16)
+    assert not LogMel(inputs)(*as_batch([noise(0.024)])).any()
+    assert_equals_kaldi([noise(0.1)], inputs)
+    together = LogMel(inputs)(*as_batch([noise(0.024), noise(0.1)]))
+    assert not together[0].any() and together[1].any()
+
+
+def test_an_empty_batch_and_an_empty_clip_have_no_frames():
+    log_mel = LogMel(AudioInputs(frames=8))
+    assert log_mel(torch.zeros(0, 1600), torch.zeros(0, dtype=torch.int64)).shape == (0, 8, 128)
+    assert not log_mel(torch.zeros(2, 1600), torch.tensor([0, 0])).any()
+
+
+@given(st.permutations(range(5)))
+@settings(max_examples=10, deadline=None)
+def test_log_mel_of_a_clip_does_not_depend_on_its_place(order):
+    waveform, length = as_batch([noise(0.2 + 0.05 * i, seed=i) for i in range(5)])
+    log_mel = LogMel(AudioInputs(frames=50))
+    assert torch.equal(log_mel(waveform[order], length[order]), log_mel(waveform, length)[order])
+
+
+def test_log_mel_is_float32_under_autocast_and_reduced_precision():
+    inputs = AudioInputs(frames=100)
+    batch = as_batch([chirps(1.0), noise(1.0)])
+    expected = LogMel(inputs)(*batch)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = LogMel(inputs)(*batch)
+        assert torch.get_float32_matmul_precision() == "medium", "the user's setting is kept"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert got.dtype == torch.float32
+    assert torch.equal(got, expected)
+
+
+def test_log_mel_has_nothing_to_save():
+    assert not LogMel(AudioInputs()).state_dict()
+
+
+def test_normalise_is_the_fields_formula():
+    inputs = AudioInputs()
+    x = torch.tensor([inputs.mean, inputs.mean + inputs.std, inputs.mean - 2 * inputs.std, 0.0])
+    got = normalise(x, inputs.mean, inputs.std)
+    torch.testing.assert_close(got, torch.tensor([0.0, 0.5, -1.0, -inputs.mean / (2 * inputs.std)]))
+
+
+# --- Augmentations ---------------------------------------------------------------------------------------------------
+
+KEYS = torch.arange(1000, 1064)
+
+
+def test_roll_gain_is_a_roll_within_the_clip_and_a_gain():
+    clips = [noise(0.1 + 0.001 * i, seed=i) for i in range(16)]
+    waveform, length = as_batch(clips)
+    out = roll_gain(waveform, length, KEYS[:16])
+    shifts = set()
+    for clip, rolled in zip(clips, out, strict=True):
+        assert not rolled[len(clip) :].any(), "padding stays padding"
+        gain = rolled.norm() / clip.norm()
+        assert 0.5 < gain < 1.5
+        spectrum = torch.fft.rfft(rolled[: len(clip)]) * torch.fft.rfft(clip).conj()
+        shift = int(torch.fft.irfft(spectrum, n=len(clip)).argmax())
+        torch.testing.assert_close(rolled[: len(clip)], gain * clip.roll(shift))
+        shifts.add(shift)
+    assert len(shifts) > 8
+
+
+def test_roll_is_uniform_over_the_clip_and_gain_is_beta():
+    count, size = 4000, 500
+    waveform = torch.zeros(count, 2 * size)
+    waveform[:, 0] = 1.0
+    out = roll_gain(waveform, torch.full((count,), size), torch.arange(count))
+    gain, place = out.max(dim=1)
+    assert stats.kstest((place + 0.5).numpy() / size, "uniform").pvalue > 1e-3
+    assert stats.kstest(gain.numpy() - 0.5, stats.beta(10, 10).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(place.numpy(), gain.numpy())[0, 1]) < 4 / np.sqrt(count)
+
+
+def masked_spans(freq_mask: int, time_mask: int, count: int = 3000) -> tuple[torch.Tensor, torch.Tensor]:
+    """[count, 40] masked mel bins and [count, 100] masked frames."""
+    masked = spec_mask(torch.ones(count, 100, 40), torch.arange(count), freq_mask, time_mask) == 0
+    return masked.all(dim=1), masked.all(dim=2)
+
+
+def test_spec_mask_sets_one_span_of_bins_and_one_of_frames_to_zero():
+    log_mel = torch.randn(64, 100, 40).clamp(min=0.1)
+    out = spec_mask(log_mel, KEYS, 20, 50)
+    zero = out == 0
+    assert torch.equal(out[~zero], log_mel[~zero])
+    for bins, frames, clip in zip(zero.all(dim=1), zero.all(dim=2), zero, strict=True):
+        assert torch.equal(clip, frames[:, None] | bins)
+        for span in (bins, frames):
+            edges = torch.nn.functional.pad(span.int(), (1, 1)).diff().abs().sum()
+            assert edges in (0, 2), "one span at most"
+
+
+def test_spec_mask_is_distributed_as_torchaudios():
+    torch.manual_seed(0)
+    ones = torch.ones(3000, 1, 40, 100)
+    bins, frames = masked_spans(20, 50)
+    for got, axis, param in ((bins, 2, 20), (frames, 3, 50)):
+        theirs = AF.mask_along_axis_iid(ones, param, 0.0, axis) == 0
+        reference = theirs.all(dim=5 - axis)[:, 0]
+        assert got.sum(dim=1).max() == param - 1, "the width is below the parameter"
+        for statistic in (lambda m: m.sum(dim=1), lambda m: m.int().argmax(dim=1)):
+            assert stats.ks_2samp(statistic(got).numpy(), statistic(reference).numpy()).pvalue > 1e-3
+
+
+def test_spec_mask_of_zero_does_nothing_and_one_larger_than_the_axis_is_cut():
+    log_mel = torch.ones(8, 10, 4)
+    assert torch.equal(spec_mask(log_mel, KEYS[:8], 0, 0), log_mel)
+    assert (masked_spans(1000, 0)[0].sum(dim=1) < 40).all()
+
+
+def make_batch(size: int = 64) -> dict:
+    generator = torch.Generator().manual_seed(3)
+    length = torch.randint(100, 400, (size,), generator=generator)
+    waveform = torch.randn(size, 400, generator=generator) + 0.5
+    waveform *= torch.arange(400) < length[:, None]
+    return {
+        "clip_id": [f"clip{i}" for i in range(size)],
+        "key": torch.arange(size),
+        "waveform": waveform,
+        "waveform_length": length,
+        "frames": torch.randint(0, 256, (size, 2, 8, 8, 3), dtype=torch.uint8, generator=generator),
+        "label": torch.eye(size),
+    }
+
+
+def test_mixup_mixes_sound_pictures_and_labels_with_the_same_lambda():
+    batch = make_batch()
+    out = mixup(batch, 1.0)
+    assert out["clip_id"] == batch["clip_id"] and torch.equal(out["key"], batch["key"])
+    for i, label in enumerate(out["label"]):
+        own, other = i, int(label.index_fill(0, torch.tensor(i), 0.0).argmax())
+        assert other != own
+        weight = label[own]
+        torch.testing.assert_close(label[other], 1 - weight)
+
+        lengths = batch["waveform_length"][[own, other]]
+        assert out["waveform_length"][i] == lengths.max()
+        centred = torch.zeros(2, 400)
+        for row, (clip, length) in enumerate(zip((own, other), lengths, strict=True)):
+            sound = batch["waveform"][clip, :length]
+            centred[row, :length] = sound - sound.mean()
+        torch.testing.assert_close(out["waveform"][i], weight * centred[0] + (1 - weight) * centred[1])
+
+        pictures = weight * batch["frames"][own].float() + (1 - weight) * batch["frames"][other].float()
+        assert (out["frames"][i].float() - pictures).abs().max() <= 0.501
+    assert out["frames"].dtype == torch.uint8
+
+
+def test_mixup_chooses_its_share_and_leaves_the_others_as_they_were():
+    batch = make_batch(512)
+    out = mixup(batch, 0.3)
+    kept = out["label"].diagonal() == 1
+    assert stats.binomtest(int((~kept).sum()), 512, 0.3).pvalue > 1e-3
+    for name in ("waveform", "waveform_length", "frames", "label"):
+        assert torch.equal(out[name][kept], batch[name][kept]), name
+    assert all(torch.equal(a, b) for a, b in zip(mixup(batch, 0.0).values(), batch.values(), strict=True) if a is not b)
+
+
+def test_mixup_weights_are_beta_and_partners_are_spread_over_the_batch():
+    batch = {"key": torch.arange(1500), "label": torch.eye(1500)}
+    label = mixup(batch, 1.0)["label"]
+    own = label.diagonal()
+    assert stats.kstest(own.numpy(), stats.beta(10, 10).cdf).pvalue > 1e-3
+    distance = ((label - torch.diag(own)).argmax(dim=1) - torch.arange(1500)) % 1500
+    assert stats.kstest((distance - 0.5).numpy() / 1499, "uniform").pvalue > 1e-3
+
+
+def test_mixup_needs_neither_sound_nor_pictures_nor_a_second_clip():
+    batch = make_batch(4)
+    silent = {name: batch[name] for name in ("key", "frames", "label")}
+    assert set(mixup(silent, 1.0)) == set(silent)
+    alone = make_batch(1)
+    assert torch.equal(mixup(alone, 1.0)["waveform"], alone["waveform"])
+
+
+@given(st.permutations(range(6)))
+@settings(max_examples=20, deadline=None)
+def test_augmentation_of_a_clip_depends_on_its_key_alone(order):
+    batch = make_batch(6)
+    waveform, length, key = batch["waveform"], batch["waveform_length"], batch["key"]
+    whole = roll_gain(waveform, length, key)
+    assert torch.equal(roll_gain(waveform[order], length[order], key[order]), whole[order])
+    assert torch.equal(roll_gain(waveform[:1], length[:1], key[:1]), whole[:1])
+    log_mel = waveform.view(6, 40, 10) + 5
+    masked = spec_mask(log_mel, key, 5, 20)
+    assert torch.equal(spec_mask(log_mel[order], key[order], 5, 20), masked[order])
+    assert torch.equal(spec_mask(log_mel[:1], key[:1], 5, 20), masked[:1])
