@@ -82,6 +82,8 @@ class LogMel(nn.Module):
         """
         B, T = waveform_BT.shape
         device = waveform_BT.device
+        waveform_BT = waveform_BT.float()
+        mean_B1 = waveform_BT.sum(dim=1, keepdim=True) / length_B.clamp(min=1)[:, None]
         present = max(0, min(self.frames, (T - self.size) // self.shift + 1))
         log_mel_BFM = torch.empty(B, self.frames, self.mel_bins, device=device)
         log_mel_BFM[:, present:] = 0.0
@@ -97,13 +99,12 @@ class LogMel(nn.Module):
         energy_BFM = torch.empty(clips, present, self.mel_bins, device=device)
         energy_RM = energy_BFM.view(-1, self.mel_bins)
         blocks = [(rows, self.mel_bank[rows, mels], energy_RM[:, mels]) for rows, mels in self.blocks]
-        with full_precision(device):
+        # Inference mode saves bookkeeping of views; what is written to was made outside and stays an ordinary tensor.
+        with torch.inference_mode(), full_precision(device):
             for first in range(0, B, clips):
                 part = slice(first, min(first + clips, B))
                 size = part.stop - first  # the last group may be smaller; what the one before left is computed and cut
-                waveform = waveform_BT[part].float()
-                mean_B1 = waveform.sum(dim=1, keepdim=True) / length_B[part].clamp(min=1)[:, None]
-                self._window(waveform[:, :samples] - mean_B1, centred_BFN[:size], windowed_BFN[:size])
+                self._window(waveform_BT[part, :samples] - mean_B1[part], centred_BFN[:size], windowed_BFN[:size])
                 squares_RK = torch.view_as_real(torch.fft.rfft(windowed_BFN)).square_().view(len(energy_RM), -1)
                 for rows, bank, energy in blocks:
                     torch.mm(squares_RK[:, rows], bank, out=energy)

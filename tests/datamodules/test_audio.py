@@ -15,6 +15,7 @@ from scipy import stats
 from torchaudio.compliance.kaldi import fbank
 
 from datamodules.audio import LogMel, mixup, normalise, roll_gain, spec_mask
+from datamodules.precision import full_precision
 from datamodules.types import AudioInputs
 
 ESC50 = Path(__file__).parents[3] / "shared" / "data" / "ESC-50" / "audio"
@@ -139,19 +140,41 @@ def test_log_mel_of_a_clip_does_not_depend_on_its_place(order):
     assert torch.equal(log_mel(waveform[order], length[order]), log_mel(waveform, length)[order])
 
 
-def test_log_mel_is_float32_under_autocast_and_reduced_precision():
-    inputs = AudioInputs(frames=100)
-    batch = as_batch([chirps(1.0), noise(1.0)])
-    expected = LogMel(inputs)(*batch)
+def matmul_precisions() -> list[str]:
+    """What float32 products are made in, on CUDA and in oneDNN."""
+    return [torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision]
+
+
+def test_log_mel_is_float32_under_autocast():
+    log_mel, batch = LogMel(AudioInputs(frames=100)), as_batch([chirps(1.0), noise(1.0)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = log_mel(*batch)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, log_mel(*batch))
+
+
+def test_log_mel_multiplies_in_float32_whatever_training_uses(monkeypatch):
+    inside = []
+    multiply = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *args, **kw: inside.append(matmul_precisions()) or multiply(*args, **kw))
     torch.set_float32_matmul_precision("medium")
     try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = LogMel(inputs)(*batch)
-        assert torch.get_float32_matmul_precision() == "medium", "the user's setting is kept"
+        before = matmul_precisions()
+        LogMel(AudioInputs(frames=10))(*as_batch([noise(0.1)]))
+        assert before == matmul_precisions() == ["tf32", "bf16"], "the setting is kept"
+        with pytest.raises(KeyError), full_precision(torch.device("cpu")):
+            raise KeyError
+        assert before == matmul_precisions(), "also after an error"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert got.dtype == torch.float32
-    assert torch.equal(got, expected)
+    assert inside and all(precisions == ["ieee", "ieee"] for precisions in inside)
+
+
+def test_log_mel_can_be_trained_on():
+    log_mel = LogMel(AudioInputs(frames=8))(*as_batch([noise(0.1)]))
+    weight = torch.ones(128, requires_grad=True)
+    (log_mel * weight).sum().backward()
+    torch.testing.assert_close(weight.grad, log_mel.sum(dim=(0, 1)))
 
 
 def test_log_mel_has_nothing_to_save():
@@ -225,6 +248,12 @@ def test_spec_mask_is_distributed_as_torchaudios():
         assert got.sum(dim=1).max() == param - 1, "the width is below the parameter"
         for statistic in (lambda m: m.sum(dim=1), lambda m: m.int().argmax(dim=1)):
             assert stats.ks_2samp(statistic(got).numpy(), statistic(reference).numpy()).pvalue > 1e-3
+
+
+def test_spec_mask_of_bins_and_of_frames_are_independent():
+    bins, frames = masked_spans(20, 50)
+    for statistic in (lambda m: m.sum(dim=1), lambda m: m.int().argmax(dim=1)):
+        assert abs(np.corrcoef(statistic(bins).numpy(), statistic(frames).numpy())[0, 1]) < 4 / np.sqrt(3000)
 
 
 def test_spec_mask_of_zero_does_nothing_and_one_larger_than_the_axis_is_cut():

@@ -101,6 +101,14 @@ def test_boxes_lie_within_the_picture_and_keep_to_their_limits(height, width, sc
     assert ((box_width + 0.5) / (box_height - 0.5) >= 3 / 4).all()
 
 
+def test_boxes_reach_every_edge():
+    top, left, box_height, box_width = random_boxes(torch.arange(500), 6, 6, 0.3).unbind(1)
+    smaller = (box_height < 6) & (box_width < 6)
+    for start, length in ((top, box_height), (left, box_width)):
+        assert start[smaller].min() == 0 and (start + length)[smaller].max() == 6
+        assert set(start[smaller & (length == 5)].tolist()) == {0, 1}
+
+
 def test_a_picture_too_long_for_any_try_gives_its_largest_central_box():
     boxes = random_boxes(torch.arange(20), 30, 300, 0.9)
     assert boxes.unique(dim=0).tolist() == [[0, 130, 30, 40]]
