@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from bench import registry, tables
 from bench.boards import board_folder, rebuild
@@ -60,7 +60,7 @@ def print_plan(plan) -> None:  # noqa: ANN001 - bench.plan imports torch, which 
 
     config = plan.config
     table = Table(
-        "stage", "after", "trains on", "clips", "epochs", "steps", "scored on", "clips", "parameters", "GFLOPs", "state",
+        Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips", "parameters", "GFLOPs", "state",
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import pytest
 import torch
@@ -53,7 +54,8 @@ def objective(weight, x, y):
 
 def on_a_rank(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    rendezvous, limit = f"file://{folder}/rendezvous", timedelta(seconds=120)  # an error instead of a stall
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=limit)
     x, y, weight = inputs()
     weight.requires_grad_()
     own = slice(rank * LOCAL, (rank + 1) * LOCAL)

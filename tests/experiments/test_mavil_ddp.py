@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -28,7 +30,8 @@ class Objective(nn.Module):
 
 def on_a_rank(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    rendezvous, limit = f"file://{folder}/rendezvous", timedelta(seconds=120)  # an error instead of a stall
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=limit)
     batch = {key: value[rank * CLIPS // RANKS :][: CLIPS // RANKS] for key, value in random_batch(CLIPS).items()}
     results = {}
     for name, stage in objectives().items():
