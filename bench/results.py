@@ -37,7 +37,6 @@ def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
     return file_hash(path)
 
 
-
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
     """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
     module = cost.build_on_meta(stage.stage_class, stage.spec)

@@ -29,6 +29,7 @@ from datamodules.base import AVDataModule
 from datamodules.keyed import stable_hash
 from experiments.common.stage import Stage
 
+
 def run(config: BenchConfig) -> Plan:
     """Runs what is not yet done of a method's plan, each stage after the one it starts from."""
     quiet_libraries()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules import audio as audio_features
+from datamodules import cache
 from datamodules import video as video_features
 from datamodules.keyed import stable_hash, uniform
 from datamodules.manifest import Manifest
@@ -49,8 +50,7 @@ class ClipDataset(Dataset):
         self.num_classes = len(manifest.classes)
         self.label_at = np.concatenate([[0], np.cumsum([len(x) for x in table["labels"]])]).astype(np.int64)
         self.labels = np.concatenate([np.asarray(x, dtype=np.int64) for x in table["labels"]])
-        self._cache: dict[tuple[int, int], dict[str, Tensor]] = {}
-        self._cache_left = int(loader.cache_gb * 2**30)
+        self.cache_bytes = int(loader.cache_gb * 2**30)
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -91,37 +91,42 @@ class ClipDataset(Dataset):
         return u if self.windows == 0 else int(u * self.windows) / (self.windows - 1)
 
     def _read(self, ref: ClipRef) -> dict[str, Tensor]:
-        window = self._window(ref)
-        place = (ref.index, window, ref.epoch == EVALUATION)
-        if place in self._cache:
-            return self._cache[place]
-        media = self._decode(ref, window)
-        nbytes = sum(x.nbytes for x in media.values())
-        if nbytes <= self._cache_left:
-            self._cache_left -= nbytes
-            self._cache[place] = media
-        return media
-
-    def _decode(self, ref: ClipRef, window: float) -> dict[str, Tensor]:
         """`waveform` [T] float32 and `frames` [T, H, W, 3] uint8, of the modalities that the inputs name."""
-        decoded: dict[str, Tensor] = {}
-        seconds = self.seconds[ref.index]
-        with ExitStack() as files:
-            media: dict[str, Media] = {}
-            for path in {self.audio_path[ref.index], self.video_path[ref.index]} - {""}:
-                media[path] = files.enter_context(Media(path))
+        read: dict[str, Tensor] = {}
+        window, seconds = self._window(ref), self.seconds[ref.index]
+        with OpenFiles() as files:
             if (audio := self.inputs.audio) is not None:
                 start = window * max(0.0, seconds - audio.seconds)
-                sound = media[self.audio_path[ref.index]]
-                wanted = min(audio.seconds, seconds - start)
-                decoded["waveform"] = torch.from_numpy(sound.audio(start, wanted, audio.sample_rate))
+                span = (start, min(audio.seconds, seconds - start), audio.sample_rate)
+                read["waveform"] = self._decoded(files, "audio", self.audio_path[ref.index], *span)
             if (video := self.inputs.video) is not None:
                 start = window * max(0.0, seconds - video.seconds)
                 # A clip that is too short starts over, as in av-superb's `expert.py`.
-                times = (start + np.arange(video.frames) / video.fps) % seconds
+                times = tuple((start + np.arange(video.frames) / video.fps) % seconds)
                 size = video.size if ref.epoch == EVALUATION else video.train_size
-                decoded["frames"] = torch.from_numpy(media[self.video_path[ref.index]].frames(times, size))
-        return decoded
+                read["frames"] = self._decoded(files, "frames", self.video_path[ref.index], times, size)
+        return read
+
+    def _decoded(self, files: OpenFiles, what: str, path: str, *request: Any) -> Tensor:
+        """`Media.audio` or `Media.frames` of a file, or what the cache has of it."""
+
+        def decode() -> Tensor:
+            return torch.from_numpy(getattr(files.open(path), what)(*request))
+
+        return cache.decoded.get((what, path, *request), decode, self.cache_bytes) if self.cache_bytes else decode()
+
+
+class OpenFiles(ExitStack):
+    """Files that are opened when first asked for, once each, and closed at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._media: dict[str, Media] = {}
+
+    def open(self, path: str) -> Media:
+        if path not in self._media:
+            self._media[path] = self.enter_context(Media(path))
+        return self._media[path]
 
 
 def collate(clips: Sequence[dict[str, Any] | None]) -> RawBatch | None:
@@ -250,7 +255,9 @@ class AVDataModule(L.LightningDataModule):
         assert self.scored is not None
         ranks = self.trainer.world_size
         batch = max(1, self.batch_size // (ranks * self.trainer.accumulate_grad_batches))
-        return self._loader(self.scored, EvalSampler(len(self.scored), batch, rank=self.trainer.global_rank, ranks=ranks))
+        return self._loader(
+            self.scored, EvalSampler(len(self.scored), batch, rank=self.trainer.global_rank, ranks=ranks)
+        )
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         self.features.to(batch["key"].device)

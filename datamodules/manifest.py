@@ -180,9 +180,7 @@ def judge(path: str) -> Judgement:
     return Judgement(*verdicts)
 
 
-def check_files(
-    paths: Sequence[str], cache: Path, workers: int, track: Track, title: str
-) -> dict[str, Judgement]:
+def check_files(paths: Sequence[str], cache: Path, workers: int, track: Track, title: str) -> dict[str, Judgement]:
     """Judges files in parallel, remembering judgements in a Parquet file.
 
     A remembered judgement holds while the file's size and modification time are what they were.

@@ -23,7 +23,7 @@ from filelock import FileLock
 from datamodules.sample import audioset, vggsound
 from datamodules.sample.media import Clip, write
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
 LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound)}

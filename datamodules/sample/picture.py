@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.sample.world import FRAMES, LOOKS, Actor, Scene, generator
+from datamodules.sample.world import FRAMES, LOOKS, ROOMS, Actor, Scene, generator
 
 SIZE = 96
 """Pixels, height and width."""
@@ -35,7 +35,7 @@ _COLOURS = {
 
 def render(scene: Scene) -> NDArray[np.uint8]:
     """[FRAMES, SIZE, SIZE, 3] RGB."""
-    frames = np.repeat(_background(generator(*scene.key, "picture"))[None], FRAMES, axis=0)
+    frames = np.repeat(_background(scene.room, generator(*scene.key, "picture"))[None], FRAMES, axis=0)
     for actor in scene.actors:
         _light_floor(frames, actor)
     for actor in scene.actors:
@@ -43,10 +43,15 @@ def render(scene: Scene) -> NDArray[np.uint8]:
     return np.clip(frames + 0.5, 0, 255).astype(np.uint8)
 
 
-def _background(rng: np.random.Generator) -> Floats:
-    """[SIZE, SIZE, 3] a dull wall with soft stripes and specks, and a darker floor."""
+def _tint(room: int) -> Floats:
+    """[3] what the room's walls have more or less of red, green and blue: eight hues, evenly spread."""
+    return np.cos(2 * np.pi * (room / ROOMS + np.arange(3) / 3)).astype(np.float32)
+
+
+def _background(room: int, rng: np.random.Generator) -> Floats:
+    """[SIZE, SIZE, 3] a dull wall in the room's tint with soft stripes and specks, and a darker floor."""
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
-    wall = rng.uniform(60, 130) + rng.uniform(-18, 18, size=3)
+    wall = rng.uniform(70, 120) + 40 * _tint(room) + rng.uniform(-10, 10, size=3)
     angle, phase = rng.uniform(0, 2 * np.pi, size=2)
     stripes = np.sin((x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(0.1, 0.4) + phase)
     picture = wall + rng.uniform(0, 12) * stripes[..., None]

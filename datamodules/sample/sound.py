@@ -13,6 +13,8 @@ SAMPLE_RATE = 16000
 EVENT_SECONDS = 0.5
 PITCH_RANGE = 2.0  # semitones, up for the smallest actor and down for the biggest
 ATTACK = 0.002  # seconds
+HUM_HZ = 80  # the hum of room 0
+HUM_OCTAVES = 0.6  # from a room to the next: 80 Hz to 1.5 kHz
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ _TIMBRES = {
 def render(scene: Scene) -> NDArray[np.float32]:
     """[T] mono sound at `SAMPLE_RATE` in -1..1, `SECONDS` long."""
     rng = generator(*scene.key, "sound")
-    sound = _background(rng)
+    sound = _background(scene.room, rng)
     for actor in scene.actors:
         event = _event(actor, rng)
         for impact in actor.impacts:
@@ -72,11 +74,12 @@ def render(scene: Scene) -> NDArray[np.float32]:
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def _background(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Quiet noise and a quiet hum, both about 40 dB below the impacts."""
+def _background(room: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Quiet noise about 40 dB below the impacts, and the room's hum about 30 dB below."""
     time = np.arange(int(SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
-    noise_level, hum_level = 10 ** rng.uniform(-3.2, -2.5, size=2)
-    hum_hz, phase = rng.uniform(50, 120), rng.uniform(0, 2 * np.pi)
+    noise_level, hum_level = 10 ** rng.uniform((-3.2, -2.4), (-2.5, -2.0))
+    hum_hz = HUM_HZ * 2 ** (HUM_OCTAVES * room + rng.uniform(-0.1, 0.1))
+    phase = rng.uniform(0, 2 * np.pi)
     return noise_level * rng.standard_normal(len(time)) + hum_level * np.sin(2 * np.pi * hum_hz * time + phase)
 
 

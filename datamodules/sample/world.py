@@ -11,8 +11,9 @@ An actor's class is one of 30, known by its sound (timbre), by its look, or only
 So a perfect listener names 1/3 + 1/3 * 1/10 + 1/3 * 1/2 = 53 % of the actors, a perfect viewer the same,
 and who does both 100 %.
 
-Besides, sound and picture of one clip belong together: they share the rhythm, and a bigger actor sounds lower
-and louder. Nothing else in a scene depends on the class.
+Besides, sound and picture of one clip belong together: they share the rhythm, a bigger actor sounds lower and
+louder, and each of the eight rooms has walls of a tint of its own and hums at a pitch of its own. Nothing else in a
+scene depends on the class, the room least of all.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ SEEN_LOOKS = (
 )
 BOTH_LOOKS = ("red ring", "yellow cross", "green diamond", "blue star", "magenta triangle")
 LOOKS = ("grey ball", *SEEN_LOOKS, *BOTH_LOOKS)
+
+
+ROOMS = 8
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Scene:
 
     key: tuple[str | int, ...]
     """(seed, dataset, split, index): the source of the randomness of background and noise."""
+    room: int
+    """0 to `ROOMS` - 1: seen as the tint of its walls, heard as the pitch of its hum."""
     actors: tuple[Actor, ...]
 
 
@@ -124,7 +130,8 @@ def scene(key: tuple[str | int, ...], kinds: tuple[int, ...]) -> Scene:
     """
     rng = generator(*key, "scene")
     places = rng.permutation(len(kinds))
-    return Scene(key, tuple(_actor(rng, kind, place, len(kinds)) for kind, place in zip(kinds, places, strict=True)))
+    actors = tuple(_actor(rng, kind, place, len(kinds)) for kind, place in zip(kinds, places, strict=True))
+    return Scene(key, room=int(rng.integers(ROOMS)), actors=actors)
 
 
 def _actor(rng: np.random.Generator, kind: int, place: int, places: int) -> Actor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +39,7 @@ def normalized_patches(x: Tensor, patch: tuple[int, ...]) -> Tensor:
 def masked_mse(prediction_BLP: Tensor, target_BLP: Tensor, masked_BL: Tensor) -> Tensor:
     """Squared error, averaged over the elements of a patch and then over the masked patches only."""
     error_BL = (prediction_BLP.float() - target_BLP.float()).square().mean(dim=-1)
-    return error_BL[masked_BL].mean()
+    return (error_BL * masked_BL).sum() / masked_BL.sum()  # indexing by the mask would wait for the device
 
 
 # --- pretraining ----------------------------------------------------------------------------------------------
@@ -246,6 +247,9 @@ class FinetuneOptions:
     """Share of the video patches that are masked in training."""
     label_smoothing: float = 0.0
     """Of the cross-entropy."""
+    prior: float = 0.5
+    """Probability of a class before training; the published code's bias of 0 means 0.5. Where labels are rare, a
+    smaller one spares binary cross-entropy its first steps, in which it would only learn that they are."""
     layer_decay_fusion: Literal["official", "top"] = "official"
     """`official` gives the fusion blocks the rates of the lowest encoder blocks, as the published code does by the
     accident that their names start with `blocks`; `top` gives them the rate of the head."""
@@ -267,7 +271,7 @@ class Finetune(Stage):
         self.norm = LayerNorm(features)
         self.head = nn.Linear(features, spec.num_classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)  # AudioMAE main_finetune_as.py
-        nn.init.zeros_(self.head.bias)
+        nn.init.constant_(self.head.bias, math.log(options.prior / (1 - options.prior)))
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From stage 1, stage 2 or a fine-tuned model of the same classes; ours or the authors'."""

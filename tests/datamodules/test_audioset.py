@@ -42,9 +42,7 @@ def test_ids_that_start_with_a_dash_and_quoted_label_lists_are_read(audioset):
     assert official.clips["clip_id"].tolist() == ["--4gqARaEJE_0", "_b-C12345_7_21500"]
 
 
-@pytest.mark.parametrize(
-    "name", ["Yid_shorter12", "id_shorter12", "id_shorter12_30", "id_shorter12_30000_40000"]
-)
+@pytest.mark.parametrize("name", ["Yid_shorter12", "id_shorter12", "id_shorter12_30", "id_shorter12_30000_40000"])
 def test_names_that_people_have_on_disk_are_looked_for(audioset, name):
     clips = audioset('id_shorter12, 30.000, 40.000, "/m/09x0r"\n').read_split("eval").clips
     assert name in clips["stems"][0]

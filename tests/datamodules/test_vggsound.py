@@ -39,7 +39,9 @@ def test_both_file_names_in_use_are_looked_for(vggsound):
 
 
 def test_malformed_rows_are_counted_with_their_lines(vggsound):
-    rows = "a,1,zebra braying,test\nb,1,zebra braying\nc,x,zebra braying,test\nd,1,unicorn,test\ne,1,zebra braying,valid\n"
+    rows = (
+        "a,1,zebra braying,test\nb,1,zebra braying\nc,x,zebra braying,test\nd,1,unicorn,test\ne,1,zebra braying,valid\n"
+    )
     official = vggsound(rows).read_split("test")
     assert len(official.clips) == 1
     assert [row.split(": ")[0] for row in official.malformed] == [f"vggsound.csv:{line}" for line in (2, 3, 4, 5)]
