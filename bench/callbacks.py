@@ -52,6 +52,7 @@ class Cost(Callback):
 
     def __init__(self) -> None:
         self.seconds, self.clips, self.peak_memory = 0.0, 0, 0
+        self._since: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()
@@ -61,9 +62,10 @@ class Cost(Callback):
         self.seconds, self.clips, self.peak_memory = state["seconds"], state["clips"], state["peak_memory"]
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        self.seconds += now - self._since
-        self._since = now
+        if self._since is not None:
+            now = time.monotonic()
+            self.seconds += now - self._since
+            self._since = now
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
@@ -75,6 +77,7 @@ class Cost(Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._tick()
+        self._since = None
         if module.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(module.device))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from bench import tasks
 from bench.callbacks import Checkpoint, Collect, Cost, Curves, StageProgress, StepSeed
@@ -28,6 +30,10 @@ from bench.results import stage_cost, write_json, write_record
 from datamodules.base import AVDataModule
 from datamodules.keyed import stable_hash
 from experiments.common.stage import Stage
+
+TRAINING_COST = "training.json"
+LOG_EVERY = 10
+"""Steps between two rows of the curves."""
 
 
 def run(config: BenchConfig) -> Plan:
@@ -59,7 +65,7 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
     """Trains and measures a stage, going on where an earlier run of it was cut off."""
     config, seed = plan.config, stable_hash("stage", stage.identity)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    write_json(stage.folder / "config.json", {"name": stage.name, "seed": config.seed, "stage": asdict(stage.config)})
+    write_config(config, stage)
     module = build_module(config, stage, seed)
     data = AVDataModule(
         stage.train,
@@ -73,28 +79,41 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
     began = time.monotonic()
 
-    weights = stage.folder / WEIGHTS
+    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
     if weights.is_file():
         module.load_state_dict(torch.load(weights, weights_only=True))
+        tracked.load_state_dict(json.loads(spent.read_text()))
     elif stage.train is not None:
         checkpoint = stage.folder / CHECKPOINT
         if checkpoint.is_file():
             say(f"{title}: goes on where it was cut off")
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     if trainer.is_global_zero and not weights.is_file():
+        write_json(spent, tracked.state_dict())
         save_atomically(module.state_dict(), weights)
 
     if stage.board is not None:
         say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
         predictions = predict(trainer, module, data)
     if trainer.is_global_zero:
-        spent = stage_cost(stage, tracked, processes=trainer.world_size)
+        cost = stage_cost(stage, tracked, processes=trainer.world_size)
         if stage.board is not None:
-            write_record(plan, stage, predictions, spent)
-        write_json(stage.folder / DONE, {"identity": stage.identity, "weights": file_hash(weights), "cost": spent})
+            write_record(plan, stage, predictions, cost)
+        write_json(stage.folder / DONE, {"identity": stage.identity, "weights": file_hash(weights), "cost": cost})
         (stage.folder / CHECKPOINT).unlink(missing_ok=True)
         say(f"{title}: done in {time.monotonic() - began:.0f} s")
     trainer.strategy.barrier("stage done")
+
+
+@rank_zero_only
+def write_config(config: BenchConfig, stage: PlannedStage) -> None:
+    """`config.yaml`: all that the stage is determined by, as it was resolved."""
+    resolved = {
+        **{name: getattr(config, name) for name in ("method", "preset", "variant", "seed", "init")},
+        **{name: asdict(getattr(config, name)) for name in ("trainer", "model")},
+        "stages": {stage.name: asdict(stage.config)},
+    }
+    (stage.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
 
 
 def build_module(config: BenchConfig, stage: PlannedStage, seed: int) -> Stage:
@@ -142,10 +161,6 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             Collect(),
         ],
     )
-
-
-LOG_EVERY = 10
-"""Steps between two rows of the curves."""
 
 
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -15,6 +16,9 @@ from bench.progress import track
 from datamodules import sample
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.source import DataError, find_root
+
+if TYPE_CHECKING:  # it imports torch, which other commands do without
+    from bench.plan import Plan
 
 # A table needs its width also where the output is a file; a terminal keeps its own.
 console = Console(highlight=False, width=None if Console().is_terminal else 160)
@@ -54,13 +58,14 @@ def print_list() -> None:
     console.print(table)
 
 
-def print_plan(plan) -> None:  # noqa: ANN001 - bench.plan imports torch, which other commands do without
+def print_plan(plan: Plan) -> None:
     """The stages, their data with coverage, their size, and what is done."""
     from bench import cost
 
     config = plan.config
     table = Table(
-        Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips", "parameters", "GFLOPs", "state",
+        Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips",
+        "parameters", "GFLOPs", "state",
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:

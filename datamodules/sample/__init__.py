@@ -49,8 +49,8 @@ def make(
     """Makes the sample data: `root/AudioSet`, `root/VGGSound`.
 
     A folder that is complete, with this version and seed (and counts, if they are given), is left alone; another
-    one made here is replaced. Folders appear complete or not at all: they are written beside and renamed. Two processes may call
-    this at the same time. The same arguments give the same bytes.
+    one made here is replaced. Folders appear complete or not at all: they are written beside and renamed. Two
+    processes may call this at the same time. The same arguments give the same bytes.
 
     Args:
         root: the folder of the datasets' folders; made if missing.

@@ -18,12 +18,12 @@ from bench import records
 from tests.conftest import REPOSITORY
 
 # A network that trains in a second; two epochs of two or three steps each.
-SMALLEST = """
-model.dim=32 model.depth=1 model.heads=2 model.fusion_depth=1 model.decoder_dim=32 model.decoder_depth=1
-model.decoder_heads=2 data.loader.workers=0 trainer.checkpoint_every=1
-stages.finetune_audioset_a=null stages.finetune_audioset_v=null stages.finetune_vggsound_a=null
-stages.finetune_vggsound_v=null
-""".split()
+SMALLEST = [
+    *("model.dim=32", "model.depth=1", "model.heads=2", "model.fusion_depth=1"),
+    *("model.decoder_dim=32", "model.decoder_depth=1", "model.decoder_heads=2"),
+    *("data.loader.workers=0", "trainer.checkpoint_every=1"),
+    *(f"stages.finetune_{name}=null" for name in ("audioset_a", "audioset_v", "vggsound_a", "vggsound_v")),
+]
 STAGES = ("pretrain", "pretrain_2", "finetune_audioset_av", "finetune_vggsound_av")
 SCRATCH = ["variant=scratch", "stage=finetune_vggsound_av"]
 

@@ -15,7 +15,10 @@ CLASSES = """index,mid,display_name
 2,/t/dd00003,"Child speech, kid speaking"
 3,/g/122z_qxw,"Chainsaw"
 """
-HEADER = "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
+HEADER = """# Segments csv created Sun Mar  5 10:54:31 2017
+# num_ytids=3
+# YTID, start_seconds, end_seconds, positive_labels
+"""
 
 
 @pytest.fixture

@@ -1,0 +1,160 @@
+"""From manifest to batches, on real media: the same clips and numbers for any number of workers."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules import cache
+from datamodules.base import ClipDataset, Features, collate, worker_count
+from datamodules.manifest import Manifest, build_manifest
+from datamodules.media import read_audio, read_frames
+from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
+from datamodules.types import AudioInputs, AugmentConfig, Inputs, LoaderConfig, VideoInputs
+from datamodules.vggsound import VGGSound
+
+INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
+AUGMENT = AugmentConfig(roll_gain=True, mixup=0.5, freq_mask=16, time_mask=32, crop_scale=0.5, flip=True)
+
+
+@pytest.fixture
+def root(sample_root: Path, tmp_path: Path) -> Path:
+    shutil.copytree(sample_root / "VGGSound", tmp_path / "VGGSound")
+    return tmp_path / "VGGSound"
+
+
+@pytest.fixture
+def manifest(root: Path) -> Manifest:
+    options = {"need_audio": True, "need_video": True, "cache": root.parent / "checks"}
+    return build_manifest(VGGSound(root), ["test"], **options)
+
+
+def dataset(manifest: Manifest, inputs: Inputs = INPUTS, **loader) -> ClipDataset:
+    return ClipDataset(manifest, inputs, LoaderConfig(**loader), seed=0)
+
+
+def test_a_clip_is_what_media_reads_at_the_wanted_place(manifest):
+    clip = dataset(manifest)[ClipRef(3, EVALUATION)]
+    path = manifest.table["video_path"][3]
+    sound = read_audio(path, 0.0, INPUTS.audio.seconds, 16000)
+    assert np.array_equal(clip["waveform"].numpy(), sound) and len(sound) == round(INPUTS.audio.seconds * 16000)
+    assert np.array_equal(clip["frames"].numpy(), read_frames(path, [0.0, 0.5, 1.0, 1.5], 64))
+    assert torch.equal(clip["label"].nonzero().flatten(), torch.tensor(manifest.table["labels"][3]))
+
+
+def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest):
+    clips = dataset(manifest, train_windows=2)
+    path, length = manifest.table["video_path"][0], clips.seconds[0]
+    starts = set()
+    for epoch in range(8):
+        clip = clips[ClipRef(0, epoch)]
+        late = not np.array_equal(clip["waveform"].numpy(), read_audio(path, 0.0, INPUTS.audio.seconds, 16000))
+        starts.add(late)
+        begin = (length - INPUTS.video.seconds) * late
+        assert np.array_equal(clip["frames"].numpy(), read_frames(path, begin + np.arange(4) / 2, 72))
+    assert starts == {False, True}
+
+
+def test_a_clip_shorter_than_the_frames_starts_over(manifest):
+    inputs = Inputs(None, VideoInputs(frames=8, fps=2.0, size=64))
+    frames = dataset(manifest, inputs)[ClipRef(0, EVALUATION)]["frames"]
+    assert torch.equal(frames[6], frames[0]) and torch.equal(frames[7], frames[1])
+    assert not torch.equal(frames[2], frames[0])
+
+
+def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
+    from datamodules.media import Media
+
+    monkeypatch.setattr(Media, "frames", lambda *_: pytest.fail("frames were decoded"))
+    assert "frames" not in dataset(manifest, Inputs(AudioInputs(frames=128), None))[ClipRef(0, 0)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_workers_or_ranks(manifest, workers):
+    features = Features(INPUTS, AugmentConfig(roll_gain=True, freq_mask=16, time_mask=32, crop_scale=0.5, flip=True))
+
+    def batches(ranks: int, rank: int, workers: int) -> list:
+        sampler = TrainSampler(len(manifest), 2, 8, rank=rank, ranks=ranks)
+        loader = DataLoader(dataset(manifest), batch_sampler=sampler, num_workers=workers, collate_fn=collate)
+        return [features(raw, train=True) for raw in loader]
+
+    whole = batches(1, 0, 0)
+    halves = [batches(2, rank, workers) for rank in range(2)]
+    assert len(whole) == 2 * (61 // 8)
+    for step, batch in enumerate(whole):
+        parts = [half[step] for half in halves]
+        assert batch["clip_id"] == parts[0]["clip_id"] + parts[1]["clip_id"]
+        assert torch.equal(batch["key"], torch.cat([part["key"] for part in parts]))
+        for name in ("audio", "video"):
+            torch.testing.assert_close(batch[name], torch.cat([p[name] for p in parts]), rtol=0, atol=1e-5)
+
+
+def test_epochs_see_a_clip_differently_and_a_repeat_sees_it_the_same(manifest):
+    features = Features(INPUTS, AUGMENT)
+
+    def seen(epoch: int) -> torch.Tensor:
+        return features(collate([dataset(manifest)[ClipRef(i, epoch)] for i in range(4)]), train=True)["video"]
+
+    assert torch.equal(seen(1), seen(1)) and not torch.equal(seen(1), seen(2))
+
+
+def test_evaluation_is_free_of_augmentation(manifest):
+    raw = collate([dataset(manifest)[ClipRef(i, EVALUATION)] for i in range(4)])
+    plain = Features(INPUTS, AugmentConfig())(dict(raw), train=False)
+    augmenting = Features(INPUTS, AUGMENT)(dict(raw), train=False)
+    for name in ("audio", "video", "label"):
+        assert torch.equal(plain[name], augmenting[name])
+
+
+def test_a_clip_that_vanishes_is_left_out_of_evaluation_and_replaced_in_training(manifest, caplog):
+    Path(manifest.table["video_path"][5]).unlink()
+    clips = dataset(manifest)
+    with caplog.at_level(logging.WARNING):
+        assert clips[ClipRef(5, EVALUATION)] is None
+        assert clips[ClipRef(5, 0)]["clip_id"] == manifest.table["clip_id"][6]
+    assert caplog.text.count("left out") == 2
+    loader = DataLoader(clips, batch_sampler=EvalSampler(len(clips), 4), collate_fn=collate)
+    seen = [clip for raw in loader for clip in raw["clip_id"]]
+    assert len(seen) == 60 and manifest.table["clip_id"][5] not in seen
+
+
+def test_when_the_disk_is_gone_training_stops_and_says_so(manifest):
+    shutil.rmtree(Path(manifest.table["video_path"][0]).parent)
+    with pytest.raises(RuntimeError, match="clips in a row cannot be read"):
+        _ = dataset(manifest)[ClipRef(0, 0)]
+
+
+def test_collate_pads_sound_with_zeros_and_tells_its_length():
+    clips = [{"clip_id": str(n), "key": n, "label": torch.zeros(2), "waveform": torch.ones(n)} for n in (3, 5)]
+    batch = collate([clips[0], None, clips[1]])
+    assert batch["waveform"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch["waveform_length"].tolist() == [3, 5] and batch["clip_id"] == ["3", "5"]
+    assert collate([None, None]) is None
+
+
+def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, monkeypatch):
+    monkeypatch.setattr(cache, "decoded", cache.DecodedCache())
+    fresh = dataset(manifest)[ClipRef(2, 0)]
+    cached = dataset(manifest, cache_gb=1.0)
+    first, second = cached[ClipRef(2, 0)], cached[ClipRef(2, 0)]
+    assert torch.equal(first["frames"], fresh["frames"]) and torch.equal(first["waveform"], fresh["waveform"])
+    assert second["frames"] is first["frames"]
+    size = first["frames"].nbytes
+    small = cache.DecodedCache()
+    for key in range(5):
+        small.get(key, lambda: first["frames"].clone(), limit=3 * size)
+    made = []
+    for key in range(5):
+        small.get(key, lambda key=key: made.append(key) or first["frames"], limit=3 * size)
+    assert made == [3, 4]
+
+
+def test_workers_are_as_wanted_or_a_share_of_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 32)
+    assert (worker_count(3), worker_count(0), worker_count(-1), worker_count(-1, 8)) == (3, 0, 16, 3)
