@@ -18,7 +18,7 @@ def test_later_layers_win():
     paper = compose("mavil", ["preset=paper"])
     tiny = compose("mavil", ["preset=tiny"])
     told = compose("mavil", ["preset=tiny", "model.dim=48", "stages.pretrain.optim.base_lr=0.5"])
-    assert paper.model.dim == 768 and tiny.model.dim == 96 and told.model.dim == 48
+    assert paper.model.dim == 768 and tiny.model.dim == 64 and told.model.dim == 48
     assert told.stages["pretrain"].optim.base_lr == 0.5
     assert told.stages["pretrain"].optim.betas == tiny.stages["pretrain"].optim.betas
 
