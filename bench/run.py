@@ -113,7 +113,9 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
         **{name: asdict(getattr(config, name)) for name in ("trainer", "model")},
         "stages": {stage.name: asdict(stage.config)},
     }
-    (stage.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    temporary = stage.folder / "config.tmp"
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    os.replace(temporary, stage.folder / "config.yaml")
 
 
 def build_module(config: BenchConfig, stage: PlannedStage, seed: int) -> Stage:
