@@ -55,11 +55,42 @@ class VideoInputs:
 
 
 @dataclass
+class TextInputs:
+    """Text as token ids, by the tokenizer with which the method's text branch goes."""
+
+    tokenizer: str = "words"
+    """`words` (a list, one word a line), `word2vec` (vectors in word2vec's binary or text format), `wordpiece`
+    (BERT's `vocab.txt`) or `bpe` (a Hugging Face `tokenizer.json`, or CLIP's `bpe_simple_vocab_16e6.txt.gz`)."""
+    file: str | None = None
+    """The tokenizer's file, which the user has; none = the word list of the sample data."""
+    length: int = 20
+    """Tokens; longer text is cut, shorter is padded with id 0."""
+
+
+@dataclass
+class FeatureInputs:
+    """Precomputed features of the pictures: one file a video and kind, `[T, D]`, joined into one vector a moment."""
+
+    root: str | None = None
+    """Folder below which the files lie in any shape; none = the dataset's own folder."""
+    kinds: list[str] = field(default_factory=lambda: ["2d", "3d"])
+    """Joined in this order; a file is `<id>_<kind>.npz`, `<id>_<kind>.npy` or `.../<kind>/.../<id>.npy`."""
+    rates: list[float] = field(default_factory=lambda: [1.0, 1.5])
+    """Vectors a second of each kind; the fastest sets the clock, the others are repeated to it (nearest)."""
+    dims: list[int] = field(default_factory=lambda: [2048, 2048])
+    """Length of each kind's vectors."""
+    frames: int = 15
+    """Moments; longer clips are cut, shorter ones padded with zeros."""
+
+
+@dataclass
 class Inputs:
-    """What a method wants of a dataset; a modality that is None is not decoded."""
+    """What a method wants of a dataset; a modality that is None is not read."""
 
     audio: AudioInputs | None = field(default_factory=AudioInputs)
     video: VideoInputs | None = field(default_factory=VideoInputs)
+    text: TextInputs | None = None
+    features: FeatureInputs | None = None
 
 
 @dataclass
@@ -120,6 +151,14 @@ class Batch(TypedDict, total=False):
     """[B, 1, frames, mels] float32, normalised log-mel; time first."""
     video: Tensor
     """[B, 3, T, H, W] float32, normalised RGB."""
+    text: Tensor
+    """[B, L] int64 token ids, 0 after the end."""
+    text_length: Tensor
+    """[B] int64 tokens; 0 where a clip has no words."""
+    video_feat: Tensor
+    """[B, T, D] float32 precomputed features, zero after the end."""
+    video_feat_length: Tensor
+    """[B] int64 moments."""
     label: Tensor
     """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
 
@@ -135,6 +174,11 @@ class RawBatch(TypedDict, total=False):
     """[B] int64, samples before the padding."""
     frames: Tensor
     """[B, T, H, W, 3] uint8 RGB."""
+    text: Tensor
+    text_length: Tensor
+    video_feat: Tensor
+    video_feat_length: Tensor
+    """These four as in `Batch`."""
     label: Tensor
 
 
