@@ -56,6 +56,8 @@ class StageConfig:
     """What it looks at: a, v, av, ..."""
     board: str | None = None
     """The board it is measured on after training."""
+    fold: int = 0
+    """On a board of folds: only this one; 0 = all, each as a stage of its own. `train: [rest]` names the others."""
     epochs: int = 1
     batch_size: int = 64
     """Clips of one optimiser step over all devices."""
@@ -110,6 +112,8 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     Raises:
         UserError: naming the key, where it stands, and the nearest valid name.
     """
+    from bench import folds  # it needs this module's types
+
     command_line = Layer("command line", _parse_overrides(overrides))
     file = registry.method_folder(method) / "config.yaml"
     content = OmegaConf.load(file)
@@ -131,7 +135,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     layers, stage_names = _drop_removed_stages(layers)
     schema, layers = _schema(method, stage_names, layers)
     schema.method, schema.preset, schema.variant = method, preset, variant
-    return _merge(schema, layers)
+    return folds.expand(_merge(schema, layers))
 
 
 def method_version(method: str) -> int:

@@ -14,11 +14,13 @@ from bench import registry
 from bench.config import BenchConfig, StageConfig, method_version, stage_class
 from bench.devices import resolve_precision
 from bench.errors import UserError, unknown
+from bench.folds import base_name
 from bench.progress import track
 from datamodules import sample
+from datamodules.checks import Checks
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.source import DataError, Source, find_root
-from datamodules.types import Board
+from datamodules.types import Board, Inputs
 from experiments.common.stage import Stage, StageSpec
 
 DONE = "done.json"
@@ -47,6 +49,27 @@ class PlannedStage:
     spec: StageSpec = field(repr=False)
 
     @property
+    def base_name(self) -> str:
+        """Its name in the configuration, which the folds of a cross-validation share."""
+        return base_name(self.name, self.config.fold)
+
+    @property
+    def views(self) -> int:
+        """Windows of each scored clip."""
+        return self.config.data.views or (self.board.views if self.board else 1)
+
+    @property
+    def scored_split(self) -> str:
+        assert self.board is not None
+        return scored_split(self.config, self.board)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How it is measured: the board's protocol, but for what the configuration changes of it."""
+        assert self.board is not None
+        return self.board.protocol() | {"views": self.views}
+
+    @property
     def done(self) -> bool:
         return (self.folder / DONE).is_file()
 
@@ -72,7 +95,7 @@ class Data:
 
     def __init__(self, config: BenchConfig):
         self.config = config
-        self.cache = Path(config.runs) / "checks"
+        self.cache = Path(config.runs) / "cache"
         self._manifests: dict[Any, Manifest] = {}
 
     @cached_property
@@ -91,19 +114,20 @@ class Data:
             if stage.dataset not in sample.LAYOUTS:
                 raise DataError(f"there is no sample data of {source.title}; give the real one with data_root=FOLDER")
             sample.make(Path(self.config.sample_root), [stage.dataset], track=track)
-            return source(find_root(source, Path(self.config.sample_root)))
+            return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
         root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
-        found = source(root)
+        found = source(root, self.cache, track)
         for name in source.required_files():
             found.find(name)
         return found
 
     def manifest(self, stage: StageConfig, splits: tuple[str, ...]) -> Manifest:
-        needs = {"need_audio": stage.data.inputs.audio is not None, "need_video": stage.data.inputs.video is not None}
-        key = (stage.dataset, stage.data.root, splits, *needs.values())
+        inputs = stage.data.inputs
+        needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
+        key = (stage.dataset, stage.data.root, stage.data.media, splits, *needs)
         if key not in self._manifests:
-            source = self.source(stage)
-            self._manifests[key] = build_manifest(source, splits, **needs, cache=self.cache, track=track)
+            checks = Checks(self.cache / "checks" / stage.dataset, track=track)
+            self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)
         return self._manifests[key]
 
 
@@ -132,6 +156,10 @@ def make_plan(config: BenchConfig) -> Plan:
         except DataError as error:
             raise UserError(f"stage {name}: {error}") from error
     return Plan(config, list(planned.values()), data.is_sample)
+
+
+def scored_split(stage: StageConfig, board: Board) -> str:
+    return f"fold{stage.fold}" if board.folds else board.split
 
 
 def _selected(config: BenchConfig) -> list[str]:
@@ -170,8 +198,10 @@ def _check(config: BenchConfig, names: list[str]) -> None:
             raise UserError(f"{where}: neither trains (train is empty) nor measures (board is empty)")
         if set(stage.modality) - set("avt") or not stage.modality:
             raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
-        for letter, inputs in (("a", stage.data.inputs.audio), ("v", stage.data.inputs.video)):
-            if letter in stage.modality and inputs is None:
+        inputs = stage.data.inputs
+        given = {"a": inputs.audio, "v": inputs.video or inputs.features, "t": inputs.text}
+        for letter, wanted in given.items():
+            if letter in stage.modality and wanted is None:
                 raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
         processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
         if stage.train and stage.batch_size % processes:
@@ -195,10 +225,12 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     if "a" not in stage.modality:
         stage.data.inputs.audio = None
     if "v" not in stage.modality:
-        stage.data.inputs.video = None
+        stage.data.inputs.video = stage.data.inputs.features = None
+    if "t" not in stage.modality:
+        stage.data.inputs.text = None
     board = registry.board(stage.board) if stage.board else None
     train = data.manifest(stage, tuple(stage.train)) if stage.train else None
-    scored = data.manifest(stage, (board.split,)) if board else None
+    scored = data.manifest(stage, (scored_split(stage, board),)) if board else None
     if board and scored and scored.coverage < stage.data.min_coverage:
         reasons = ", ".join(f"{n} {reason}" for reason, n in scored.excluded.items())
         raise UserError(
@@ -208,6 +240,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     any_manifest = train or scored
     assert any_manifest is not None
     draws = min(stage.data.loader.weighted_draws or len(train), len(train)) if train else 0
+    clips_a_row = stage.data.narration.per_video if train and train.captions is not None else 1
     spec = StageSpec(
         model=config.model,
         options=stage.options,
@@ -217,7 +250,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         multilabel=any_manifest.multilabel,
         optim=stage.optim,
         batch_size=stage.batch_size,
-        steps_per_epoch=draws // stage.batch_size,
+        steps_per_epoch=draws // (stage.batch_size // clips_a_row),
         epochs=stage.epochs,
     )
     if train is not None and spec.steps_per_epoch == 0:
@@ -228,7 +261,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     parent = planned[stage.after] if stage.after else None
     determining = _determining(config, stage, train, scored, board)
     identity = _digest({**determining, "seed": config.seed, "start": parent.identity if parent else init_hash(config)})
-    recipe = _digest({**determining, "start": parent.recipe if parent else init_hash(config)})
+    repeated = _any_fold(determining) if stage.fold else determining
+    recipe = _digest({**repeated, "start": parent.recipe if parent else init_hash(config)})
     folder = Path(config.runs) / config.method / f"{name}-{identity}"
     return PlannedStage(
         name, stage, stage_class(config, name), train, scored, board, parent, identity, recipe, folder, spec
@@ -246,7 +280,7 @@ def _determining(
         "model": asdict(config.model),
         "options": asdict(stage.options),
         "modality": stage.modality,
-        "inputs": asdict(stage.data.inputs),
+        "inputs": _inputs(stage.data.inputs),
         "precision": resolve_precision(config.trainer),
         "train": train
         and {
@@ -255,15 +289,34 @@ def _determining(
             "augment": asdict(stage.data.augment),
             "windows": stage.data.loader.train_windows,
             "draws": stage.data.loader.weighted_draws,
+            "narration": asdict(stage.data.narration),
             "optim": asdict(stage.optim),
             "epochs": stage.epochs,
             "batch_size": stage.batch_size,
             "accumulate": config.trainer.accumulate,
             "grad_clip": config.trainer.grad_clip,
         },
+        "media": stage.data.media,
         "board": board and board.protocol(),
+        "views": stage.data.views,
         "scored": scored and scored.fingerprint,
     }
+
+
+def _inputs(inputs: Inputs) -> dict[str, Any]:
+    """The inputs, with what a file holds in the place of where it lies."""
+    content = asdict(inputs)
+    if inputs.text is not None and inputs.text.file is not None:
+        content["text"]["file"] = file_hash(Path(inputs.text.file))
+    if inputs.features is not None:
+        del content["features"]["root"]
+    return content
+
+
+def _any_fold(determining: dict[str, Any]) -> dict[str, Any]:
+    """The same without the clips: folds are repetitions of one experiment, as seeds are."""
+    train = determining["train"]
+    return determining | {"train": train and train | {"fingerprint": None}, "scored": None}
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -27,6 +27,11 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 DATASETS = {
     "audioset": "datamodules.audioset:AudioSet",
     "vggsound": "datamodules.vggsound:VGGSound",
+    "esc50": "datamodules.esc50:ESC50",
+    "esc10": "datamodules.esc50:ESC10",
+    "fsd50k": "datamodules.fsd50k:FSD50K",
+    "howto100m": "datamodules.howto100m:HowTo100M",
+    "youcook2": "datamodules.youcook2:YouCook2",
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -74,6 +75,7 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
         batch_size=stage.config.batch_size,
         epochs=stage.config.epochs,
         seed=config.seed,
+        views=stage.views,
     )
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
@@ -181,14 +183,22 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Pred
     parts = [part for part in parts if part["clip_id"]]
     if not parts:
         raise UserError("not one of the clips to be measured could be read")
-    clip_id = [clip for part in parts for clip in part["clip_id"]]
     assert data.scored is not None
-    place = {clip: i for i, clip in enumerate(data.scored.table["clip_id"])}
-    order = np.argsort([place[clip] for clip in clip_id])
+    clip_id = np.array([clip for part in parts for clip in part["clip_id"]])
+    place = pd.Index(data.scored.table["clip_id"]).get_indexer(clip_id)
+    order = np.argsort(place, kind="stable")
+    # The views of a clip, one after the other, become one row.
+    first = np.flatnonzero(np.diff(place[order], prepend=-1))
+    views = np.diff(first, append=len(order))
+
+    def mean_over_views(name: str) -> np.ndarray:
+        scores = np.concatenate([part["scores"][name] for part in parts])[order]
+        return np.add.reduceat(scores, first) / views[:, None].astype(scores.dtype)
+
     return tasks.Predictions(
-        clip_id=[clip_id[i] for i in order],
-        target=np.concatenate([part["target"] for part in parts])[order],
-        scores={k: np.concatenate([part["scores"][k] for part in parts])[order] for k in parts[0]["scores"]},
+        clip_id=clip_id[order][first].tolist(),
+        target=np.concatenate([part["target"] for part in parts])[order][first],
+        scores={name: mean_over_views(name) for name in parts[0]["scores"]},
     )
 
 

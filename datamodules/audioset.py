@@ -3,16 +3,16 @@
 Official files: `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segments.csv`,
 `class_labels_indices.csv`. Media: one file a clip, anywhere below the folder, named as PANNs
 (`Y<id>.wav`), AST and CAV-MAE (`<id>.flac`, `<id>_<start>.flac`) or downloaders
-(`<id>_<start_ms>_<end_ms>.mp4`) name them.
+(`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them, or whole videos as `<id>.mp4`.
 """
 
 from __future__ import annotations
 
 import csv
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from datamodules.source import DataError, Official, Source, read_clips
+from datamodules.source import DataError, Official, Source, milliseconds, padded, read_rows
 from datamodules.types import Board
 
 SEGMENT_FILES = {
@@ -27,6 +27,8 @@ class AudioSet(Source):
     title = "AudioSet"
     folders = ("AudioSet", "audioset")
     splits = tuple(SEGMENT_FILES)
+    sizes: ClassVar = {"balanced": 22160, "unbalanced": 2041789, "eval": 20371}  # PANNs (audioset_tagging_cnn)
+    media = "auto"
     multilabel = True
     defaults: ClassVar = {"inputs": {"audio": {"mean": -4.2677393, "std": 4.5689974}}}  # AST, AudioMAE dataset.py
     boards = (
@@ -54,26 +56,18 @@ class AudioSet(Source):
         return [row["display_name"] for row in self._class_rows]
 
     def read_split(self, split: str) -> Official:
-        index_of = {row["mid"]: i for i, row in enumerate(self._class_rows)}
-
-        def parse(row: list[str]) -> dict[str, Any]:
-            video_id, start, end = row[0], float(row[1]), float(row[2])
-            unknown = [mid for mid in row[3].split(",") if mid not in index_of]
-            if unknown:
-                raise ValueError(f"unknown label {unknown[0]!r}")
-            start_ms, end_ms = round(start * 1000), round(end * 1000)
-            return {
-                "clip_id": f"{video_id}_{start_ms}",
-                "video_id": video_id,
-                "start": start,
-                "end": end,
-                "labels": sorted(index_of[mid] for mid in row[3].split(",")),
-                "stems": (
-                    f"Y{video_id}",
-                    f"{video_id}_{start_ms}_{end_ms}",
-                    f"{video_id}_{start_ms // 1000}",
-                    video_id,
-                ),
-            }
-
-        return read_clips(self.find(SEGMENT_FILES[split]), fields=4, parse=parse)
+        rows = read_rows(self.find(SEGMENT_FILES[split]), ("video_id", "start_seconds", "end_seconds", "labels"))
+        video_id, start, end = rows["video_id"], rows.numbers("start_seconds"), rows.numbers("end_seconds")
+        labels = rows.labels("labels", [row["mid"] for row in self._class_rows], separator=",")
+        from_ms, to_ms = milliseconds(start), milliseconds(end)
+        clip_id = video_id + "_" + from_ms
+        return rows.official(
+            {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
+            stems=[
+                "Y" + video_id,
+                clip_id + "_" + to_ms,
+                clip_id,
+                video_id + "_" + padded(start, width=1),
+                video_id,
+            ],
+        )

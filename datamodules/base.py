@@ -5,147 +5,51 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
 
 from datamodules import audio as audio_features
-from datamodules import cache
 from datamodules import video as video_features
-from datamodules.keyed import stable_hash, uniform
-from datamodules.manifest import Manifest
-from datamodules.media import Media, MediaError
-from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler, class_balancing_weights
-from datamodules.types import AugmentConfig, Batch, DataConfig, Inputs, LoaderConfig, RawBatch
+from datamodules.clips import ClipDataset
+from datamodules.manifest import Manifest, label_arrays
+from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
+from datamodules.types import AugmentConfig, Batch, DataConfig, Inputs, RawBatch
 
-log = logging.getLogger(__name__)
-
-SUBSTITUTES = 10
-"""Clips tried in the place of one that cannot be read any more before training gives up."""
+PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
+"""Keys of what differs in length from clip to clip -> the key of the lengths."""
 
 
-class ClipDataset(Dataset):
-    """Reads and decodes the clips of a manifest.
+def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
+    """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
 
-    An item is a dict with the keys of `RawBatch`, without the batch dimension; None for a clip that cannot be read
-    any more in evaluation. In training another clip takes its place. Both are logged.
+    Sound is padded to the longest of the batch; text and features that no clip has are one zero long.
     """
-
-    def __init__(self, manifest: Manifest, inputs: Inputs, loader: LoaderConfig, seed: int):
-        table = manifest.table
-        self.inputs, self.seed, self.windows = inputs, seed, loader.train_windows
-        # Columns as arrays: workers share them after the fork, and no Python object is kept a clip.
-        self.clip_id = table["clip_id"].to_numpy(dtype=np.str_)
-        self.audio_path = table["audio_path"].fillna("").to_numpy(dtype=np.str_)
-        self.video_path = table["video_path"].fillna("").to_numpy(dtype=np.str_)
-        self.seconds = np.minimum(table["end"] - table["start"], table["duration"]).to_numpy(dtype=np.float64)
-        self.num_classes = len(manifest.classes)
-        self.label_at = np.concatenate([[0], np.cumsum([len(x) for x in table["labels"]])]).astype(np.int64)
-        self.labels = np.concatenate([np.asarray(x, dtype=np.int64) for x in table["labels"]])
-        self.cache_bytes = int(loader.cache_gb * 2**30)
-
-    def __len__(self) -> int:
-        return len(self.clip_id)
-
-    def label(self, index: int) -> Tensor:
-        """[C] float32, 1 for each of the clip's classes."""
-        label = torch.zeros(self.num_classes)
-        label[self.labels[self.label_at[index] : self.label_at[index + 1]]] = 1.0
-        return label
-
-    def key(self, ref: ClipRef) -> int:
-        """The source of the clip's randomness in this epoch."""
-        return stable_hash("clip", self.seed, ref.epoch, self.clip_id[ref.index])
-
-    def __getitem__(self, ref: ClipRef) -> dict[str, Any] | None:
-        tries = 1 if ref.epoch == EVALUATION else SUBSTITUTES
-        for ref in (ClipRef((ref.index + i) % len(self), ref.epoch) for i in range(tries)):
-            try:
-                media = self._read(ref)
-            except MediaError as error:
-                log.warning("left out: %s", error)
-                continue
-            return {
-                "clip_id": str(self.clip_id[ref.index]),
-                "key": self.key(ref),
-                "label": self.label(ref.index),
-                **media,
-            }
-        if ref.epoch == EVALUATION:
-            return None
-        raise RuntimeError(f"{tries} clips in a row cannot be read; has {self.audio_path[ref.index]}'s disk gone?")
-
-    def _window(self, ref: ClipRef) -> float:
-        """Where the clip is cut: 0 = at its start (evaluation: av-superb `expert.py`), 1 = as late as it can be."""
-        if ref.epoch == EVALUATION or self.windows == 1:
-            return 0.0
-        u = float(uniform(torch.tensor([self.key(ref)]), "window", 1))
-        return u if self.windows == 0 else int(u * self.windows) / (self.windows - 1)
-
-    def _read(self, ref: ClipRef) -> dict[str, Tensor]:
-        """`waveform` [T] float32 and `frames` [T, H, W, 3] uint8, of the modalities that the inputs name."""
-        read: dict[str, Tensor] = {}
-        window, seconds = self._window(ref), self.seconds[ref.index]
-        with OpenFiles() as files:
-            if (audio := self.inputs.audio) is not None:
-                start = window * max(0.0, seconds - audio.seconds)
-                span = (start, min(audio.seconds, seconds - start), audio.sample_rate)
-                read["waveform"] = self._decoded(files, "audio", self.audio_path[ref.index], *span)
-            if (video := self.inputs.video) is not None:
-                start = window * max(0.0, seconds - video.seconds)
-                # A clip that is too short starts over, as in av-superb's `expert.py`.
-                times = tuple((start + np.arange(video.frames) / video.fps) % seconds)
-                size = video.size if ref.epoch == EVALUATION else video.train_size
-                read["frames"] = self._decoded(files, "frames", self.video_path[ref.index], times, size)
-        return read
-
-    def _decoded(self, files: OpenFiles, what: str, path: str, *request: Any) -> Tensor:
-        """`Media.audio` or `Media.frames` of a file, or what the cache has of it."""
-
-        def decode() -> Tensor:
-            return torch.from_numpy(getattr(files.open(path), what)(*request))
-
-        return cache.decoded.get((what, path, *request), decode, self.cache_bytes) if self.cache_bytes else decode()
-
-
-class OpenFiles(ExitStack):
-    """Files that are opened when first asked for, once each, and closed at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._media: dict[str, Media] = {}
-
-    def open(self, path: str) -> Media:
-        if path not in self._media:
-            self._media[path] = self.enter_context(Media(path))
-        return self._media[path]
-
-
-def collate(clips: Sequence[dict[str, Any] | None]) -> RawBatch | None:
-    """Stacks clips, padding sound with zeros at its end; None if no clip of the batch could be read."""
-    present = [clip for clip in clips if clip is not None]
-    if not present:
+    clips = [clip for item in items for clip in item]
+    if not clips:
         return None
-    batch = RawBatch(
-        clip_id=[clip["clip_id"] for clip in present],
-        key=torch.tensor([clip["key"] for clip in present]),
-        label=torch.stack([clip["label"] for clip in present]),
-    )
-    if "waveform" in present[0]:
-        sounds = [clip["waveform"] for clip in present]
-        batch["waveform"] = nn.utils.rnn.pad_sequence(sounds, batch_first=True)
-        batch["waveform_length"] = torch.tensor([len(sound) for sound in sounds])
-    if "frames" in present[0]:
-        batch["frames"] = torch.stack([clip["frames"] for clip in present])
-    return batch
+    batch: dict[str, Any] = {"clip_id": [clip["clip_id"] for clip in clips]}
+    batch["key"] = torch.tensor([clip["key"] for clip in clips])
+    for name in clips[0].keys() - batch.keys():
+        values = [clip[name] for clip in clips]
+        if name in PADDED:
+            batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
+            batch[PADDED[name]] = torch.tensor([len(value) for value in values])
+        else:
+            batch[name] = torch.stack(values)
+    return RawBatch(**batch)
+
+
+def pad_to(values: Tensor, length: int) -> Tensor:
+    """[B, n, ...] -> [B, length, ...], zeros at the end."""
+    padded = values.new_zeros(len(values), length, *values.shape[2:])
+    padded[:, : values.shape[1]] = values
+    return padded
 
 
 class Features(nn.Module):
@@ -166,6 +70,11 @@ class Features(nn.Module):
             if augment.mixup:
                 raw = audio_features.mixup(raw, augment.mixup)
         batch = Batch(clip_id=raw["clip_id"], key=key, label=raw["label"])
+        if (text := self.inputs.text) is not None:
+            batch["text"], batch["text_length"] = pad_to(raw["text"], text.length), raw["text_length"]
+        if (wanted := self.inputs.features) is not None:
+            batch["video_feat"] = pad_to(raw["video_feat"], wanted.frames)
+            batch["video_feat_length"] = raw["video_feat_length"]
         if (audio := self.inputs.audio) is not None:
             mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
             if train and (augment.freq_mask or augment.time_mask):
@@ -188,6 +97,11 @@ def worker_count(wanted: int, ranks_here: int = 1) -> int:
     return max(0, min(16, (os.cpu_count() or 1) // ranks_here - 1))
 
 
+def clips_a_row(manifest: Manifest, config: DataConfig) -> int:
+    """Training clips that a row of the manifest gives: several of a narrated video."""
+    return config.narration.per_video if manifest.captions is not None else 1
+
+
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -198,6 +112,7 @@ class AVDataModule(L.LightningDataModule):
         batch_size: clips of a step over all ranks.
         epochs: passes over the training clips.
         seed: of order and augmentation.
+        views: windows of each scored clip.
     """
 
     # A rank without clips to score takes part with none.
@@ -212,16 +127,17 @@ class AVDataModule(L.LightningDataModule):
         batch_size: int,
         epochs: int,
         seed: int,
+        views: int = 1,
     ):
         super().__init__()
         self.train, self.scored, self.config = train, scored, config
-        self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
+        self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features = Features(config.inputs, config.augment)
 
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> DataLoader:
         workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
         return DataLoader(
-            ClipDataset(manifest, self.config.inputs, self.config.loader, self.seed),
+            ClipDataset(manifest, self.config, self.seed, self.views),
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
@@ -236,11 +152,11 @@ class AVDataModule(L.LightningDataModule):
         loader, accumulate = self.config.loader, self.trainer.accumulate_grad_batches
         weights = None
         if loader.weighted_draws:
-            weights = class_balancing_weights(list(self.train.table["labels"]), len(self.train.classes))
+            weights = class_balancing_weights(*label_arrays(self.train.table["labels"]), len(self.train.classes))
         sampler = TrainSampler(
             len(self.train),
             self.epochs,
-            self.batch_size // accumulate,
+            self.batch_size // accumulate // clips_a_row(self.train, self.config),
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
             seed=self.seed,
@@ -251,13 +167,12 @@ class AVDataModule(L.LightningDataModule):
         return self._loader(self.train, sampler)
 
     def test_dataloader(self) -> DataLoader:
-        """Each scored clip once, on one of the ranks."""
+        """Each view of each scored clip once, on one of the ranks."""
         assert self.scored is not None
         ranks = self.trainer.world_size
         batch = max(1, self.batch_size // (ranks * self.trainer.accumulate_grad_batches))
-        return self._loader(
-            self.scored, EvalSampler(len(self.scored), batch, rank=self.trainer.global_rank, ranks=ranks)
-        )
+        sampler = EvalSampler(len(self.scored), batch, rank=self.trainer.global_rank, ranks=ranks, views=self.views)
+        return self._loader(self.scored, sampler)
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         self.features.to(batch["key"].device)

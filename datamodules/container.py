@@ -28,8 +28,10 @@ REASONS = {
 
 TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 """FFmpeg reads any text as these, and paints it as a video."""
-MAX_PIXELS = 1 << 26
-"""Of a frame, 8192 x 8192; a larger size is taken for a broken header."""
+MAX_PIXELS = 8192 * 4352
+"""Of a frame: the most that H.264, HEVC, VP9 and AV1 have a level for; a larger size is taken for a broken header."""
+CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+"""A frame may say another size than the header; decoders refuse it before they allocate."""
 
 
 class MediaError(Exception):
@@ -111,11 +113,11 @@ class Container:
             self._untouched = False
             try:
                 self._container.seek(target, stream=stream)
-                packets = self._container.demux(stream)
-                packet = next(packets, None)
+                packets = _until_damage(self._container.demux(stream))
+                packet = next(packets)
                 if packet is not None and (first := stamp(packet)) is not None and first <= target:
                     yield packet
-                    yield from _until_damage(packets)
+                    yield from packets
                     return
             except av.FFmpegError:
                 pass  # this container cannot be searched
@@ -130,6 +132,7 @@ class Container:
         context = self.stream(kind).codec_context
         if not context.is_open:
             context.thread_count = 1  # the workers are the parallelism
+            context.options = CODEC_OPTIONS
         try:
             return context.decode(packet)
         except av.FFmpegError:
@@ -151,7 +154,8 @@ def _open(path: Path) -> av.container.InputContainer:
         if path.stat().st_size == 0:
             raise MediaError(path, "empty")
         # Names are never URLs, and no playlist may lead away from the disk.
-        return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        options = {"protocol_whitelist": "file"} | CODEC_OPTIONS  # to open a file, FFmpeg decodes its first frames
+        return av.open(f"file:{path}", metadata_errors="replace", options=options)
     except av.FFmpegError as error:
         with path.open("rb") as file:
             head = file.read(12)
@@ -168,6 +172,6 @@ def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet | None]:
         for packet in packets:
             if packet.size:
                 yield packet
-    except av.FFmpegError:
-        pass
+    except (av.FFmpegError, IndexError):
+        pass  # PyAV fails at its list of streams, after the last packet, where damage made streams appear on the way
     yield None

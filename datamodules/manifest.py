@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from datamodules.media import MediaError, check
-from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, Source
+from datamodules.captions import Captions
+from datamodules.checks import Checks
+from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Official, Source
+from datamodules.types import FeatureInputs, Inputs
 
-T = TypeVar("T")
-Track = Callable[[Iterable[T], str, int], Iterable[T]]
-"""Shows progress over an iterable: (items, title, total) -> items."""
-
-CHECK_VERSION = 1
-"""Raised when `media.check` judges files differently, so that remembered judgements are not used."""
-
-
-def no_progress(items: Iterable[T], title: str, total: int) -> Iterable[T]:
-    return items
+CUT_TOLERANCE = 0.5
+"""Seconds. A file that reaches to this before the clip's end in its source video is the whole video."""
+EXAMPLES = 5
 
 
 @dataclass
@@ -38,15 +30,19 @@ class Manifest:
     """The usable clips of one or several splits, as one table (never a Python object a clip)."""
 
     table: pd.DataFrame
-    """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, duration (of the file, seconds)."""
+    """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, offset (where in its file the clip
+    begins, seconds), seconds (how much of it there is); text, where the dataset has one; feature_<kind>, where
+    features are wanted."""
     classes: list[str]
     multilabel: bool
     official: int
-    """Clips that the official files list, malformed rows included."""
+    """Clips of the official release, malformed rows included."""
     excluded: dict[str, int] = field(default_factory=dict)
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
+    captions: Captions | None = None
+    """What is said in the videos, where the dataset is one of narrated videos."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -60,39 +56,60 @@ class Manifest:
     def fingerprint(self) -> str:
         """Hash of ids, labels and class names: equal if and only if the same clips are used with the same labels."""
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
-        ordered = self.table.sort_values("clip_id")
-        for clip_id, labels in zip(ordered["clip_id"], ordered["labels"], strict=True):
-            digest.update(f"\x1e{clip_id}\x1f{','.join(map(str, labels))}".encode())
+        ordered = self.table[["clip_id", "labels"]].sort_values("clip_id")
+        counts, flat = label_arrays(ordered["labels"])
+        digest.update("\x1e".join(ordered["clip_id"]).encode())
+        for numbers in (counts, flat):
+            digest.update(b"\x1d" + numbers.astype("<i4").tobytes())
         return digest.hexdigest()[:16]
 
 
-def index_media(root: Path) -> dict[str, dict[str, str]]:
-    """Media below a folder: `{"audio": {stem: path}, "video": {stem: path}}`, by the kind the suffix tells."""
-    found: dict[str, dict[str, str]] = {"audio": {}, "video": {}}
-    for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
-        for name in sorted(files):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in VIDEO_SUFFIXES:
-                found["video"].setdefault(stem, os.path.join(folder, name))
-            elif suffix.lower() in AUDIO_SUFFIXES:
-                found["audio"].setdefault(stem, os.path.join(folder, name))
-    return found
+def label_arrays(labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """(number of labels of each clip, all labels one after the other) of a column of type `LABELS`."""
+    lists = pa.array(labels)
+    return pc.list_value_length(lists).to_numpy(), pc.list_flatten(lists).to_numpy().astype(np.int64)
 
 
-def _first(stems: Sequence[str], *indices: dict[str, str]) -> str | None:
-    return next((index[stem] for index in indices for stem in stems if stem in index), None)
+class MediaIndex:
+    """Media files by their name without suffix; the first of several with one name, in the order of their paths."""
+
+    def __init__(self, root: Path, suffixes: frozenset[str]):
+        folders, stems, names, folder_of = [], [], [], array("q")
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            subfolders.sort()
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            for name in sorted(files):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in suffixes:
+                    stems.append(stem)
+                    names.append(name)
+                    folder_of.append(len(folders))
+            folders.append(folder)
+        self._stems = pa.array(stems, pa.large_string())
+        self._names = pa.array(names, pa.large_string())
+        self._folders = pa.array(folders, pa.large_string())
+        self._folder_of = pa.array(np.frombuffer(folder_of, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._stems)
+
+    def find(self, stems: Sequence[pd.Series]) -> pa.Array:
+        """[n] the path of each clip's first stem that is there; null where none is."""
+        found = pa.nulls(len(stems[0]), pa.int32())
+        for stem in stems:
+            at = pc.index_in(pa.array(stem, pa.large_string()), value_set=self._stems)
+            found = pc.coalesce(found, at)
+        folder = self._folders.take(self._folder_of.take(found))
+        return pc.binary_join_element_wise(folder, self._names.take(found), pa.scalar(os.sep, pa.large_string()))
+
+
+def index_media(root: Path) -> dict[str, MediaIndex]:
+    """The media below a folder by the kind that their suffix tells: `{"audio": …, "video": …}`."""
+    return {"audio": MediaIndex(root, AUDIO_SUFFIXES), "video": MediaIndex(root, VIDEO_SUFFIXES)}
 
 
 def build_manifest(
-    source: Source,
-    splits: Sequence[str],
-    *,
-    need_audio: bool,
-    need_video: bool,
-    cache: Path,
-    workers: int = 0,
-    track: Track = no_progress,
+    source: Source, splits: Sequence[str], inputs: Inputs, checks: Checks, media: MediaKind | None = None
 ) -> Manifest:
     """Reads the official lists, finds the media and checks every file that is needed.
 
@@ -101,123 +118,149 @@ def build_manifest(
     Args:
         source: the dataset.
         splits: one or several of its splits, joined in this order.
-        need_audio, need_video: what the clips must have.
-        cache: folder that remembers the judgement on each file by its path, size and time.
-        workers: processes that check files; 0 = one a core.
-        track: shows progress.
+        inputs: what the clips must have.
+        checks: judges the files, or remembers how they were judged.
+        media: what the files are; None = as the source says.
 
     Raises:
         DataError: for a split that does not exist, or has no usable clip at all.
     """
-    for split in splits:
-        if split not in source.splits:
-            raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
-    officials = [source.read_split(split) for split in splits]
-    malformed = [row for official in officials for row in official.malformed]
+    officials = [_read(source, split) for split in splits]
     table = pd.concat([official.clips for official in officials], ignore_index=True)
-    official = len(table) + len(malformed)
+    stems = [pd.concat(same, ignore_index=True) for same in zip(*(o.stems for o in officials), strict=True)]
+    exclusions = Exclusions(table["clip_id"])
+    exclusions.add_rows([row for official in officials for row in official.malformed])
+    listed = len(table) + exclusions.counts.total()
+    size = sum(source.official_size(split) or 0 for split in splits)
+    if size > listed:
+        exclusions.counts["not listed"] = size - listed
 
-    media = index_media(source.root)
-    table["audio_path"] = [_first(s, media["audio"], media["video"]) if need_audio else None for s in table["stems"]]
-    table["video_path"] = [
-        _first(s, media["video"], media["audio"]) if need_video else None for s in table.pop("stems")
-    ]
-    reasons = pd.Series("", index=table.index)
-    missing = table["audio_path" if need_audio else "video_path"].isna()
-    reasons[missing] = "missing"
+    if inputs.text is not None:
+        _exclude_without_text(table, source, exclusions)
+    if inputs.features is not None:
+        for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
+            table[f"feature_{kind}"] = paths
+            exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
+    _add_media(table, stems, source, inputs, checks, media or source.media, exclusions, "+".join(splits))
 
-    needs = [("audio", table["audio_path"])] * need_audio + [("video", table["video_path"])] * need_video
-    wanted = sorted({path for _, paths in needs for path in paths.dropna()})
-    title = f"checking {source.title} {'+'.join(splits)}"
-    judged = check_files(wanted, cache / f"{source.name}-checks.parquet", workers, track, title)
-    table["duration"] = float("inf")
-    for need, paths in needs:
-        verdicts = [getattr(judged[path], need) if isinstance(path, str) else Verdict("", np.inf) for path in paths]
-        reasons = reasons.where(reasons != "", pd.Series([v.reason for v in verdicts], index=table.index))
-        table["duration"] = table["duration"].clip(upper=pd.Series([v.duration for v in verdicts], index=table.index))
-
-    excluded, examples = Counter(reasons[reasons != ""]), {}
-    for reason in excluded:
-        examples[reason] = table.loc[reasons == reason, "clip_id"].head(5).tolist()
-    if malformed:
-        excluded["malformed row"], examples["malformed row"] = len(malformed), malformed[:5]
-    usable = table[reasons == ""].reset_index(drop=True)
+    usable = table[exclusions.none].reset_index(drop=True)
+    official = max(listed, size)
     if usable.empty:
-        why = "; ".join(f"{n} {reason} (e.g. {', '.join(examples[reason][:2])})" for reason, n in excluded.items())
-        what = " and ".join(["sound"] * need_audio + ["pictures"] * need_video)
+        what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
         raise DataError(
             f"{source.title} {'+'.join(splits)} in {source.root}: none of the {official} official clips can be used "
-            f"with {what}: {why or 'the split lists no clips'}"
+            f"with {what}: {str(exclusions) or 'the split lists no clips'}"
         )
-    return Manifest(usable, source.classes, source.multilabel, official, dict(sorted(excluded.items())), examples)
+    counts = dict(sorted(exclusions.counts.items()))
+    captions = source.captions if inputs.text is not None else None
+    return Manifest(usable, source.classes, source.multilabel, official, counts, exclusions.examples, captions)
 
 
-class Verdict(NamedTuple):
-    """Whether a file can be used for its sound, or for its pictures."""
-
-    reason: str
-    """Why it cannot be used; empty if it can."""
-    duration: float
-    """Seconds; NaN if it cannot be used."""
+def _read(source: Source, split: str) -> Official:
+    if split not in source.splits:
+        raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
+    return source.read_split(split)
 
 
-class Judgement(NamedTuple):
-    """The verdicts on a file, for both needs."""
+class Exclusions:
+    """Which clips cannot be used, each for the first reason that was found.
 
-    audio: Verdict
-    video: Verdict
-
-
-def judge(path: str) -> Judgement:
-    """Decodes a file's sound, and enough of its pictures, to know whether they can be used."""
-    verdicts = []
-    for need in Judgement._fields:
-        try:
-            duration = check(path, need_audio=need == "audio", need_video=need == "video").duration
-            verdicts.append(Verdict("", duration))
-        except MediaError as error:
-            verdicts.append(Verdict(error.reason, math.nan))
-    return Judgement(*verdicts)
-
-
-def check_files(paths: Sequence[str], cache: Path, workers: int, track: Track, title: str) -> dict[str, Judgement]:
-    """Judges files in parallel, remembering judgements in a Parquet file.
-
-    A remembered judgement holds while the file's size and modification time are what they were.
+    Attributes:
+        none: [clips] bool, the clips that can be used.
+        counts: reason -> number of clips.
+        examples: reason -> the first few.
     """
-    known = _read_checks(cache)
-    stamps = {path: (path, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := os.stat(path))}
-    todo = [path for path in paths if stamps[path] not in known]
-    if todo:
-        workers = min(workers or os.cpu_count() or 1, len(todo))
-        chunk = max(1, min(64, len(todo) // (4 * workers)))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            judgements = pool.map(judge, todo, chunksize=chunk)
-            for path, judgement in zip(todo, track(judgements, title, len(todo)), strict=True):
-                known[stamps[path]] = judgement
-        _write_checks(cache, known)
-    return {path: known[stamps[path]] for path in paths}
+
+    def __init__(self, clip_id: pd.Series):
+        self._clip_id = clip_id
+        self.none = np.ones(len(clip_id), dtype=bool)
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add_rows(self, malformed: list[str]) -> None:
+        if malformed:
+            self.counts["malformed row"], self.examples["malformed row"] = len(malformed), malformed[:EXAMPLES]
+
+    def add(self, reason: str, mask: pd.Series | bool) -> None:
+        """Excludes the clips of a boolean mask."""
+        found = np.asarray(mask, dtype=bool) & self.none
+        if found.any():
+            self.counts[reason] += int(found.sum())
+            self.examples.setdefault(reason, []).extend(self._clip_id[found].head(EXAMPLES))
+            self.none &= ~found
+
+    def __str__(self) -> str:
+        some = {reason: f" (e.g. {', '.join(rows[:2])})" for reason, rows in self.examples.items()}
+        return "; ".join(f"{n} {reason}{some.get(reason, '')}" for reason, n in self.counts.items())
 
 
-Stamp = tuple[str, int, int]
-"""Path, size, modification time (ns): a judgement holds as long as these are the same."""
+def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclusions) -> None:
+    """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
+    if "text" in table:
+        exclusions.add("no text", table["text"].fillna("") == "")
+    elif source.captions is not None:
+        rows = source.captions.rows(table["video_id"])
+        exclusions.add("no captions", rows.isna())
+        table["caption_row"] = rows.fillna(-1).astype("int64")
+    else:
+        raise DataError(f"{source.title} has no text")
 
 
-def _read_checks(cache: Path) -> dict[Stamp, Judgement]:
-    if not cache.is_file():
-        return {}
-    table = pq.read_table(cache)
-    if (table.schema.metadata or {}).get(b"check_version") != str(CHECK_VERSION).encode():
-        return {}
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    return {row[:3]: Judgement(Verdict(*row[3:5]), Verdict(*row[5:7])) for row in rows}
+def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) -> dict[str, pa.Array]:
+    """Kind -> [n] path of each clip's feature file, null where there is none."""
+    root = Path(inputs.root) if inputs.root else source.root
+    from datamodules import features
+
+    found = features.index_features(root, inputs.kinds)
+    return {kind: pa.array(video_id.map(found[kind]), pa.large_string()) for kind in inputs.kinds}
 
 
-def _write_checks(cache: Path, known: dict[Stamp, Judgement]) -> None:
-    names = ["path", "size", "mtime_ns", "audio_reason", "audio_duration", "video_reason", "video_duration"]
-    rows = [(*stamp, *judgement.audio, *judgement.video) for stamp, judgement in known.items()]
-    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table.replace_schema_metadata({"check_version": str(CHECK_VERSION)}), temporary)
-    os.replace(temporary, cache)
+def _add_media(
+    table: pd.DataFrame,
+    stems: list[pd.Series],
+    source: Source,
+    inputs: Inputs,
+    checks: Checks,
+    media: MediaKind,
+    exclusions: Exclusions,
+    title: str,
+) -> None:
+    """Adds the columns audio_path, video_path, offset and seconds; excludes clips whose files cannot be used."""
+    needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
+    index = index_media(source.root) if needed else {}
+    found = {kind: index[kind].find(stems) for kind in index}
+    other = {"audio": "video", "video": "audio"}
+    paths = {kind: pc.coalesce(found[kind], found[other[kind]]) for kind in needed}
+    duration = np.full(len(table), np.inf)
+    judged = _judge(paths, checks, f"checking {source.title} {title}") if needed else {}
+    for kind in needed:
+        exclusions.add("missing", paths[kind].is_null().to_numpy(zero_copy_only=False))
+        reason = judged[kind][f"{kind}_reason"].fillna("")
+        for why in sorted(set(reason[exclusions.none]) - {""}):
+            exclusions.add(why, reason == why)
+        duration = np.fmin(duration, judged[kind][f"{kind}_duration"])
+    for kind in ("audio", "video"):
+        table[f"{kind}_path"] = pd.Series(paths.get(kind, pa.nulls(len(table), pa.large_string())), dtype="str")
+    table["offset"] = _offset(table, duration, media)
+    table["seconds"] = np.minimum(table["end"] - table["start"], duration - table["offset"])
+    exclusions.add("beyond the end of its file", table["seconds"] <= 0)
+
+
+def _judge(paths: dict[str, pa.Array], checks: Checks, title: str) -> dict[str, pd.DataFrame]:
+    """Need -> [n] the judgement on each clip's file, NaN where it has none; each file is judged once."""
+    unique = pa.chunked_array(list(paths.values()), pa.large_string()).unique().drop_null().cast(pa.large_string())
+    judged = checks.of(unique, title)
+    at = {kind: pc.index_in(path, value_set=unique).to_pandas() for kind, path in paths.items()}
+    return {kind: judged.reindex(rows.fillna(-1).astype(int)).reset_index(drop=True) for kind, rows in at.items()}
+
+
+def _offset(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:
+    """Where in its file each clip begins: at 0 in a cut clip, at its start in a whole video.
+
+    With `auto` a file is the whole video if it reaches as far as the clip does there; a cut clip is too short.
+    """
+    if media == "clips":
+        return table["start"] * 0.0
+    if media == "videos":
+        return table["start"]
+    return table["start"].where(duration >= table["end"] - CUT_TOLERANCE, 0.0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +22,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from datamodules.container import REASONS, Container, MediaError, stamp
 from datamodules.frame_reader import FrameReader
+from datamodules.headers import avi_seconds, ogg_is_ended, wav_seconds
 from datamodules.pcm import lay_out, mono, resample, span
 
 __all__ = ["REASONS", "Media", "MediaError", "MediaInfo", "check", "read_audio", "read_frames"]
@@ -33,8 +33,10 @@ TRUNCATED_SECONDS = 0.5
 """A stream may end this much before its header says; cutting tools are often off by a few frames."""
 DECLARING_FORMATS = {"mov", "matroska", "avi", "wav", "w64", "flac", "aiff", "asf", "flv"}
 """Containers whose header states a duration; FFmpeg measures or estimates that of others (MPEG-TS, MP3, ADTS)."""
+MAX_PEAK = 10.0
+"""Codecs overshoot full scale a little; damaged AAC and MP3 come out thousands of times as loud."""
 MAX_HOLE_SECONDS = 600.0
-"""Holes in the sound are zeros; a longer one is taken for broken stamps."""
+"""Holes in the sound are zeros; a longer one, of sound or of pictures, is taken for broken stamps."""
 MAX_SECONDS = 1e8
 """Later times (three years) mean the end; FFmpeg's 64-bit stamps would not hold them."""
 
@@ -129,8 +131,7 @@ class Media:
         sound = resample(lay_out(pieces, begin, end), rate, sample_rate)
         offset = first - begin * sample_rate // rate
         sound = sound[offset : offset + count]
-        if not np.isfinite(sound.sum()):
-            raise MediaError(self.path, "undecodable", "the sound has samples that are not numbers")
+        self._peak(sound)
         return sound
 
     def _sounds(self, seconds: float) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -229,9 +230,7 @@ class Media:
         for rate, position, piece in self._sounds(0.0):  # noqa: B007
             begin = begin if heard else position
             heard, end = heard + len(piece), position + len(piece)
-            peak = max(peak, float(np.abs(piece).max(initial=0)))
-            if not np.isfinite(piece).all():
-                raise MediaError(self.path, "undecodable", "the sound has samples that are not numbers")
+            peak = max(peak, self._peak(piece))
         if not heard:
             raise MediaError(self.path, "undecodable", "no sound could be decoded")
         if self._container.damaged and end - begin - heard > TRUNCATED_SECONDS * rate:
@@ -239,12 +238,23 @@ class Media:
             raise MediaError(self.path, "undecodable", f"{lost:.1f} s in the middle of the sound cannot be decoded")
         return end / rate, peak
 
+    def _peak(self, sound: np.ndarray) -> float:
+        """The largest magnitude, if that is one that sound can have."""
+        peak = float(np.abs(sound).max(initial=0))
+        if not peak <= MAX_PEAK:
+            text = "that are not numbers" if math.isnan(peak) else f"of {peak:g} times full scale"
+            raise MediaError(self.path, "undecodable", f"the sound has samples {text}")
+        return peak
+
     def _video_end(self, decode: bool) -> float:
         """The second at which the last frame that is there ends; with `decode`, some keyframe must be decodable."""
         end, decoded = 0.0, 0
         for packet in self._container.packets("video", 0.0):
             if packet is not None and any(bytes(packet)):
-                end = max(end, self._packet_end(packet))
+                hole = self._packet_end(packet) - end
+                if hole > MAX_HOLE_SECONDS:
+                    raise MediaError(self.path, "undecodable", f"a hole of {hole:.0f} s in the pictures")
+                end += max(hole, 0.0)
             if decode and (packet is None or packet.is_keyframe):
                 decoded += len(self._container.decode("video", packet))
         if decode and not decoded:
@@ -257,6 +267,8 @@ class Media:
     def _check_length(self, ends: dict[str, float], needed: list[str]) -> None:
         """Raises "truncated" where a needed stream ends clearly before the header says; `ends` are in seconds."""
         formats = self._container.formats
+        if "ogg" in formats and not ogg_is_ended(self.path):
+            raise MediaError(self.path, "truncated", "its last page is cut, or not marked as the last")
         if not formats & DECLARING_FORMATS:
             return
         declared = {}
@@ -266,7 +278,10 @@ class Media:
                 end = ((stream.start_time or 0) + stream.duration) * stream.time_base
                 declared[kind] = float(end - self._container.origin)
         if "wav" in formats and "audio" in needed:
-            declared["audio"] = _wav_seconds(self.path) or ends["audio"]
+            declared["audio"] = wav_seconds(self.path) or ends["audio"]
+        if "avi" in formats:
+            said = avi_seconds(self.path)
+            declared |= {kind: said[kind] for kind in needed if kind in said}
         if not declared and self._container.duration:
             # Matroska and FLV say only how long the longest stream is.
             longest = max(ends, key=ends.__getitem__)
@@ -293,20 +308,3 @@ def check(path: str | os.PathLike[str], need_audio: bool, need_video: bool) -> M
     """`Media.check` of a file that is opened for it."""
     with Media(path) as media:
         return media.check(need_audio, need_video)
-
-
-def _wav_seconds(path: Path) -> float | None:
-    """How long a RIFF file says its sound is, which FFmpeg replaces by what there is; None if it does not say."""
-    byte_rate = 0
-    with path.open("rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"fmt ":
-                byte_rate = struct.unpack("<8xI", file.read(12))[0]
-                size -= 12
-            elif name == b"data":
-                unknown = size == 0 or size >= 0x7FFFFFFF  # what writers to a pipe leave there
-                return size / byte_rate if byte_rate and not unknown else None
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return None

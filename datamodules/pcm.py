@@ -75,10 +75,10 @@ def resample(sound: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     if rate == sample_rate or len(sound) == 0:
         return sound
     resampler = av.AudioResampler("fltp", "mono", sample_rate)
-    pieces = []
+    pieces = [np.empty(0, np.float32)]  # swresample gives nothing for sound shorter than half its filter
     for position in range(0, len(sound), RESAMPLER_CHUNK):
         frame = av.AudioFrame.from_ndarray(sound[None, position : position + RESAMPLER_CHUNK], "fltp", "mono")
         frame.sample_rate = rate
-        pieces += resampler.resample(frame)
-    pieces += resampler.resample(None)
-    return np.concatenate([piece.to_ndarray()[0] for piece in pieces])
+        pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+    pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    return np.concatenate(pieces)

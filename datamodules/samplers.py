@@ -20,6 +20,8 @@ class ClipRef(NamedTuple):
 
     index: int
     epoch: int
+    view: int = 0
+    """In evaluation: which of the clip's views."""
 
 
 EVALUATION = -1
@@ -39,12 +41,17 @@ def weighted_epoch_order(weights: np.ndarray, draws: int, seed: int, epoch: int)
     return np.argsort(race / weights, kind="stable")[:draws]
 
 
-def class_balancing_weights(labels: list[list[int]], num_classes: int) -> np.ndarray:
-    """[clips] the sum over a clip's classes of 1 / (clips of that class), as PSLA, AST and AudioMAE weight AudioSet."""
-    rows = np.repeat(np.arange(len(labels)), [len(classes) for classes in labels])
-    flat = np.concatenate([np.asarray(classes, dtype=np.int64) for classes in labels])
-    per_class = np.bincount(flat, minlength=num_classes)
-    return np.bincount(rows, weights=1.0 / per_class[flat], minlength=len(labels))
+def class_balancing_weights(counts: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """[clips] the sum over a clip's classes of 1 / (clips of that class), as PSLA, AST and AudioMAE weight AudioSet.
+
+    Args:
+        counts: [clips] labels of each clip.
+        labels: [sum of counts] the labels of all clips, one after the other.
+        num_classes: how many classes there are.
+    """
+    rows = np.repeat(np.arange(len(counts)), counts)
+    per_class = np.bincount(labels, minlength=num_classes)
+    return np.bincount(rows, weights=1.0 / per_class[labels], minlength=len(counts))
 
 
 class TrainSampler(Sampler[list[ClipRef]]):
@@ -104,15 +111,24 @@ class TrainSampler(Sampler[list[ClipRef]]):
 
 
 class EvalSampler(Sampler[list[ClipRef]]):
-    """A batch sampler that gives each clip to exactly one rank, without repeating any to even the ranks out."""
+    """A batch sampler that gives each clip to exactly one rank, without repeating any to even the ranks out.
 
-    def __init__(self, count: int, batch: int, *, rank: int = 0, ranks: int = 1):
+    Args:
+        count: clips in the manifest.
+        batch: views a batch of this rank.
+        rank, ranks: this process, and how many there are.
+        views: how often each clip is looked at.
+    """
+
+    def __init__(self, count: int, batch: int, *, rank: int = 0, ranks: int = 1, views: int = 1):
         self.clips = range(rank, count, ranks)
-        self.batch = batch
+        self.batch, self.views = batch, views
 
     def __len__(self) -> int:
-        return -(-len(self.clips) // self.batch)
+        return -(-len(self.clips) * self.views // self.batch)
 
     def __iter__(self) -> Iterator[list[ClipRef]]:
-        for at in range(0, len(self.clips), self.batch):
-            yield [ClipRef(i, EVALUATION) for i in self.clips[at : at + self.batch]]
+        every = len(self.clips) * self.views
+        for at in range(0, every, self.batch):
+            places = range(at, min(at + self.batch, every))
+            yield [ClipRef(self.clips[i // self.views], EVALUATION, i % self.views) for i in places]

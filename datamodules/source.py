@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import csv
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from datamodules.captions import Captions
+from datamodules.progress import Track, no_progress
 from datamodules.types import Board
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac"})
+
+LABELS = pd.ArrowDtype(pa.list_(pa.int16()))
+"""The type of the column `labels`: a list of class indices a clip, as arrays and not as Python objects."""
+CHUNK_ROWS = 1 << 16
+"""Rows of a CSV that are Python objects at a time."""
+
+MediaKind = Literal["auto", "clips", "videos"]
+"""What the media files are: cut clips, whole videos in which a clip begins at its `start`, or told by their length."""
 
 
 class DataError(Exception):
@@ -27,8 +40,10 @@ class Official:
     """A split as its official files list it."""
 
     clips: pd.DataFrame
-    """Columns: clip_id (unique), video_id, start, end (seconds in the source video), labels (list of
-    class indices), stems (list of file names without suffix under which the clip may lie, best first)."""
+    """Columns: clip_id (unique), video_id, start, end (seconds in the source video; an end of
+    inf is the video's), labels (`LABELS`); and text, where the clips have one."""
+    stems: list[pd.Series]
+    """File names without suffix under which the clips may lie, best first; each aligned with `clips`."""
     malformed: list[str] = field(default_factory=list)
     """Rows that could not be read: `file:line: reason`."""
 
@@ -38,6 +53,8 @@ class Source(ABC):
 
     Args:
         root: the dataset's own folder.
+        cache: folder for what is worth remembering of large official files.
+        track: shows the progress of reading them.
     """
 
     name: ClassVar[str]
@@ -45,15 +62,20 @@ class Source(ABC):
     folders: ClassVar[tuple[str, ...]]
     """Names of its folder under the data root, as people have it; case does not matter."""
     splits: ClassVar[tuple[str, ...]]
-    multilabel: ClassVar[bool]
+    multilabel: ClassVar[bool] = False
     boards: ClassVar[tuple[Board, ...]]
     defaults: ClassVar[dict[str, Any]] = {}
     """The dataset's layer of the `data` configuration, e.g. its log-mel mean and standard deviation."""
+    sizes: ClassVar[Mapping[str, int]] = {}
+    """Split -> clips of the official release, where a source for that number is known: a list that somebody has
+    shortened does not pass for complete."""
+    media: ClassVar[MediaKind] = "clips"
+    """What the media files of this dataset usually are."""
     version: ClassVar[int] = 1
     """Raised when this file changes in a way that changes which clips or labels a split has."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, cache: Path = Path("runs/cache"), track: Track = no_progress):
+        self.root, self.cache, self.track = root, cache, track
 
     @classmethod
     @abstractmethod
@@ -69,6 +91,15 @@ class Source(ABC):
     def read_split(self, split: str) -> Official:
         """The split as the official files list it, whether its media are there or not."""
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """What is said in the videos, of a dataset of narrated videos."""
+        return None
+
+    def official_size(self, split: str) -> int | None:
+        """Clips of the split in the official release; None if unknown, or if this is a made-up sample."""
+        return None if (self.root / SAMPLE_MARK).is_file() else self.sizes.get(split)
+
     def find(self, *names: str) -> Path:
         """The first of these official files that is there, in the root or one folder below it.
 
@@ -82,42 +113,175 @@ class Source(ABC):
         raise DataError(f"{self.title}: found none of {', '.join(names)} in {self.root} or one folder below it")
 
 
-def read_clips(path: Path, fields: int, parse: Callable[[list[str]], dict[str, Any] | None]) -> Official:
-    """Reads an official CSV of clips; rows that cannot be used are noted with their line, never dropped silently.
+SAMPLE_MARK = "SAMPLE.json"
+"""The file that says that a dataset's folder is made-up sample data."""
+
+
+class Rows:
+    """The rows of an official CSV as columns of text, never a Python object a row.
+
+    Rows that cannot be used are noted with their line and why, never dropped silently: `reject` marks them,
+    `official` leaves them out.
 
     Args:
-        path: comma-separated, `#` starts a comment line, fields may be quoted and follow a blank.
-        fields: how many fields a row has.
-        parse: row -> the columns of `Official.clips`; None leaves the row out (it belongs to another split);
-            ValueError says what is wrong with it.
+        path: the file.
+        columns: name -> its values.
+        lines: [rows] where each row stands in the file.
+        malformed: (line, why) of what is no row.
     """
-    columns: dict[str, list[Any]] = {c: [] for c in ("clip_id", "video_id", "start", "end", "labels", "stems")}
-    malformed: list[str] = []
-    seen: set[str] = set()
+
+    def __init__(
+        self, path: Path, columns: dict[str, pa.ChunkedArray], lines: np.ndarray, malformed: list[tuple[int, str]]
+    ):
+        self.path, self._malformed = path, malformed
+        self._columns = {name: pd.Series(column, dtype="str") for name, column in columns.items()}
+        self._lines = lines
+        self._rejected = pd.Series(None, index=range(len(lines)), dtype="str")
+        self._elsewhere = np.zeros(len(lines), dtype=bool)
+
+    def __getitem__(self, name: str) -> pd.Series:
+        return self._columns[name]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def numbers(self, name: str) -> pd.Series:
+        """The column as float64; rows in which it is no finite number are rejected."""
+        numbers = pd.to_numeric(self[name], errors="coerce").astype("float64")
+        bad = ~np.isfinite(numbers)
+        self.reject(bad, f"{name} is no number: " + self[name].where(bad))
+        return numbers
+
+    def labels(self, name: str, classes: Sequence[str], separator: str | None = None) -> pd.Series:
+        """The column's labels as sorted class indices; rows with a label that is not in `classes` are rejected.
+
+        Args:
+            name: the column.
+            classes: what its labels are called, in the order of the class index.
+            separator: between the labels of a row; None = one label a row.
+        """
+        text = pa.array(self[name], pa.large_string())
+        lists = pc.split_pattern(text, separator) if separator else pa.LargeListArray.from_arrays(
+            pa.array(np.arange(len(text) + 1)), text
+        )  # fmt: skip
+        parents = pc.list_parent_indices(lists).to_numpy()
+        values = lists.flatten()
+        found = pc.index_in(values, value_set=pa.array(classes, pa.large_string()))
+        unknown = np.flatnonzero(pc.is_null(found).to_numpy(zero_copy_only=False))
+        if len(unknown):
+            bad, first = np.unique(parents[unknown], return_index=True)
+            why = pd.Series([f"unknown label {v.as_py()!r}" for v in values.take(unknown[first])], index=bad)
+            self.reject(self._lines_mask(bad), why.reindex(range(len(self))))
+        indices = pc.fill_null(found, -1).to_numpy()
+        # Sorted, and each once, within its row.
+        width = len(classes) + 1
+        flat = np.unique(parents * width + indices + 1)
+        counts = np.bincount(flat // width, minlength=len(self))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        return pd.Series(pa.ListArray.from_arrays(offsets, pa.array(flat % width - 1, pa.int16())), dtype=LABELS)
+
+    def reject(self, mask: Any, why: str | pd.Series) -> None:
+        """Leaves the rows of a boolean mask out, and says why; the first reason of a row stays."""
+        mask = np.asarray(mask, dtype=bool) & self._rejected.isna().to_numpy()
+        if mask.any():
+            self._rejected = self._rejected.mask(mask, why)
+
+    def belongs_elsewhere(self, mask: Any) -> None:
+        """Leaves rows out that are of another split: they are no faults, unless they are rejected."""
+        self._elsewhere |= np.asarray(mask, dtype=bool)
+
+    def _lines_mask(self, rows: np.ndarray) -> np.ndarray:
+        mask = np.zeros(len(self), dtype=bool)
+        mask[rows] = True
+        return mask
+
+    def official(self, clips: dict[str, Any], stems: Sequence[pd.Series]) -> Official:
+        """The rows that can be used, with the columns of `Official.clips`.
+
+        Also rejected are rows without a video id, clips that stand there twice, and segments that are none.
+        """
+        table = pd.DataFrame(clips).astype({"clip_id": "str", "video_id": "str"})
+        self.reject((table["video_id"] == "") | table["video_id"].isna(), "no video id")
+        no_segment = ~((table["start"] >= 0) & (table["start"] < table["end"]))
+        text = table["start"].astype("str") + " to " + table["end"].astype("str") + " s is no segment"
+        self.reject(no_segment, text)
+        usable = self._rejected.isna().to_numpy() & ~self._elsewhere
+        twice = np.zeros(len(self), dtype=bool)
+        twice[usable] = table.loc[usable, "clip_id"].duplicated()
+        self.reject(twice, "the clip " + table["clip_id"] + " stands here twice")
+
+        rejected = self._rejected.notna().to_numpy()
+        faults = [*self._malformed, *zip(self._lines[rejected], self._rejected[rejected], strict=True)]
+        usable &= ~rejected
+        return Official(
+            table[usable].reset_index(drop=True),
+            [stem[usable].reset_index(drop=True) for stem in stems],
+            [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)],
+        )
+
+
+def read_rows(path: Path, names: Sequence[str]) -> Rows:
+    """Reads a CSV without a header; `#` starts a comment line, fields may be quoted and follow a blank.
+
+    Args:
+        path: the file, UTF-8.
+        names: of its columns, in their order.
+    """
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))
+
+
+def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
+    """Reads these columns of a CSV whose first line names them, in whatever order they stand.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
-        for row in reader:
-            if not row or row[0].startswith("#"):
-                continue
-            try:
-                if len(row) != fields:
-                    raise ValueError(f"{len(row)} fields instead of {fields}")
-                clip = parse(row)
-                if clip is None:
-                    continue
-                if not clip["video_id"]:
-                    raise ValueError("no video id")
-                if clip["clip_id"] in seen:
-                    raise ValueError(f"the clip {clip['clip_id']} stands here twice")
-                if not 0 <= clip["start"] < clip["end"] < float("inf"):
-                    raise ValueError(f"{clip['start']} to {clip['end']} s is no segment")
-            except ValueError as error:
-                malformed.append(f"{path.name}:{reader.line_num}: {error}")
-                continue
-            seen.add(clip["clip_id"])
-            for name, values in columns.items():
-                values.append(clip[name])
-    return Official(pd.DataFrame(columns), malformed)
+        header = next(reader, [])
+        missing = [name for name in names if name not in header]
+        if missing:
+            raise DataError(f"{path}: no column {', '.join(missing)}; its first line is {','.join(header)!r}")
+        return _read(path, reader, names, [header.index(name) for name in names], len(header))
+
+
+def _read(path: Path, reader: Any, names: Sequence[str], at: Sequence[int], fields: int) -> Rows:
+    chunks: list[list[pa.Array]] = [[] for _ in names]
+    lines: list[np.ndarray] = []
+    malformed: list[tuple[int, str]] = []
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+
+    def flush() -> None:
+        columns = list(zip(*rows, strict=True)) or [()] * fields
+        for chunk, position in zip(chunks, at, strict=True):
+            chunk.append(pa.array(columns[position], pa.large_string()))
+        lines.append(np.array(numbers, dtype=np.int64))
+        rows.clear()
+        numbers.clear()
+
+    for row in reader:
+        if len(row) == fields and not row[0].startswith("#"):
+            rows.append(row)
+            numbers.append(reader.line_num)
+            if len(rows) == CHUNK_ROWS:
+                flush()
+        elif row and not row[0].startswith("#"):
+            malformed.append((reader.line_num, f"{len(row)} fields instead of {fields}"))
+    flush()
+    columns = {name: pa.chunked_array(chunk) for name, chunk in zip(names, chunks, strict=True)}
+    return Rows(path, columns, np.concatenate(lines), malformed)
+
+
+def milliseconds(seconds: pd.Series) -> pd.Series:
+    """`30.0` -> `"30000"`, as file names have it; 0 where the row has no number and is rejected anyway."""
+    return (seconds.fillna(0) * 1000).round().clip(0, 1e15).astype("int64").astype("str")
+
+
+def padded(seconds: pd.Series, width: int = 6) -> pd.Series:
+    """`30.0` -> `"000030"`."""
+    return seconds.fillna(0).clip(0, 1e12).astype("int64").astype("str").str.zfill(width)
 
 
 def find_root(source: type[Source], data_root: Path) -> Path:

@@ -126,16 +126,32 @@ class LoaderConfig:
 
 
 @dataclass
+class NarrationConfig:
+    """How training cuts clips out of narrated videos (HowTo100M)."""
+
+    per_video: int = 1
+    """Clips of each video in a batch; `batch_size` counts clips."""
+    seconds: float = 10.0
+    """A caption's clip is merged with its neighbours' until it is this long; without captions, the clip's length."""
+
+
+@dataclass
 class DataConfig:
     """What is read from a dataset and how."""
 
     root: str | None = None
     """The dataset's own folder; none = found under `data_root` by its name."""
+    media: str | None = None
+    """What the media files are: `clips` (cut), `videos` (whole; a clip begins at its start) or `auto` (told by their
+    length); none = as is usual for the dataset."""
     min_coverage: float = 0.85
     """A board is not measured on a smaller share of its official clips than this."""
+    views: int = 0
+    """Windows of a scored clip, evenly spaced, whose outputs are averaged; 0 = as many as the board says."""
     inputs: Inputs = field(default_factory=Inputs)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    narration: NarrationConfig = field(default_factory=NarrationConfig)
 
 
 class Batch(TypedDict, total=False):
@@ -209,6 +225,10 @@ class Board:
     """Retrieval: the modality of the queries, e.g. `a`."""
     gallery: str = ""
     """Retrieval: the modality of the gallery, e.g. `v`."""
+    views: int = 1
+    """Windows of each clip, evenly spaced over it, whose outputs are averaged."""
+    folds: int = 0
+    """Cross-validation over the splits `fold1`, `fold2`, …: each is scored by what was trained on the others."""
     per_class: int = 0
     """Retrieval: score only the first clips of each class by id; 0 = all."""
     version: int = 1

@@ -1,7 +1,8 @@
 """The sample data: a small made-up world as real media files, in the official layout of each dataset.
 
-`world` says what happens in a clip, `sound` and `picture` render it, `media` writes the file. Each dataset's
-layout is a module of its own (`audioset`, `vggsound`) with `FOLDER`, `COUNTS` and `lay_out`, listed in `LAYOUTS`.
+`world` says what happens in a clip, `sound` and `picture` render it, `media` writes the file. `timeline` has recordings
+of other lengths, `recipes` those in which a voice (`narration`) says what happens. Each dataset's layout is a module of
+its own (`audioset`, `esc50`, ...) with `FOLDER`, `COUNTS` and `lay_out`, listed in `LAYOUTS`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.sample import audioset, vggsound
+from datamodules.sample import audioset, esc50, fsd50k, howto100m, vggsound, youcook2
 from datamodules.sample.media import Clip, write
 
 VERSION = 2
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
-LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound)}
+LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound, esc50, fsd50k, howto100m, youcook2)}
 COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}
 """Dataset -> split -> number of clips."""
 
@@ -46,7 +47,7 @@ def make(
     counts: Mapping[str, Mapping[str, int]] | None = None,
     track: Track = _untracked,
 ) -> None:
-    """Makes the sample data: `root/AudioSet`, `root/VGGSound`.
+    """Makes the sample data: `root/AudioSet`, `root/VGGSound`, and so on.
 
     A folder that is complete, with this version and seed (and counts, if they are given), is left alone; another
     one made here is replaced. Folders appear complete or not at all: they are written beside and renamed. Two

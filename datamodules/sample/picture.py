@@ -35,12 +35,16 @@ _COLOURS = {
 
 def render(scene: Scene) -> NDArray[np.uint8]:
     """[FRAMES, SIZE, SIZE, 3] RGB."""
-    frames = np.repeat(_background(scene.room, generator(*scene.key, "picture"))[None], FRAMES, axis=0)
+    frames = np.repeat(background(scene.room, generator(*scene.key, "picture"))[None], FRAMES, axis=0)
     for actor in scene.actors:
-        _light_floor(frames, actor)
+        light_floor(frames, actor)
     for actor in scene.actors:
-        _draw(frames, actor)
-    return np.clip(frames + 0.5, 0, 255).astype(np.uint8)
+        draw(frames, actor)
+    return rounded(frames)
+
+
+def rounded(picture: Floats) -> NDArray[np.uint8]:
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
 def _tint(room: int) -> Floats:
@@ -48,7 +52,7 @@ def _tint(room: int) -> Floats:
     return np.cos(2 * np.pi * (room / ROOMS + np.arange(3) / 3)).astype(np.float32)
 
 
-def _background(room: int, rng: np.random.Generator) -> Floats:
+def background(room: int, rng: np.random.Generator) -> Floats:
     """[SIZE, SIZE, 3] a dull wall in the room's tint with soft stripes and specks, and a darker floor."""
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
     wall = rng.uniform(70, 120) + 40 * _tint(room) + rng.uniform(-10, 10, size=3)
@@ -85,7 +89,7 @@ def _radius(actor: Actor) -> float:
     return RADIUS[0] + (RADIUS[1] - RADIUS[0]) * actor.size
 
 
-def _light_floor(frames: Floats, actor: Actor) -> None:
+def light_floor(frames: Floats, actor: Actor) -> None:
     """Light on the ground around every impact, brightest at the frame of the impact."""
     columns = _columns(actor)
     for impact in actor.impacts:
@@ -96,7 +100,7 @@ def _light_floor(frames: Floats, actor: Actor) -> None:
             floor += light * (255 - floor)
 
 
-def _draw(frames: Floats, actor: Actor) -> None:
+def draw(frames: Floats, actor: Actor) -> None:
     """Draws the actor into all frames, over what is there."""
     colour_name, shape_name = LOOKS[actor.look].split()
     colour = np.array(_COLOURS[colour_name], np.float32) * (0.85 + 0.15 * actor.shade)

@@ -65,25 +65,29 @@ _TIMBRES = {
 def render(scene: Scene) -> NDArray[np.float32]:
     """[T] mono sound at `SAMPLE_RATE` in -1..1, `SECONDS` long."""
     rng = generator(*scene.key, "sound")
-    sound = _background(scene.room, rng)
+    sound = background(scene.room, SECONDS, rng)
     for actor in scene.actors:
-        event = _event(actor, rng)
+        impact_sound = event(actor, rng)
         for impact in actor.impacts:
-            start = impact * SAMPLE_RATE // FPS
-            sound[start : start + len(event)] += event[: len(sound) - start]
+            mix(sound, impact_sound, impact * SAMPLE_RATE // FPS)
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def _background(room: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Quiet noise about 40 dB below the impacts, and the room's hum about 30 dB below."""
-    time = np.arange(int(SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+def mix(sound: NDArray[np.float64], part: NDArray[np.float64], start: int) -> None:
+    """Adds `part` [P] to `sound` [T] from sample `start` on, as far as `sound` goes."""
+    sound[start : start + len(part)] += part[: len(sound) - start]
+
+
+def background(room: int, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[T] quiet noise about 40 dB below the impacts, and the room's hum about 30 dB below."""
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     noise_level, hum_level = 10 ** rng.uniform((-3.2, -2.4), (-2.5, -2.0))
     hum_hz = HUM_HZ * 2 ** (HUM_OCTAVES * room + rng.uniform(-0.1, 0.1))
     phase = rng.uniform(0, 2 * np.pi)
     return noise_level * rng.standard_normal(len(time)) + hum_level * np.sin(2 * np.pi * hum_hz * time + phase)
 
 
-def _event(actor: Actor, rng: np.random.Generator) -> NDArray[np.float64]:
+def event(actor: Actor, rng: np.random.Generator) -> NDArray[np.float64]:
     """[T] the sound of one impact, `EVENT_SECONDS` long."""
     timbre = _TIMBRES[TIMBRES[actor.timbre]]
     time = np.arange(int(EVENT_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE

@@ -19,6 +19,7 @@ scene depends on the class, the room least of all.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class Kind:
     """A class: which timbre (index into `TIMBRES`) and which look (index into `LOOKS`) its actors have."""
 
     group: str
-    """`heard`, `seen` or `both`: what is needed to know it."""
+    """`heard`, `seen` or `both`: what is needed to know it; `other` if it is none of the classes."""
     timbre: int
     look: int
 
@@ -68,12 +69,27 @@ KINDS = _kinds()
 """The 30 classes, in the order of their numbers."""
 
 
+def _combinations() -> tuple[Kind, ...]:
+    classes = {(kind.timbre, kind.look) for kind in KINDS}
+    every = itertools.product(range(len(TIMBRES)), range(len(LOOKS)))
+    return (*KINDS, *(Kind("other", *pair) for pair in every if pair not in classes))
+
+
+COMBINATIONS = _combinations()
+"""Every timbre with every look; the 30 classes come first."""
+
+
+def combination(timbre: int, look: int) -> int:
+    """The index of a timbre and a look into `COMBINATIONS`."""
+    return next(i for i, kind in enumerate(COMBINATIONS) if (kind.timbre, kind.look) == (timbre, look))
+
+
 @dataclass(frozen=True)
 class Actor:
     """Something that bounces, and sounds whenever it hits the ground."""
 
     kind: int
-    """Its class, an index into `KINDS`."""
+    """Its class, an index into `KINDS`; outside AudioSet and VGGSound an index into `COMBINATIONS`."""
     impacts: tuple[int, ...]
     """Frames at which it hits the ground; its sound starts at `impact / FPS` seconds."""
     size: float
@@ -91,11 +107,11 @@ class Actor:
 
     @property
     def timbre(self) -> int:
-        return KINDS[self.kind].timbre
+        return COMBINATIONS[self.kind].timbre
 
     @property
     def look(self) -> int:
-        return KINDS[self.kind].look
+        return COMBINATIONS[self.kind].look
 
 
 @dataclass(frozen=True)
@@ -126,7 +142,7 @@ def scene(key: tuple[str | int, ...], kinds: tuple[int, ...]) -> Scene:
 
     Args:
         key: (seed, dataset, split, index).
-        kinds: one or two classes, see `KINDS`.
+        kinds: one or two indices into `COMBINATIONS`, of which the first 30 are the classes.
     """
     rng = generator(*key, "scene")
     places = rng.permutation(len(kinds))

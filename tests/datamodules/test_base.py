@@ -12,11 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules import cache
-from datamodules.base import ClipDataset, Features, collate, worker_count
+from datamodules.base import Features, collate, worker_count
+from datamodules.checks import Checks
+from datamodules.clips import ClipDataset
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import read_audio, read_frames
 from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
-from datamodules.types import AudioInputs, AugmentConfig, Inputs, LoaderConfig, VideoInputs
+from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, LoaderConfig, VideoInputs
 from datamodules.vggsound import VGGSound
 
 INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
@@ -31,16 +33,15 @@ def root(sample_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def manifest(root: Path) -> Manifest:
-    options = {"need_audio": True, "need_video": True, "cache": root.parent / "checks"}
-    return build_manifest(VGGSound(root), ["test"], **options)
+    return build_manifest(VGGSound(root), ["test"], INPUTS, Checks(root.parent / "checks"))
 
 
 def dataset(manifest: Manifest, inputs: Inputs = INPUTS, **loader) -> ClipDataset:
-    return ClipDataset(manifest, inputs, LoaderConfig(**loader), seed=0)
+    return ClipDataset(manifest, DataConfig(inputs=inputs, loader=LoaderConfig(**loader)), seed=0)
 
 
 def test_a_clip_is_what_media_reads_at_the_wanted_place(manifest):
-    clip = dataset(manifest)[ClipRef(3, EVALUATION)]
+    clip = dataset(manifest)[ClipRef(3, EVALUATION)][0]
     path = manifest.table["video_path"][3]
     sound = read_audio(path, 0.0, INPUTS.audio.seconds, 16000)
     assert np.array_equal(clip["waveform"].numpy(), sound) and len(sound) == round(INPUTS.audio.seconds * 16000)
@@ -50,10 +51,10 @@ def test_a_clip_is_what_media_reads_at_the_wanted_place(manifest):
 
 def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest):
     clips = dataset(manifest, train_windows=2)
-    path, length = manifest.table["video_path"][0], clips.seconds[0]
+    path, length = manifest.table["video_path"][0], manifest.table["seconds"][0]
     starts = set()
     for epoch in range(8):
-        clip = clips[ClipRef(0, epoch)]
+        clip = clips[ClipRef(0, epoch)][0]
         late = not np.array_equal(clip["waveform"].numpy(), read_audio(path, 0.0, INPUTS.audio.seconds, 16000))
         starts.add(late)
         begin = (length - INPUTS.video.seconds) * late
@@ -63,7 +64,7 @@ def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest
 
 def test_a_clip_shorter_than_the_frames_starts_over(manifest):
     inputs = Inputs(None, VideoInputs(frames=8, fps=2.0, size=64))
-    frames = dataset(manifest, inputs)[ClipRef(0, EVALUATION)]["frames"]
+    frames = dataset(manifest, inputs)[ClipRef(0, EVALUATION)][0]["frames"]
     assert torch.equal(frames[6], frames[0]) and torch.equal(frames[7], frames[1])
     assert not torch.equal(frames[2], frames[0])
 
@@ -72,7 +73,7 @@ def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
     from datamodules.media import Media
 
     monkeypatch.setattr(Media, "frames", lambda *_: pytest.fail("frames were decoded"))
-    assert "frames" not in dataset(manifest, Inputs(AudioInputs(frames=128), None))[ClipRef(0, 0)]
+    assert "frames" not in dataset(manifest, Inputs(AudioInputs(frames=128), None))[ClipRef(0, 0)][0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -116,8 +117,8 @@ def test_a_clip_that_vanishes_is_left_out_of_evaluation_and_replaced_in_training
     Path(manifest.table["video_path"][5]).unlink()
     clips = dataset(manifest)
     with caplog.at_level(logging.WARNING):
-        assert clips[ClipRef(5, EVALUATION)] is None
-        assert clips[ClipRef(5, 0)]["clip_id"] == manifest.table["clip_id"][6]
+        assert clips[ClipRef(5, EVALUATION)] == []
+        assert clips[ClipRef(5, 0)][0]["clip_id"] == manifest.table["clip_id"][6]
     assert caplog.text.count("left out") == 2
     loader = DataLoader(clips, batch_sampler=EvalSampler(len(clips), 4), collate_fn=collate)
     seen = [clip for raw in loader for clip in raw["clip_id"]]
@@ -132,17 +133,17 @@ def test_when_the_disk_is_gone_training_stops_and_says_so(manifest):
 
 def test_collate_pads_sound_with_zeros_and_tells_its_length():
     clips = [{"clip_id": str(n), "key": n, "label": torch.zeros(2), "waveform": torch.ones(n)} for n in (3, 5)]
-    batch = collate([clips[0], None, clips[1]])
+    batch = collate([[clips[0]], [], [clips[1]]])
     assert batch["waveform"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert batch["waveform_length"].tolist() == [3, 5] and batch["clip_id"] == ["3", "5"]
-    assert collate([None, None]) is None
+    assert collate([[], []]) is None
 
 
 def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, monkeypatch):
     monkeypatch.setattr(cache, "decoded", cache.DecodedCache())
-    fresh = dataset(manifest)[ClipRef(2, 0)]
+    fresh = dataset(manifest)[ClipRef(2, 0)][0]
     cached = dataset(manifest, cache_gb=1.0)
-    first, second = cached[ClipRef(2, 0)], cached[ClipRef(2, 0)]
+    first, second = cached[ClipRef(2, 0)][0], cached[ClipRef(2, 0)][0]
     assert torch.equal(first["frames"], fresh["frames"]) and torch.equal(first["waveform"], fresh["waveform"])
     assert second["frames"] is first["frames"]
     size = first["frames"].nbytes

@@ -7,17 +7,21 @@ import shutil
 from pathlib import Path
 
 import av
+import pandas as pd
 import pytest
 
 from datamodules.audioset import AudioSet
+from datamodules.checks import Checks
 from datamodules.manifest import build_manifest, index_media
-from datamodules.source import DataError, find_root
+from datamodules.source import LABELS, DataError, find_root
+from datamodules.types import AudioInputs, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
 
 
 def build(source, splits=("test",), audio=True, video=True, cache=None, **options):
-    cache = cache or source.root.parent / "cache"
-    return build_manifest(source, splits, need_audio=audio, need_video=video, cache=cache, workers=2, **options)
+    inputs = Inputs(AudioInputs() if audio else None, VideoInputs() if video else None)
+    checks = Checks(cache or source.root.parent / "cache", workers=2, **options)
+    return build_manifest(source, splits, inputs, checks)
 
 
 @pytest.fixture
@@ -40,14 +44,14 @@ def drop_track(path: Path, kind: str) -> None:
 
 
 def media_of(source: VGGSound, split: str = "test") -> list[Path]:
-    found = index_media(source.root)["video"]
-    return [Path(found[stems[0]]) for stems in source.read_split(split).clips["stems"]]
+    found = index_media(source.root)["video"].find(source.read_split(split).stems)
+    return [Path(path) for path in found.to_pylist()]
 
 
 def test_all_clips_of_an_intact_split_are_used(vggsound):
     manifest = build(vggsound)
     assert len(manifest) == manifest.official == 61 and manifest.coverage == 1.0 and manifest.excluded == {}
-    assert manifest.table["duration"].between(2.9, 3.2).all()
+    assert manifest.table["seconds"].between(2.9, 3.2).all()
 
 
 def test_each_kind_of_damage_is_counted_by_its_reason(vggsound, tmp_path):
@@ -118,7 +122,9 @@ def test_the_fingerprint_tells_other_clips_or_labels_apart(vggsound):
     fewer = build(vggsound)
     assert fewer.fingerprint != whole.fingerprint
     relabelled = build(vggsound)
-    relabelled.table.at[3, "labels"] = [29]
+    labels = relabelled.table["labels"].tolist()
+    labels[3] = [29]
+    relabelled.table["labels"] = pd.Series(labels, dtype=LABELS)
     assert relabelled.fingerprint != fewer.fingerprint
 
 
@@ -144,7 +150,7 @@ def test_an_empty_split_says_so(vggsound):
 def test_a_split_without_a_usable_clip_says_why(vggsound):
     shutil.rmtree(vggsound.root / "video")
     with pytest.raises(
-        DataError, match=r"none of the 61 official clips can be used with sound and pictures: 61 missing"
+        DataError, match=r"none of the 61 official clips can be used with audio and video: 61 missing"
     ):
         build(vggsound)
 

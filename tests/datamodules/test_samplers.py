@@ -62,4 +62,4 @@ def test_weighted_drawing_is_without_replacement():
 
 
 def test_class_balancing_weights_are_the_sum_of_inverse_class_counts():
-    assert class_balancing_weights([[0], [0, 1], [0], [1, 2]], 3).tolist() == [1 / 3, 1 / 3 + 1 / 2, 1 / 3, 1 / 2 + 1]
+    assert class_balancing_weights(np.array([1, 2, 1, 2]), np.array([0, 0, 1, 0, 1, 2]), 3).tolist() == [1 / 3, 1 / 3 + 1 / 2, 1 / 3, 1 / 2 + 1]

@@ -10,7 +10,8 @@ import torch
 
 from bench.config import compose
 from bench.plan import make_plan
-from datamodules.base import ClipDataset, Features, collate
+from datamodules.base import Features, collate
+from datamodules.clips import ClipDataset
 from datamodules.samplers import ClipRef
 
 STAGES = ("pretrain", "pretrain_2", "finetune_vggsound_a", "finetune_vggsound_v", "finetune_vggsound_av")
@@ -33,7 +34,7 @@ def test_a_step_at_full_size_lowers_the_loss_of_its_batch(plan, name):
     stage = plan[name]
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    dataset = ClipDataset(stage.train, stage.config.data.inputs, stage.config.data.loader, seed=0)
+    dataset = ClipDataset(stage.train, stage.config.data, seed=0)
     raw = collate([dataset[ClipRef(0, 0)], dataset[ClipRef(1, 0)]])
     batch = Features(stage.config.data.inputs, stage.config.data.augment)(raw, train=True)
     if "a" in stage.config.modality:

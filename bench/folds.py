@@ -1,0 +1,70 @@
+"""Cross-validation: a stage that is measured on a board of folds becomes one stage a fold."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+from bench import registry
+from bench.config import BenchConfig, StageConfig
+from bench.errors import UserError
+
+REST = "rest"
+"""In `train`: all folds but the one that is scored."""
+
+
+def expand(config: BenchConfig) -> BenchConfig:
+    """Replaces `x`, measured on a board of n folds, by `x_fold1` … `x_fold<n>`, and what starts from it likewise.
+
+    `stage=x` then means all of its folds.
+
+    Raises:
+        UserError: a fold that the board does not have, or a stage that would start from several folds at once.
+    """
+    names: dict[str, list[str]] = {}
+    stages: dict[str, StageConfig] = {}
+    for name, stage in config.stages.items():
+        folds = _folds(name, stage)
+        names[name] = [fold_name(name, fold) for fold in folds]
+        stages |= {fold_name(name, fold): _of_fold(stage, fold) for fold in folds}
+    for name, stage in stages.items():
+        if stage.after in names:
+            stage.after = _parent(name, stage, names[stage.after])
+    wanted = [each for name in config.stage for each in names.get(name, [name])]
+    return replace(config, stages=stages, stage=wanted)
+
+
+def fold_name(name: str, fold: int) -> str:
+    return f"{name}_fold{fold}" if fold else name
+
+
+def base_name(name: str, fold: int) -> str:
+    """The stage's name in the configuration, which its folds share on the boards."""
+    return name.removesuffix(f"_fold{fold}") if fold else name
+
+
+def _folds(name: str, stage: StageConfig) -> list[int]:
+    count = registry.board(stage.board).folds if stage.board else 0
+    if stage.fold > count or stage.fold < 0:
+        have = f"has folds 1 to {count}" if count else "has no folds"
+        raise UserError(f"stages.{name}.fold={stage.fold}: its board {stage.board} {have}")
+    if not count:
+        return [0]
+    return [stage.fold] if stage.fold else list(range(1, count + 1))
+
+
+def _of_fold(stage: StageConfig, fold: int) -> StageConfig:
+    stage = replace(deepcopy(stage), fold=fold)
+    if fold and stage.train == [REST]:
+        count = registry.board(str(stage.board)).folds
+        stage.train = [f"fold{other}" for other in range(1, count + 1) if other != fold]
+    return stage
+
+
+def _parent(name: str, stage: StageConfig, parents: list[str]) -> str:
+    if parents == [stage.after]:
+        return parents[0]
+    same = [parent for parent in parents if parent == fold_name(str(stage.after), stage.fold)]
+    if not same:
+        raise UserError(f"stages.{name}.after: {stage.after} has several folds; give this stage a board with the same")
+    return same[0]

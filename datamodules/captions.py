@@ -1,0 +1,209 @@
+"""What is said in narrated videos (HowTo100M): timed captions of many videos, in one memory-mapped Arrow file.
+
+HowTo100M's captions are 136 million lines in a JSON file of many gigabytes. They are read once, as a stream, into an
+Arrow file beside it or in a cache folder; from then on a video's captions are a look-up, and all processes share the
+memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ijson
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.progress import Track, no_progress
+
+SCHEMA = pa.schema(
+    [
+        ("video_id", pa.large_string()),
+        ("start", pa.large_list(pa.float32())),
+        ("end", pa.large_list(pa.float32())),
+        ("text", pa.large_list(pa.large_string())),
+    ]
+)
+BATCH_VIDEOS = 2048
+"""Videos that are Python objects at a time."""
+VIDEOS = 1_240_000
+VERSION = 1
+"""Raised when the Arrow file is made differently."""
+
+
+class CaptionError(Exception):
+    """A caption file that is none; the message names it and what is wrong."""
+
+
+class Said(NamedTuple):
+    """The captions of one video, in the order of their starts."""
+
+    start: np.ndarray
+    """[n] seconds."""
+    end: np.ndarray
+    """[n] seconds; neighbours overlap."""
+    text: list[str]
+
+
+class Captions:
+    """The captions of many videos.
+
+    Args:
+        path: an Arrow file that `read` has made.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def __reduce__(self) -> tuple[type[Captions], tuple[Path]]:
+        return Captions, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def skipped(self) -> int:
+        """Lines of captions that were left out: without text or with times that are no span."""
+        return json.loads(_notes(self.path).read_text())["skipped"]
+
+    def rows(self, video_id: pd.Series) -> pd.Series:
+        """[n] the row of each video, NaN for those without captions."""
+        found = pc.index_in(pa.array(video_id, pa.large_string()), value_set=self._table["video_id"])
+        return found.to_pandas()
+
+    def of(self, row: int) -> Said:
+        start, end, text = (self._table[name][row] for name in ("start", "end", "text"))
+        return Said(start.values.to_numpy(), end.values.to_numpy(), text.as_py())
+
+
+def _notes(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
+    """The captions of an official file, read once and remembered by its path, size and time.
+
+    Args:
+        path: `caption.json`, `raw_caption.json`, … ({video: {"start": [], "end": [], "text": []}}), or MIL-NCE's
+            `howto100m_captions.zip` or the folder it unpacks to (`<video>.csv` with the columns start,end,text).
+        cache: folder for the Arrow file.
+        track: shows progress.
+
+    Raises:
+        CaptionError: what it holds is not captions.
+    """
+    stat = path.stat()
+    ready = cache / f"captions-v{VERSION}-{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
+    if not ready.is_file():
+        # How many videos there are is known at the end only; HowTo100M has about 1.24 million.
+        _write(track(_videos(path), f"reading {path.name}", VIDEOS), path, ready)
+    return Captions(ready)
+
+
+def _videos(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+    if path.is_dir():
+        return _from_csvs(((p.stem, p.read_bytes()) for p in sorted(path.glob("**/*.csv"))), path)
+    if zipfile.is_zipfile(path):
+        return _from_zip(path)
+    return _from_json(path)
+
+
+def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+    with path.open("rb") as file:
+        try:
+            yield from ijson.kvitems(file, "", use_float=True)
+        except ijson.JSONError as error:
+            raise CaptionError(f"{path}: not the JSON of captions: {error}") from error
+
+
+def _from_zip(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+        yield from _from_csvs(((Path(name).stem, archive.read(name)) for name in names), path)
+
+
+def _from_csvs(files: Iterable[tuple[str, bytes]], path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+    for video_id, content in files:
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8", errors="replace"))))
+        if rows and not {"start", "end", "text"} <= set(rows[0]):
+            raise CaptionError(f"{path}: {video_id}.csv has no columns start, end, text")
+        yield video_id, {name: [row[name] for row in rows] for name in ("start", "end", "text")}
+
+
+def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    skipped = 0
+    try:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+            batch: list[tuple[str, list, list, list]] = []
+            for video_id, said in videos:
+                start, end, text, bad = _clean(video_id, said, source)
+                skipped += bad
+                if text:
+                    batch.append((video_id, start, end, text))
+                if len(batch) == BATCH_VIDEOS:
+                    writer.write_batch(_batch(batch))
+                    batch.clear()
+            if batch:
+                writer.write_batch(_batch(batch))
+        _notes(target).write_text(json.dumps({"source": str(source), "skipped": skipped}) + "\n")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _batch(videos: list[tuple[str, list, list, list]]) -> pa.RecordBatch:
+    columns = zip(*videos, strict=True)
+    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+def _clean(video_id: str, said: dict[str, Sequence], source: Path) -> tuple[list, list, list, int]:
+    """Lines with text and a span, in the order of their starts; and how many were left out."""
+    try:
+        lists = said["start"], said["end"], said["text"]
+        if len({len(column) for column in lists}) != 1:
+            raise ValueError("start, end and text are not equally long")
+    except (TypeError, KeyError, ValueError) as error:
+        raise CaptionError(f"{source}: the captions of {video_id!r} are not start, end and text: {error}") from error
+    lines = []
+    for start, end, text in zip(*lists, strict=True):
+        try:
+            line = float(start), float(end), str(text).strip()
+        except (TypeError, ValueError):
+            continue
+        if 0 <= line[0] < line[1] < np.inf and line[2]:
+            lines.append(line)
+    lines.sort(key=lambda line: line[0])
+    start, end, text = zip(*lines, strict=True) if lines else ((), (), ())
+    return list(start), list(end), list(text), len(lists[0]) - len(lines)
+
+
+def grow(said: Said, index: int, seconds: float) -> tuple[float, float, str]:
+    """A caption, merged with whichever neighbour gives the shorter span until it is `seconds` long.
+
+    As HowTo100M and AVLnet cut clips (`youtube_dataloader.py`), but with the words in the order in which they are said.
+
+    Returns:
+        start, end (seconds), text.
+    """
+    first = last = index
+    start, end = float(said.start[index]), float(said.end[index])
+    while end - start < seconds and (first > 0 or last < len(said.text) - 1):
+        with_previous = end - float(said.start[first - 1]) if first > 0 else np.inf
+        with_next = float(said.end[last + 1]) - start if last < len(said.text) - 1 else np.inf
+        if with_previous <= with_next:
+            first -= 1
+        else:
+            last += 1
+        start, end = float(said.start[first]), max(end, float(said.end[last]))
+    return start, end, " ".join(said.text[first : last + 1])

@@ -1,0 +1,217 @@
+"""Which media files can be used, and why the others cannot: judged once each, in parallel, and remembered.
+
+A judgement holds while the file's size and modification time are what they were. Judgements are written down every
+`SLICE` files, so that a check that is cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pebble
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from datamodules.container import MediaError
+from datamodules.media import Media
+from datamodules.progress import Track, no_progress
+
+CHECK_VERSION = 2
+"""Raised when files are judged differently, so that remembered judgements are not used."""
+SLICE = 1024
+"""Files between two writings."""
+SECONDS_A_FILE = 600.0
+"""A file that takes longer is given up: hours of whole video take minutes."""
+STILL_MOMENTS = (0.1, 0.35, 0.6, 0.85)
+"""Shares of the duration at which pictures are compared."""
+STILL_DIFFERENCE = 1.0
+"""Mean difference of grey values (of 255) up to which two pictures are the same: what coding noise makes."""
+
+CRASHED, TOO_SLOW = "crashes the decoder", "takes too long"
+"""Reasons beside those of `container.REASONS`."""
+
+
+class Judgement(NamedTuple):
+    """What is to be said of a file. A reason is why it cannot be used for its sound or pictures, empty if it can."""
+
+    audio_reason: str
+    audio_duration: float
+    """Seconds; NaN if it cannot be used."""
+    video_reason: str
+    video_duration: float
+    still: bool
+    """Its pictures are all the same one. That is a fact, not a fault: such clips are used."""
+
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.large_string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("audio_reason", pa.large_string()),
+        ("audio_duration", pa.float64()),
+        ("video_reason", pa.large_string()),
+        ("video_duration", pa.float64()),
+        ("still", pa.bool_()),
+    ]
+)
+
+
+def judge(path: str) -> Judgement:
+    """Decodes a file's sound, and enough of its pictures, to know whether they can be used."""
+    (audio_reason, audio_duration), (video_reason, video_duration) = (
+        _usable(path, kind) for kind in ("audio", "video")
+    )
+    still = not video_reason and _is_still(path, video_duration)
+    return Judgement(audio_reason, audio_duration, video_reason, video_duration, still)
+
+
+def _usable(path: str, kind: str) -> tuple[str, float]:
+    try:
+        with Media(path) as media:
+            return "", media.check(need_audio=kind == "audio", need_video=kind == "video").duration
+    except MediaError as error:
+        return error.reason, math.nan
+
+
+def _is_still(path: str, duration: float) -> bool:
+    try:
+        with Media(path) as media:
+            grey = media.frames([duration * share for share in STILL_MOMENTS], size=32).mean(axis=-1)
+    except MediaError:
+        return False
+    return bool(np.abs(grey - grey[0]).mean(axis=(1, 2)).max() < STILL_DIFFERENCE)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The judgements that are remembered in a folder of Parquet files.
+
+    Args:
+        folder: made if missing; one dataset's.
+        workers: processes that judge; 0 = one a core.
+        track: shows progress.
+    """
+
+    folder: Path
+    workers: int = 0
+    track: Track = no_progress
+
+    def of(self, paths: pa.Array, title: str) -> pd.DataFrame:
+        """The judgement on each of these files, row by row.
+
+        Args:
+            paths: [n] of existing files, each once.
+            title: of the progress display.
+
+        Returns:
+            Columns as in `Judgement`.
+        """
+        stamps = _stamps(paths)
+        known = self._known()
+        todo = pc.invert(_same(stamps, known)).to_numpy(zero_copy_only=False)
+        if todo.any():
+            self._judge(stamps.filter(pa.array(todo)), title)
+            known = self._known()
+        rows = pc.index_in(stamps["path"], value_set=known["path"])
+        return known.take(rows).select(list(Judgement._fields)).to_pandas()
+
+    def _known(self) -> pa.Table:
+        """Everything remembered, the newest of each file."""
+        parts = sorted(self.folder.glob(f"v{CHECK_VERSION}-*.parquet")) if self.folder.is_dir() else []
+        if not parts:
+            return SCHEMA.empty_table()
+        # Names begin with the time they were written; the first of several rows of a file is found.
+        table = ds.dataset([str(part) for part in reversed(parts)], schema=SCHEMA).to_table()
+        if len(parts) > 64:
+            table = self._joined(table, parts)
+        return table.combine_chunks()
+
+    def _joined(self, table: pa.Table, parts: list[Path]) -> pa.Table:
+        """Puts many parts together, leaving out what newer ones replace."""
+        first = pc.index_in(table["path"], value_set=pc.unique(table["path"]))
+        _, rows = np.unique(first.to_numpy(), return_index=True)
+        table = table.take(pa.array(rows))
+        self._write(table)
+        for part in parts:
+            part.unlink(missing_ok=True)
+        return table
+
+    def _judge(self, stamps: pa.Table, title: str) -> None:
+        """Judges files and writes the judgements down, slice by slice."""
+        paths = stamps["path"]
+        judged = self.track(self._judgements(paths), title, len(paths))
+        slice_: list[Judgement] = []
+        done = 0
+        try:
+            for judgement in judged:
+                slice_.append(judgement)
+                if len(slice_) == SLICE:
+                    done = self._note(stamps, done, slice_)
+        finally:
+            self._note(stamps, done, slice_)
+
+    def _note(self, stamps: pa.Table, done: int, judgements: list[Judgement]) -> int:
+        if judgements:
+            part = stamps.slice(done, len(judgements))
+            columns = [pa.array(column) for column in zip(*judgements, strict=True)]
+            self._write(pa.table([*part.columns, *columns], names=SCHEMA.names).cast(SCHEMA))
+            done += len(judgements)
+            judgements.clear()
+        return done
+
+    def _write(self, table: pa.Table) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"v{CHECK_VERSION}-{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
+        temporary = self.folder / f".{name}.tmp"
+        pq.write_table(table, temporary)
+        os.replace(temporary, self.folder / f"{name}.parquet")
+
+    def _judgements(self, paths: pa.ChunkedArray) -> Iterator[Judgement]:
+        """One a file, in order. A file that kills or blocks its process is judged so; the others go on."""
+        workers = min(self.workers or os.cpu_count() or 1, len(paths))
+        with pebble.ProcessPool(workers, context=get_context("spawn")) as pool:
+            for start in range(0, len(paths), SLICE):
+                batch = paths.slice(start, SLICE).to_pylist()
+                results = pool.map(judge, batch, timeout=SECONDS_A_FILE).result()
+                for _ in batch:
+                    try:
+                        yield next(results)
+                    except FutureTimeoutError:
+                        yield Judgement(TOO_SLOW, math.nan, TOO_SLOW, math.nan, False)
+                    except pebble.ProcessExpired:
+                        yield Judgement(CRASHED, math.nan, CRASHED, math.nan, False)
+
+
+def _stamps(paths: pa.Array) -> pa.Table:
+    """Path, size and modification time; on network disks the answers are waited for at once."""
+
+    def stat(part: pa.Array) -> np.ndarray:
+        return np.array([(s.st_size, s.st_mtime_ns) for s in map(os.stat, part.to_pylist())], dtype=np.int64)
+
+    parts = [paths.slice(start, 4096) for start in range(0, len(paths), 4096)]
+    with ThreadPoolExecutor(16) as pool:
+        found = [np.empty((0, 2), np.int64), *pool.map(stat, parts)]
+    size, mtime = np.concatenate(found).T
+    return pa.table({"path": paths, "size": size, "mtime_ns": mtime}).cast(pa.schema(list(SCHEMA)[:3]))
+
+
+def _same(stamps: pa.Table, known: pa.Table) -> pa.Array:
+    """[n] bool: the file is remembered with this size and time."""
+    rows = pc.index_in(stamps["path"], value_set=known["path"])
+    same = [pc.equal(stamps[name], known[name].take(rows)) for name in ("size", "mtime_ns")]
+    return pc.fill_null(pc.and_(*same), False)

@@ -1,0 +1,174 @@
+"""The clips of a manifest, read and decoded: what a loader's workers do."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules import cache, features
+from datamodules.captions import grow
+from datamodules.keyed import stable_hash, uniform
+from datamodules.manifest import Manifest
+from datamodules.media import Media, MediaError
+from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.table import SharedTable
+from datamodules.text import make_tokenizer
+from datamodules.types import DataConfig
+
+log = logging.getLogger(__name__)
+
+SUBSTITUTES = 10
+"""Clips tried in the place of one that cannot be read any more before training gives up."""
+
+
+class Moment(NamedTuple):
+    """A stretch of a source video that is to be read."""
+
+    clip_id: str
+    key: int
+    """The source of its randomness, see `keyed.uniform`."""
+    start: float
+    """Seconds in the source video."""
+    seconds: float
+    text: str = ""
+
+
+class ClipDataset(Dataset):
+    """Reads and decodes the clips of a manifest.
+
+    An item is a list of clips, each a dict with the keys of `RawBatch` without the batch dimension and without
+    lengths: one clip; several of a narrated video in training; none for a clip that cannot be read any more in
+    evaluation. In training another clip takes its place. Both are logged.
+
+    Args:
+        manifest: the clips.
+        config: inputs and how they are read.
+        seed: of all randomness.
+        views: windows of each clip in evaluation.
+    """
+
+    def __init__(self, manifest: Manifest, config: DataConfig, seed: int, views: int = 1):
+        self.config, self.inputs, self.seed, self.views = config, config.inputs, seed, views
+        self.table, self.captions = SharedTable(manifest.table), manifest.captions
+        self.num_classes = len(manifest.classes)
+        self.tokenizer = make_tokenizer(self.inputs.text) if self.inputs.text is not None else None
+        self.cache_bytes = int(config.loader.cache_gb * 2**30)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def label(self, index: int) -> Tensor:
+        """[C] float32, 1 for each of the clip's classes."""
+        label = torch.zeros(self.num_classes)
+        label[self.table.value("labels", index)] = 1.0
+        return label
+
+    def __getitem__(self, ref: ClipRef) -> list[dict[str, Any]]:
+        tries = 1 if ref.epoch == EVALUATION else SUBSTITUTES
+        for index in ((ref.index + i) % len(self) for i in range(tries)):
+            try:
+                return self._clips(ref._replace(index=index))
+            except (MediaError, features.FeatureError) as error:
+                log.warning("left out: %s", error)
+        if ref.epoch == EVALUATION:
+            return []
+        raise RuntimeError(
+            f"{tries} clips in a row cannot be read (the last: {self._where(index)}); has the disk gone?"
+        )
+
+    def _clips(self, ref: ClipRef) -> list[dict[str, Any]]:
+        label = self.label(ref.index)
+        with OpenFiles() as files:
+            return [
+                {"clip_id": moment.clip_id, "key": moment.key, "label": label, **self._read(files, ref, moment)}
+                for moment in self._moments(ref, files)
+            ]
+
+    def _where(self, index: int) -> str:
+        return self.table.value("audio_path", index) or self.table.value("video_path", index)
+
+    def _moments(self, ref: ClipRef, files: OpenFiles) -> list[Moment]:
+        """What is read of a row: the clip, or in training clips that are cut out of a narrated video."""
+        clip_id, start, seconds = (self.table.value(name, ref.index) for name in ("clip_id", "start", "seconds"))
+        if self.captions is not None and ref.epoch != EVALUATION:
+            return self._narrated(ref, clip_id)
+        text = self.table.value("text", ref.index) if "text" in self.table else ""
+        return [Moment(clip_id, self.key(ref.epoch, clip_id), start, seconds, text)]
+
+    def key(self, epoch: int, clip_id: str) -> int:
+        """The source of the clip's randomness in this epoch."""
+        return stable_hash("clip", self.seed, epoch, clip_id)
+
+    def _narrated(self, ref: ClipRef, video_id: str) -> list[Moment]:
+        """Clips around captions of the video, drawn without replacement while there are enough."""
+        said = self.captions.of(self.table.value("caption_row", ref.index))
+        wanted = self.config.narration
+        order = np.random.default_rng(abs(self.key(ref.epoch, video_id))).permutation(len(said.text))
+        moments = []
+        for i in range(wanted.per_video):
+            start, end, text = grow(said, int(order[i % len(order)]), wanted.seconds)
+            clip_id = f"{video_id}/{i}"
+            moments.append(Moment(clip_id, self.key(ref.epoch, clip_id), start, end - start, text))
+        return moments
+
+    def _window(self, ref: ClipRef, key: int) -> float:
+        """Where a clip that is longer than needed is cut: 0 = at its start, 1 = as late as it can be."""
+        if ref.epoch == EVALUATION:
+            return ref.view / (self.views - 1) if self.views > 1 else 0.0
+        windows = self.config.loader.train_windows
+        if windows == 1:
+            return 0.0
+        u = float(uniform(torch.tensor([key]), "window", 1))
+        return u if windows == 0 else int(u * windows) / (windows - 1)
+
+    def _read(self, files: OpenFiles, ref: ClipRef, moment: Moment) -> dict[str, Tensor]:
+        """`waveform` [T] float32, `frames` [T, H, W, 3] uint8, `text` [L] int64 and `video_feat` [T, D] float32, of
+        those that the inputs name."""
+        read: dict[str, Tensor] = {}
+        window, index = self._window(ref, moment.key), ref.index
+        # Where the moment begins in its file, which is cut or the whole video.
+        offset = moment.start - self.table.value("start", index) + self.table.value("offset", index)
+        if (audio := self.inputs.audio) is not None:
+            start = window * max(0.0, moment.seconds - audio.seconds)
+            span = (offset + start, min(audio.seconds, moment.seconds - start), audio.sample_rate)
+            read["waveform"] = self._decoded(files, "audio", self.table.value("audio_path", index), *span)
+        if (video := self.inputs.video) is not None:
+            start = window * max(0.0, moment.seconds - video.seconds)
+            # A clip that is too short starts over, as in av-superb's `expert.py`.
+            times = tuple(offset + (start + np.arange(video.frames) / video.fps) % moment.seconds)
+            size = video.size if ref.epoch == EVALUATION else video.train_size
+            read["frames"] = self._decoded(files, "frames", self.table.value("video_path", index), times, size)
+        if (wanted := self.inputs.features) is not None:
+            paths = [self.table.value(f"feature_{kind}", index) for kind in wanted.kinds]
+            window_TD = features.read_window(paths, wanted, moment.start, moment.start + moment.seconds)
+            read["video_feat"] = torch.from_numpy(window_TD)
+        if self.tokenizer is not None:
+            read["text"] = torch.from_numpy(self.tokenizer(moment.text))
+        return read
+
+    def _decoded(self, files: OpenFiles, what: str, path: str, *request: Any) -> Tensor:
+        """`Media.audio` or `Media.frames` of a file, or what the cache has of it."""
+
+        def decode() -> Tensor:
+            return torch.from_numpy(getattr(files.open(path), what)(*request))
+
+        return cache.decoded.get((what, path, *request), decode, self.cache_bytes) if self.cache_bytes else decode()
+
+
+class OpenFiles(ExitStack):
+    """Files that are opened when first asked for, once each, and closed at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._media: dict[str, Media] = {}
+
+    def open(self, path: str) -> Media:
+        if path not in self._media:
+            self._media[path] = self.enter_context(Media(path))
+        return self._media[path]

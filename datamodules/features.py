@@ -1,0 +1,2 @@
+class FeatureError(Exception):
+    pass

@@ -1,0 +1,55 @@
+"""FSD50K (Fonseca et al. 2022): 51,197 freesound clips of 0.3 to 30 s, 200 classes, several labels a clip.
+
+Official files: `FSD50K.ground_truth/{dev,eval,vocabulary}.csv`; labels include the classes' parents already. Media:
+`FSD50K.dev_audio/<fname>.wav` and `FSD50K.eval_audio/<fname>.wav`, in any folder shape and container.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+from datamodules.source import DataError, Official, Source, read_rows, read_rows_by_header
+from datamodules.types import Board
+
+
+class FSD50K(Source):
+    name = "fsd50k"
+    title = "FSD50K"
+    folders = ("FSD50K", "fsd50k")
+    splits = ("train", "val", "eval")
+    sizes: ClassVar = {"train": 36796, "val": 4170, "eval": 10231}  # three public readers agree
+    multilabel = True
+    # PSLA's FSD50K recipe: 3,000 frames cover 30 s.
+    defaults: ClassVar = {"inputs": {"audio": {"frames": 3000, "mean": -4.6476, "std": 4.5699}}}
+    boards = (
+        Board("fsd50k", dataset="fsd50k", train="train", split="eval", task="tagging", main="mAP"),
+        # On which a model is chosen; the paper's protocol reports the chosen one's score on `eval`.
+        Board("fsd50k-val", dataset="fsd50k", train="train", split="val", task="tagging", main="mAP"),
+    )
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return ("vocabulary.csv", "dev.csv", "eval.csv")
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """In the order of `vocabulary.csv`, which has no header: index,label,mid."""
+        rows = read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
+        if not len(rows) or rows["index"].tolist() != [str(i) for i in range(len(rows))]:
+            raise DataError(
+                f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order"
+            )
+        return rows["label"].tolist()
+
+    def read_split(self, split: str) -> Official:
+        if split == "eval":
+            rows = read_rows_by_header(self.find("eval.csv"), ("fname", "labels", "mids"))
+        else:
+            rows = read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
+            rows.reject(~rows["split"].isin(("train", "val")), "the split is neither train nor val: " + rows["split"])
+            rows.belongs_elsewhere(rows["split"] != split)
+        fname = rows["fname"].str.removesuffix(".wav")
+        labels = rows.labels("labels", self.classes, separator=",")
+        clips = {"clip_id": fname, "video_id": fname, "start": 0.0, "end": float("inf"), "labels": labels}
+        return rows.official(clips, stems=[fname])

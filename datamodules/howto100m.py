@@ -1,0 +1,78 @@
+"""HowTo100M (Miech et al. 2019): 1.2 M narrated instructional videos and 136 M lines of what is said in them.
+
+Official files: `HowTo100M_v1.csv` (video_id, category_1, …), or one of the lists that methods have published; captions
+as `caption.json`, `raw_caption.json`, `raw_caption_superclean.json` or MIL-NCE's `howto100m_captions`. Media: whole
+videos `<id>.{mp4,webm,…}`, or precomputed features. It has no test split: it is trained on only.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from datamodules import captions
+from datamodules.source import LABELS, DataError, Official, Source, read_rows_by_header
+
+LISTS = {
+    "HowTo100M_v1.csv": "video_id",
+    "howto100m_videos.csv": "video_path",  # MIL-NCE
+    "HowTo100M_1166_videopaths.txt": "path",  # AVLnet
+}
+"""Official list -> its column with the video's id, or a path that ends with it."""
+CAPTIONS = ("caption.json", "raw_caption_superclean.json", "raw_caption.json", "howto100m_captions.zip")
+
+
+class HowTo100M(Source):
+    name = "howto100m"
+    title = "HowTo100M"
+    folders = ("HowTo100M", "howto100m")
+    splits = ("train",)
+    sizes: ClassVar = {"train": 1238911}  # rows of MIL-NCE's list
+    media = "videos"
+    boards = ()
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return ()  # one of `LISTS`
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """None: what is done in a video is told by its captions."""
+        return []
+
+    @cached_property
+    def captions(self) -> captions.Captions:
+        folder = self.root / "howto100m_captions"
+        try:
+            path = folder if folder.is_dir() else self.find(*CAPTIONS)
+            return captions.read(path, self.cache, self.track)
+        except captions.CaptionError as error:
+            raise DataError(str(error)) from error
+        except DataError as error:
+            advice = "" if not list(self.root.glob("*.pickle")) else (
+                "; pickles run the code they hold and are not read: write them as JSON with "
+                "python -c 'import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], \"rb\")), "
+                'open("caption.json", "w"))\' FILE'
+            )  # fmt: skip
+            raise DataError(f"{error}{advice}") from error
+
+    def read_split(self, split: str) -> Official:
+        path = self.find(*LISTS)
+        column = LISTS[path.name]
+        rows = read_rows_by_header(path, (column,))
+        video_id = rows[column].str.rsplit("/", n=1).str[-1]
+        if column != "video_id":
+            video_id = video_id.str.replace(r"\.(mp4|mkv|webm)$", "", regex=True)
+        nothing = pa.ListArray.from_arrays(np.zeros(len(rows) + 1, np.int32), pa.array([], pa.int16()))
+        clips = {
+            "clip_id": video_id,
+            "video_id": video_id,
+            "start": 0.0,
+            "end": float("inf"),
+            "labels": pd.Series(nothing, dtype=LABELS),
+        }
+        return rows.official(clips, stems=[video_id])

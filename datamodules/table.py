@@ -1,0 +1,55 @@
+"""A table that a loader's processes share instead of holding a copy each."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+
+class SharedTable:
+    """Columns that travel to other processes as the name of a memory-mapped Arrow file.
+
+    Args:
+        table: the columns; strings and lists are Arrow arrays already, and are not copied.
+    """
+
+    def __init__(self, table: pd.DataFrame):
+        self._table = pa.Table.from_pandas(table, preserve_index=False)
+        self._folder: tempfile.TemporaryDirectory | None = None
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._table.column_names
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        return self._table[name]
+
+    def value(self, name: str, row: int) -> Any:
+        """One value, as a Python object."""
+        return self._table[name][row].as_py()
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """The first time it is sent to another process it goes to the disk, until this process is done with it."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="avl-bench-")
+            with pa.OSFile(self._file, "wb") as file, pa.ipc.new_file(file, self._table.schema) as writer:
+                writer.write_table(self._table)
+        return _open, (self._file,)
+
+    @property
+    def _file(self) -> str:
+        assert self._folder is not None
+        return str(Path(self._folder.name) / "table.arrow")
+
+
+def _open(path: str) -> SharedTable:
+    table = SharedTable.__new__(SharedTable)
+    table._table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    table._folder = None
+    return table

@@ -1,0 +1,129 @@
+"""YouCook2 (Zhou et al. 2018): 2,000 cooking videos of 89 recipe types, their steps timed and described.
+
+Official files: `youcookii_annotations_trainval.json` (segments with sentences), `..._test_segments_only.json` (without)
+and MIL-NCE's `validation_youcook.csv`, the retrieval set of record: the validation segments whose videos are not in
+HowTo100M. Media: whole videos, `<id>.{mp4,mkv,webm}` in any folder shape. A clip's class is its recipe type.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
+from datamodules.types import Board
+
+TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
+TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
+RETRIEVAL = ("validation_youcook.csv",)
+DIRECTIONS = (("t", "v"), ("v", "t"), ("a", "v"), ("v", "a"), ("t", "av"), ("at", "v"))
+"""Of retrieval, as MIL-NCE, AVLnet, AVLnet-Text and Everything at Once report it: (query, gallery)."""
+SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
+
+
+def _board(query: str, gallery: str) -> Board:
+    return Board(
+        f"youcook2-{query}2{gallery}",
+        dataset="youcook2",
+        train="none or train",
+        split="retrieval",
+        task="retrieval",
+        main="R@1",
+        query=query,
+        gallery=gallery,
+        # MIL-NCE's default of `num_windows_test`; its README's commands use 10.
+        views=4,
+    )
+
+
+class YouCook2(Source):
+    name = "youcook2"
+    title = "YouCook2"
+    folders = ("YouCook2", "YouCookII", "youcook2", "youcook")
+    splits = ("train", "val", "test", "retrieval")
+    sizes: ClassVar = {"retrieval": 3350}  # measured on the csv
+    media = "videos"
+    boards = tuple(_board(query, gallery) for query, gallery in DIRECTIONS)
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return ()  # a split needs its own file only; whoever measures retrieval may have no more than the csv
+
+    @cached_property
+    def _types(self) -> list[str]:
+        """Recipe types, by number where they are numbers, of all official files that are here."""
+        found: set[str] = set()
+        for names in (TRAINVAL, TEST):
+            if path := self._there(*names):
+                found |= {str(video.get("recipe_type", "")) for video in _database(path).values()}
+        if path := self._there(*RETRIEVAL):
+            found |= set(read_rows_by_header(path, ("task",))["task"])
+        if not found:
+            raise DataError(
+                f"{self.title}: found neither {TRAINVAL[0]} nor {RETRIEVAL[0]} in {self.root} or one folder below it"
+            )
+        return sorted(found, key=lambda type_: (len(type_), type_))
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Recipe types, with the dish where `label_foodtype.csv` (no header) tells it."""
+        path, dishes = self._there("label_foodtype.csv"), {}
+        if path:
+            rows = read_rows(path, ("type", "dish"))
+            dishes = dict(zip(rows["type"], rows["dish"], strict=True))
+        return [f"{type_} {dishes[type_]}" if type_ in dishes else type_ for type_ in self._types]
+
+    def _there(self, *names: str) -> Path | None:
+        try:
+            return self.find(*names)
+        except DataError:
+            return None
+
+    def read_split(self, split: str) -> Official:
+        if split == "retrieval":
+            columns = ("video_id", "start", "end", "text", "task")
+            rows = read_rows_by_header(self.find(*RETRIEVAL), columns)
+        else:
+            rows = _segments(self.find(*(TEST if split == "test" else TRAINVAL)), SUBSETS[split])
+        video_id, start, end = rows["video_id"], rows.numbers("start"), rows.numbers("end")
+        clip_id = video_id + "_" + rows["start"] + "_" + rows["end"]
+        again = clip_id.groupby(clip_id).cumcount()  # two sentences of one segment are two clips
+        clips: dict[str, Any] = {
+            "clip_id": clip_id.where(again == 0, clip_id + "_" + again.astype("str")),
+            "video_id": video_id,
+            "start": start,
+            "end": end,
+            "labels": rows.labels("task", self._types),
+        }
+        if split != "test":
+            clips["text"] = rows["text"]
+        return rows.official(clips, stems=[video_id])
+
+
+def _database(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["database"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{path}: not the JSON of YouCook2\'s annotations, {{"database": {{video: …}}}}: {error}'
+        ) from error
+
+
+def _segments(path: Path, subset: str) -> Rows:
+    """The segments of a subset as rows; where JSON has no lines, the number of the segment stands for it."""
+    columns: dict[str, list[str]] = {name: [] for name in ("video_id", "start", "end", "text", "task")}
+    for video_id, video in _database(path).items():
+        if video.get("subset") != subset:
+            continue
+        for annotation in video.get("annotations", []):
+            start, end = (*annotation.get("segment", ()), "", "")[:2]
+            values = (video_id, start, end, annotation.get("sentence", "").strip(), video.get("recipe_type", ""))
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(str(value))
+    arrays = {name: pa.chunked_array([pa.array(column, pa.large_string())]) for name, column in columns.items()}
+    return Rows(path, arrays, np.arange(1, len(columns["task"]) + 1), [])

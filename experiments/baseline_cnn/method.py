@@ -1,0 +1,47 @@
+"""The baseline's one stage: a classifier of sound, trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.types import Batch, Outputs
+from experiments.baseline_cnn.model import CNN, CNNConfig
+from experiments.common.stage import Stage, StageSpec
+from experiments.common.weights import load_strict
+
+
+@dataclass
+class TrainOptions:
+    label_smoothing: float = 0.0
+    """Of cross-entropy; datasets with several labels a clip have none."""
+
+
+class Train(Stage):
+    """Log-mel -> classes; labels may be mixed."""
+
+    model_config = CNNConfig
+    options_config = TrainOptions
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        self.net = CNN(spec.model, spec.num_classes)
+
+    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+        """From another dataset's network of the same size; the head is new."""
+        load_strict(self, {k: v for k, v in weights.items() if not k.startswith("net.head.")}, new=("net.head",))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits, label = self.net(batch["audio"]).float(), batch["label"]
+        if self.spec.multilabel:
+            loss = F.binary_cross_entropy_with_logits(logits, label)
+        else:
+            loss = F.cross_entropy(logits, label, label_smoothing=self.spec.options.label_smoothing)
+        self.log("loss/loss", loss.detach(), batch_size=len(label))
+        return loss
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        return {"logits": {"a": self.net(batch["audio"])}}
