@@ -19,6 +19,7 @@ from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
 from datamodules.manifest import Manifest, build_manifest
+from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
 from datamodules.types import Board, Inputs
 from experiments.common.stage import Stage, StageSpec
@@ -100,7 +101,7 @@ class Data:
 
     @cached_property
     def is_sample(self) -> bool:
-        roots = [stage.data.root for stage in self.config.stages.values()]
+        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
         return self.config.data_root is None and not any(roots)
 
     def source(self, stage: StageConfig) -> Source:
@@ -124,7 +125,9 @@ class Data:
     def manifest(self, stage: StageConfig, splits: tuple[str, ...]) -> Manifest:
         inputs = stage.data.inputs
         needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
-        key = (stage.dataset, stage.data.root, stage.data.media, splits, *needs)
+        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
+        if key not in self._manifests and stage.data.packed:
+            self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
         if key not in self._manifests:
             checks = Checks(self.cache / "checks" / stage.dataset, track=track)
             self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)

@@ -17,6 +17,7 @@ from datamodules.keyed import stable_hash, uniform
 from datamodules.manifest import Manifest
 from datamodules.media import Media, MediaError
 from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.shards import WHERE, PackedClip
 from datamodules.table import SharedTable
 from datamodules.text import make_tokenizer
 from datamodules.types import DataConfig
@@ -55,7 +56,7 @@ class ClipDataset(Dataset):
 
     def __init__(self, manifest: Manifest, config: DataConfig, seed: int, views: int = 1):
         self.config, self.inputs, self.seed, self.views = config, config.inputs, seed, views
-        self.table, self.captions = SharedTable(manifest.table), manifest.captions
+        self.table, self.captions, self.pack = SharedTable(manifest.table), manifest.captions, manifest.pack
         self.num_classes = len(manifest.classes)
         self.tokenizer = make_tokenizer(self.inputs.text) if self.inputs.text is not None else None
         self.cache_bytes = int(config.loader.cache_gb * 2**30)
@@ -70,17 +71,19 @@ class ClipDataset(Dataset):
         return label
 
     def __getitem__(self, ref: ClipRef) -> list[dict[str, Any]]:
-        tries = 1 if ref.epoch == EVALUATION else SUBSTITUTES
-        for index in ((ref.index + i) % len(self) for i in range(tries)):
-            try:
-                return self._clips(ref._replace(index=index))
-            except (MediaError, features.FeatureError) as error:
-                log.warning("left out: %s", error)
         if ref.epoch == EVALUATION:
+            return self._clips_or_none(ref)
+        for index in ((ref.index + i) % len(self) for i in range(SUBSTITUTES)):
+            if clips := self._clips_or_none(ref._replace(index=index)):
+                return clips
+        raise RuntimeError(f"{SUBSTITUTES} clips in a row cannot be read; has the disk gone? The log has their names")
+
+    def _clips_or_none(self, ref: ClipRef) -> list[dict[str, Any]]:
+        try:
+            return self._clips(ref)
+        except (MediaError, features.FeatureError) as error:
+            log.warning("left out: %s", error)
             return []
-        raise RuntimeError(
-            f"{tries} clips in a row cannot be read (the last: {self._where(index)}); has the disk gone?"
-        )
 
     def _clips(self, ref: ClipRef) -> list[dict[str, Any]]:
         label = self.label(ref.index)
@@ -90,8 +93,11 @@ class ClipDataset(Dataset):
                 for moment in self._moments(ref, files)
             ]
 
-    def _where(self, index: int) -> str:
-        return self.table.value("audio_path", index) or self.table.value("video_path", index)
+    def _media(self, files: OpenFiles, kind: str, index: int) -> Media | PackedClip:
+        """Where the clip's sound or pictures are read."""
+        if self.pack is not None:
+            return self.pack.clip(self.table.row(index, ("clip_id", "offset", *WHERE)))
+        return files.open(self.table.value(f"{kind}_path", index))
 
     def _moments(self, ref: ClipRef, files: OpenFiles) -> list[Moment]:
         """What is read of a row: the clip, or in training clips that are cut out of a narrated video."""
@@ -137,13 +143,13 @@ class ClipDataset(Dataset):
         if (audio := self.inputs.audio) is not None:
             start = window * max(0.0, moment.seconds - audio.seconds)
             span = (offset + start, min(audio.seconds, moment.seconds - start), audio.sample_rate)
-            read["waveform"] = self._decoded(files, "audio", self.table.value("audio_path", index), *span)
+            read["waveform"] = self._decoded(self._media(files, "audio", index), "audio", *span)
         if (video := self.inputs.video) is not None:
             start = window * max(0.0, moment.seconds - video.seconds)
             # A clip that is too short starts over, as in av-superb's `expert.py`.
             times = tuple(offset + (start + np.arange(video.frames) / video.fps) % moment.seconds)
             size = video.size if ref.epoch == EVALUATION else video.train_size
-            read["frames"] = self._decoded(files, "frames", self.table.value("video_path", index), times, size)
+            read["frames"] = self._decoded(self._media(files, "video", index), "frames", times, size)
         if (wanted := self.inputs.features) is not None:
             paths = [self.table.value(f"feature_{kind}", index) for kind in wanted.kinds]
             window_TD = features.read_window(paths, wanted, moment.start, moment.start + moment.seconds)
@@ -152,13 +158,15 @@ class ClipDataset(Dataset):
             read["text"] = torch.from_numpy(self.tokenizer(moment.text))
         return read
 
-    def _decoded(self, files: OpenFiles, what: str, path: str, *request: Any) -> Tensor:
-        """`Media.audio` or `Media.frames` of a file, or what the cache has of it."""
+    def _decoded(self, media: Media | PackedClip, what: str, *request: Any) -> Tensor:
+        """`audio` or `frames` of a file, or what the cache has of it."""
 
         def decode() -> Tensor:
-            return torch.from_numpy(getattr(files.open(path), what)(*request))
+            return torch.from_numpy(getattr(media, what)(*request))
 
-        return cache.decoded.get((what, path, *request), decode, self.cache_bytes) if self.cache_bytes else decode()
+        if not self.cache_bytes:
+            return decode()
+        return cache.decoded.get((what, str(media.path), *request), decode, self.cache_bytes)
 
 
 class OpenFiles(ExitStack):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from datamodules.captions import Captions
 from datamodules.checks import Checks
 from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Official, Source
 from datamodules.types import FeatureInputs, Inputs
+
+if TYPE_CHECKING:
+    from datamodules.shards import Pack
 
 CUT_TOLERANCE = 0.5
 """Seconds. A file that reaches to this before the clip's end in its source video is the whole video."""
@@ -43,6 +47,8 @@ class Manifest:
     """Reason -> the first few clips or rows."""
     captions: Captions | None = None
     """What is said in the videos, where the dataset is one of narrated videos."""
+    pack: Pack | None = None
+    """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
 
     def __len__(self) -> int:
         return len(self.table)

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+
+
+def arrow_table(table: pd.DataFrame) -> pa.Table:
+    """A manifest's table as Arrow, its columns not copied."""
+    return pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+
+
+def pandas_table(table: pa.Table) -> pd.DataFrame:
+    """The same again: lists stay Arrow's, text is pandas' `str`."""
+
+    def type_of(type_: pa.DataType) -> Any:
+        if pa.types.is_list(type_):
+            return pd.ArrowDtype(type_)
+        return pd.StringDtype(na_value=float("nan")) if pa.types.is_large_string(type_) else None
+
+    return table.to_pandas(types_mapper=type_of)
 
 
 class SharedTable:
@@ -18,7 +35,7 @@ class SharedTable:
     """
 
     def __init__(self, table: pd.DataFrame):
-        self._table = pa.Table.from_pandas(table, preserve_index=False)
+        self._table = arrow_table(table)
         self._folder: tempfile.TemporaryDirectory | None = None
 
     def __len__(self) -> int:
@@ -33,6 +50,10 @@ class SharedTable:
     def value(self, name: str, row: int) -> Any:
         """One value, as a Python object."""
         return self._table[name][row].as_py()
+
+    def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """Several values of a row, as Python objects."""
+        return {name: self.value(name, row) for name in names}
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         """The first time it is sent to another process it goes to the disk, until this process is done with it."""

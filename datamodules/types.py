@@ -141,6 +141,8 @@ class DataConfig:
 
     root: str | None = None
     """The dataset's own folder; none = found under `data_root` by its name."""
+    packed: str | None = None
+    """Folder or fsspec URL of a pack of this dataset (`bench data pack`), read instead of its media files."""
     media: str | None = None
     """What the media files are: `clips` (cut), `videos` (whole; a clip begins at its start) or `auto` (told by their
     length); none = as is usual for the dataset."""

@@ -389,7 +389,7 @@ def test_youcook2_steps_are_seen_and_said_in_their_segments(root: Path, suffix: 
         for note in notes:
             start, end = note["segment"]
             assert 2 <= ((start <= impacts) & (impacts < end)).sum() <= 10
-            words = [word for time, word in said if start - 0.5 <= time < start + 3.6]
+            words = [word for time, word in said if start - 0.35 <= time < start + 2.8]
             assert note["sentence"] in " ".join(words)
             inside = (times >= start) & (times < start + 3)
             above_floor = changed[inside, : picture.FLOOR - 1]
