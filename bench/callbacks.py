@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from bench.progress import Progress
+from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.types import Batch, Outputs
 
@@ -104,12 +105,10 @@ class Curves(Callback):
         self._write()
 
     def _write(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self._rows[-1]), restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(temporary, self.path)
 
 
 class StageProgress(Callback):

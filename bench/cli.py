@@ -17,22 +17,41 @@ configuration: key=value after the command, later wins over the method's config.
 """
 
 
+PACK_HELP = """\
+Writes WebDataset shards with an index; goes on where it was cut off. Read them with data.packed=FOLDER_OR_URL.
+  to=FOLDER_OR_URL      a folder, or any fsspec URL
+  splits=train+test     default: all
+  sample_rate=16000     of the sound, Hz; 0 = none
+  fps=4                 frames kept a second, a multiple of what methods want; 0 = none
+  size=256              pixels, at least what methods want in training
+  workers=0             processes; 0 = one a core
+"""
+FEATURES_HELP = """\
+Writes <video>_<kind>.npy; goes on where it was cut off.
+  to=FOLDER
+  kind=2d               2d: timm, 1 frame a second; 3d: torchvision, 16 frames at 24 a second
+  model=resnet152       the library's name; r3d_18 for 3d
+  weights=FILE          a checkpoint, or pretrained=true to download the library's
+  device=cpu            or cuda
+  batch=32
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 2 with a message for what the user can cure."""
+    """Runs a command; returns the exit status: 0, 1 where a check failed, 2 with a message that the user can act on."""
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
     # many times slower. A shorter turn costs nothing on a quiet machine. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,8 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
     command("list", show_list, "list methods, datasets and boards")
-    data = command("data", None, "make the sample data, or check a dataset's files")
+    data = command("data", None, "check or pack a dataset, extract features, make the sample data")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     make_sample = actions.add_parser("sample", help="make the sample data")
     make_sample.add_argument("overrides", nargs="*", metavar="key=value", help="sample_root=FOLDER")
     make_sample.set_defaults(command=make_sample_data)
@@ -67,6 +87,16 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("dataset")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="data_root=FOLDER or data.root=FOLDER")
     check.set_defaults(command=check_data)
+    pack = actions.add_parser("pack", help="pack a dataset for fast and remote reading", description=PACK_HELP, **plain)
+    pack.add_argument("dataset")
+    pack.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER_OR_URL splits=train+test fps=4 …")
+    pack.set_defaults(command=pack_data)
+    features = actions.add_parser(
+        "features", help="extract 2D or 3D features from videos", description=FEATURES_HELP, **plain
+    )
+    features.add_argument("dataset")
+    features.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER kind=2d model=resnet152 …")
+    features.set_defaults(command=extract_features)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -109,12 +139,25 @@ def make_sample_data(options: argparse.Namespace) -> None:
     print(f"the sample data is in {settings['sample_root']}")
 
 
-def check_data(options: argparse.Namespace) -> None:
+def check_data(options: argparse.Namespace) -> int:
+    from bench import data
     from bench.settings import parse_settings
-    from bench.show import print_check
 
-    settings = parse_settings(options.overrides, data_root="", data__root="", runs="runs", sample_root="data/sample")
-    print_check(options.dataset, settings)
+    return 0 if data.check(options.dataset, parse_settings(options.overrides, **data.SETTINGS)) else 1
+
+
+def pack_data(options: argparse.Namespace) -> None:
+    from bench import data
+    from bench.settings import parse_settings
+
+    data.pack(options.dataset, parse_settings(options.overrides, **data.PACK))
+
+
+def extract_features(options: argparse.Namespace) -> None:
+    from bench import data
+    from bench.settings import parse_settings
+
+    data.features(options.dataset, parse_settings(options.overrides, **data.FEATURES))
 
 
 def show_tables(options: argparse.Namespace) -> None:

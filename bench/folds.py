@@ -19,14 +19,15 @@ def expand(config: BenchConfig) -> BenchConfig:
     `stage=x` then means all of its folds.
 
     Raises:
-        UserError: a fold that the board does not have, or a stage that would start from several folds at once.
+        UserError: a fold that the board does not have, a stage that would start from several folds at once, or one
+            that would train on what it is scored on.
     """
     names: dict[str, list[str]] = {}
     stages: dict[str, StageConfig] = {}
     for name, stage in config.stages.items():
         folds = _folds(name, stage)
         names[name] = [fold_name(name, fold) for fold in folds]
-        stages |= {fold_name(name, fold): _of_fold(stage, fold) for fold in folds}
+        stages |= {fold_name(name, fold): _of_fold(name, stage, fold) for fold in folds}
     for name, stage in stages.items():
         if stage.after in names:
             stage.after = _parent(name, stage, names[stage.after])
@@ -53,11 +54,13 @@ def _folds(name: str, stage: StageConfig) -> list[int]:
     return [stage.fold] if stage.fold else list(range(1, count + 1))
 
 
-def _of_fold(stage: StageConfig, fold: int) -> StageConfig:
+def _of_fold(name: str, stage: StageConfig, fold: int) -> StageConfig:
     stage = replace(deepcopy(stage), fold=fold)
     if fold and stage.train == [REST]:
         count = registry.board(str(stage.board)).folds
         stage.train = [f"fold{other}" for other in range(1, count + 1) if other != fold]
+    if fold and f"fold{fold}" in stage.train:
+        raise UserError(f"stages.{name}.train has fold{fold}, on which it would be scored; train=[{REST}] has the rest")
     return stage
 
 

@@ -112,9 +112,7 @@ class Data:
         """
         source = registry.dataset(stage.dataset)
         if self.is_sample:
-            if stage.dataset not in sample.LAYOUTS:
-                raise DataError(f"there is no sample data of {source.title}; give the real one with data_root=FOLDER")
-            sample.make(Path(self.config.sample_root), [stage.dataset], track=track)
+            sample.make_for(stage.dataset, Path(self.config.sample_root), track)
             return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
         root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
         found = source(root, self.cache, track)

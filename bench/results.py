@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from bench import cost, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.plan import DONE, Plan, PlannedStage, file_hash, init_hash
+from datamodules.files import replacing, write_json
 from datamodules.manifest import Manifest
 
 REPOSITORY = Path(__file__).parent.parent
@@ -31,9 +31,8 @@ def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
     }
     for modality, scores in predictions.scores.items():
         columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.table(columns), temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
     return file_hash(path)
 
 
@@ -124,9 +123,3 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
     write_json(stage.folder / RECORD, json.loads(path.read_text()))
     return path
-
-
-def write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)

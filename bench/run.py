@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -27,8 +26,9 @@ from bench.devices import resolve_accelerator, resolve_precision
 from bench.errors import UserError
 from bench.plan import CHECKPOINT, DONE, WEIGHTS, Plan, PlannedStage, file_hash, make_plan
 from bench.progress import console
-from bench.results import stage_cost, write_json, write_record
+from bench.results import stage_cost, write_record
 from datamodules.base import AVDataModule
+from datamodules.files import replacing, write_json
 from datamodules.keyed import stable_hash
 from experiments.common.stage import Stage
 
@@ -92,7 +92,8 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     if trainer.is_global_zero and not weights.is_file():
         write_json(spent, tracked.state_dict())
-        save_atomically(module.state_dict(), weights)
+        with replacing(weights) as temporary:
+            torch.save(module.state_dict(), temporary)
 
     if stage.board is not None:
         say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
@@ -115,9 +116,8 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
         **{name: asdict(getattr(config, name)) for name in ("trainer", "model")},
         "stages": {stage.name: asdict(stage.config)},
     }
-    temporary = stage.folder / "config.tmp"
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    os.replace(temporary, stage.folder / "config.yaml")
+    with replacing(stage.folder / "config.yaml") as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
 
 
 def build_module(config: BenchConfig, stage: PlannedStage, seed: int) -> Stage:
@@ -184,25 +184,35 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Pred
     if not parts:
         raise UserError("not one of the clips to be measured could be read")
     assert data.scored is not None
-    clip_id = np.array([clip for part in parts for clip in part["clip_id"]])
-    place = pd.Index(data.scored.table["clip_id"]).get_indexer(clip_id)
-    order = np.argsort(place, kind="stable")
-    # The views of a clip, one after the other, become one row.
-    first = np.flatnonzero(np.diff(place[order], prepend=-1))
-    views = np.diff(first, append=len(order))
-
-    def mean_over_views(name: str) -> np.ndarray:
-        scores = np.concatenate([part["scores"][name] for part in parts])[order]
-        return np.add.reduceat(scores, first) / views[:, None].astype(scores.dtype)
-
-    return tasks.Predictions(
-        clip_id=clip_id[order][first].tolist(),
-        target=np.concatenate([part["target"] for part in parts])[order][first],
-        scores={name: mean_over_views(name) for name in parts[0]["scores"]},
+    return one_row_a_clip(
+        [clip for part in parts for clip in part["clip_id"]],
+        np.concatenate([part["target"] for part in parts]),
+        {name: np.concatenate([part["scores"][name] for part in parts]) for name in parts[0]["scores"]},
+        data.scored.table["clip_id"],
     )
 
 
-def save_atomically(weights: dict[str, torch.Tensor], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(weights, temporary)
-    os.replace(temporary, path)
+def one_row_a_clip(
+    clip_id: Sequence[str], target: np.ndarray, scores: Mapping[str, np.ndarray], clips: pd.Series
+) -> tasks.Predictions:
+    """The mean of the scores over the views of each clip, however many of them could be read.
+
+    Args:
+        clip_id: [n] of each view, in any order.
+        target: [n, C].
+        scores: modality -> [n, D].
+        clips: all clips, in the order that is wanted of the result.
+    """
+    place = pd.Index(clips).get_indexer(clip_id)
+    order = np.argsort(place, kind="stable")
+    # The views of a clip now lie one after the other.
+    first = np.flatnonzero(np.diff(place[order], prepend=-1))
+    views = np.diff(first, append=len(order))
+    return tasks.Predictions(
+        clip_id=clips.iloc[place[order][first]].tolist(),
+        target=target[order][first],
+        scores={
+            name: np.add.reduceat(rows[order], first) / views[:, None].astype(rows.dtype)
+            for name, rows in scores.items()
+        },
+    )

@@ -11,11 +11,7 @@ from rich.table import Column, Table
 
 from bench import registry, tables
 from bench.boards import board_folder, rebuild
-from bench.errors import UserError
-from bench.progress import track
-from datamodules import sample
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.source import DataError, find_root
+from datamodules.manifest import Manifest
 
 if TYPE_CHECKING:  # it imports torch, which other commands do without
     from bench.plan import Plan
@@ -89,45 +85,3 @@ def print_plan(plan: Plan) -> None:
 def clips(manifest: Manifest | None) -> str:
     """`1075 of 1080 (99.5 %)`"""
     return f"{len(manifest)} of {manifest.official} ({manifest.coverage:.1%})" if manifest else ""
-
-
-def print_check(name: str, settings: dict[str, str]) -> None:
-    """What of a dataset can be used for sound, pictures and both, and why the rest cannot."""
-    source = registry.dataset(name)
-    try:
-        if settings["data.root"]:
-            root = Path(settings["data.root"])
-        elif settings["data_root"]:
-            root = find_root(source, Path(settings["data_root"]))
-        else:
-            sample.make(Path(settings["sample_root"]), [name], track=track)
-            root = find_root(source, Path(settings["sample_root"]))
-        found = source(root)
-        table = Table("split", "with", "official", "usable", "coverage", "excluded", "for example")
-        table.title, table.title_justify = f"{source.title} in {root}", "left"
-        for split in source.splits:
-            for what, audio, video in (("sound", True, False), ("pictures", False, True), ("both", True, True)):
-                try:
-                    manifest = build_manifest(
-                        found,
-                        [split],
-                        need_audio=audio,
-                        need_video=video,
-                        cache=Path(settings["runs"]) / "checks",
-                        track=track,
-                    )
-                except DataError as error:
-                    table.add_row(split, what, "", "0", "", str(error), "")
-                    continue
-                table.add_row(
-                    split,
-                    what,
-                    str(manifest.official),
-                    str(len(manifest)),
-                    f"{manifest.coverage:.1%}",
-                    "\n".join(f"{count} {reason}" for reason, count in manifest.excluded.items()),
-                    "\n".join(manifest.examples[reason][0] for reason in manifest.excluded),
-                )
-    except DataError as error:
-        raise UserError(str(error)) from error
-    console.print(table)

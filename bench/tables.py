@@ -9,7 +9,6 @@ import csv
 import io
 import itertools
 import logging
-import os
 import re
 import statistics
 from collections import Counter
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from bench.records import MetricValue, Record
 from bench.tasks import METRICS, TASK_METRICS
+from datamodules.files import replacing
 from datamodules.types import Board
 
 log = logging.getLogger(__name__)
@@ -435,8 +435,6 @@ def _write_if_changed(path: Path, text: str | None) -> bool:
     if text is None:
         path.unlink()
         return True
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return True

@@ -20,6 +20,7 @@ SEGMENT_FILES = {
     "unbalanced": "unbalanced_train_segments.csv",
     "eval": "eval_segments.csv",
 }
+OFFICIAL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 
 
 class AudioSet(Source):
@@ -43,7 +44,7 @@ class AudioSet(Source):
     @cached_property
     def _class_rows(self) -> list[dict[str, str]]:
         path = self.find("class_labels_indices.csv")
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows or set(rows[0]) != {"index", "mid", "display_name"}:
             raise DataError(f"{path}: expected the header index,mid,display_name and one row a class")
@@ -56,7 +57,13 @@ class AudioSet(Source):
         return [row["display_name"] for row in self._class_rows]
 
     def read_split(self, split: str) -> Official:
-        rows = read_rows(self.find(SEGMENT_FILES[split]), ("video_id", "start_seconds", "end_seconds", "labels"))
+        path = self.find(SEGMENT_FILES[split])
+        rows = read_rows(path, ("video_id", "start_seconds", "end_seconds", "labels"))
+        if rows.malformed and not len(rows):
+            raise DataError(
+                f'{path}: no row is `id, start, end, "labels"`, as in a copy that went through a spreadsheet: '
+                f"{rows.malformed[0]}. The official file: {OFFICIAL}/{path.name}"
+            )
         video_id, start, end = rows["video_id"], rows.numbers("start_seconds"), rows.numbers("end_seconds")
         labels = rows.labels("labels", [row["mid"] for row in self._class_rows], separator=",")
         from_ms, to_ms = milliseconds(start), milliseconds(end)

@@ -11,7 +11,9 @@ import csv
 import io
 import json
 import os
+import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.files import replacing, write_json
 from datamodules.progress import Track, no_progress
+from datamodules.table import arrow
 
 SCHEMA = pa.schema(
     [
@@ -77,7 +81,7 @@ class Captions:
 
     def rows(self, video_id: pd.Series) -> pd.Series:
         """[n] the row of each video, NaN for those without captions."""
-        found = pc.index_in(pa.array(video_id, pa.large_string()), value_set=self._table["video_id"])
+        found = pc.index_in(arrow(video_id, pa.large_string()), value_set=self._table["video_id"])
         return found.to_pandas()
 
     def of(self, row: int) -> Said:
@@ -92,6 +96,8 @@ def _notes(path: Path) -> Path:
 def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
     """The captions of an official file, read once and remembered by its path, size and time.
 
+    The time of a folder tells of files that come and go, not of what is written into one of them.
+
     Args:
         path: `caption.json`, `raw_caption.json`, … ({video: {"start": [], "end": [], "text": []}}), or MIL-NCE's
             `howto100m_captions.zip` or the folder it unpacks to (`<video>.csv` with the columns start,end,text).
@@ -102,7 +108,8 @@ def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
         CaptionError: what it holds is not captions.
     """
     stat = path.stat()
-    ready = cache / f"captions-v{VERSION}-{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
+    place = zlib.crc32(os.fsencode(path.resolve()))
+    ready = cache / f"captions-v{VERSION}-{path.stem}-{place:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
     if not ready.is_file():
         # How many videos there are is known at the end only; HowTo100M has about 1.24 million.
         _write(track(_videos(path), f"reading {path.name}", VIDEOS), path, ready)
@@ -112,7 +119,7 @@ def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
 def _videos(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
     if path.is_dir():
         return _from_csvs(((p.stem, p.read_bytes()) for p in sorted(path.glob("**/*.csv"))), path)
-    if zipfile.is_zipfile(path):
+    if path.suffix == ".zip":
         return _from_zip(path)
     return _from_json(path)
 
@@ -126,24 +133,30 @@ def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
 
 
 def _from_zip(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".csv"))
-        yield from _from_csvs(((Path(name).stem, archive.read(name)) for name in names), path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+            yield from _from_csvs(((Path(name).stem, archive.read(name)) for name in names), path)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise CaptionError(f"{path}: a broken zip: {error}") from error
 
 
 def _from_csvs(files: Iterable[tuple[str, bytes]], path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
     for video_id, content in files:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8", errors="replace"))))
+        if video_id.startswith("."):
+            continue  # macOS puts `._<name>` beside what it packs
+        try:
+            rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline="")))
+        except csv.Error as error:
+            raise CaptionError(f"{path}: {video_id}.csv: {error}") from error
         if rows and not {"start", "end", "text"} <= set(rows[0]):
             raise CaptionError(f"{path}: {video_id}.csv has no columns start, end, text")
         yield video_id, {name: [row[name] for row in rows] for name in ("start", "end", "text")}
 
 
 def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    skipped = 0
-    try:
+    skipped = kept = 0
+    with replacing(target) as temporary:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             batch: list[tuple[str, list, list, list]] = []
             for video_id, said in videos:
@@ -151,15 +164,15 @@ def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, targ
                 skipped += bad
                 if text:
                     batch.append((video_id, start, end, text))
+                    kept += 1
                 if len(batch) == BATCH_VIDEOS:
                     writer.write_batch(_batch(batch))
                     batch.clear()
             if batch:
                 writer.write_batch(_batch(batch))
-        _notes(target).write_text(json.dumps({"source": str(source), "skipped": skipped}) + "\n")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if not kept:
+            raise CaptionError(f"{source}: holds no captions; {skipped} lines of it have no text or no span")
+        write_json(_notes(target), {"source": str(source), "skipped": skipped})
 
 
 def _batch(videos: list[tuple[str, list, list, list]]) -> pa.RecordBatch:
@@ -178,8 +191,8 @@ def _clean(video_id: str, said: dict[str, Sequence], source: Path) -> tuple[list
     lines = []
     for start, end, text in zip(*lists, strict=True):
         try:
-            line = float(start), float(end), str(text).strip()
-        except (TypeError, ValueError):
+            line = float(start), float(end), text.strip()
+        except (TypeError, ValueError, AttributeError):
             continue
         if 0 <= line[0] < line[1] < np.inf and line[2]:
             lines.append(line)

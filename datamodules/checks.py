@@ -27,10 +27,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from datamodules.container import MediaError
+from datamodules.files import replacing
 from datamodules.media import Media
 from datamodules.progress import Track, no_progress
 
-CHECK_VERSION = 2
+CHECK_VERSION = 3
 """Raised when files are judged differently, so that remembered judgements are not used."""
 SLICE = 1024
 """Files between two writings."""
@@ -123,12 +124,12 @@ class Checks:
         """
         stamps = _stamps(paths)
         known = self._known()
-        todo = pc.invert(_same(stamps, known)).to_numpy(zero_copy_only=False)
-        if todo.any():
-            self._judge(stamps.filter(pa.array(todo)), title)
+        rows, same = _remembered(stamps, known)
+        if not same.all():
+            self._judge(stamps.filter(pa.array(~same)), title)
             known = self._known()
-        rows = pc.index_in(stamps["path"], value_set=known["path"])
-        return known.take(rows).select(list(Judgement._fields)).to_pandas()
+            rows, _ = _remembered(stamps, known)
+        return known.select(list(Judgement._fields)).take(rows).to_pandas()
 
     def _known(self) -> pa.Table:
         """Everything remembered, the newest of each file."""
@@ -139,7 +140,7 @@ class Checks:
         table = ds.dataset([str(part) for part in reversed(parts)], schema=SCHEMA).to_table()
         if len(parts) > 64:
             table = self._joined(table, parts)
-        return table.combine_chunks()
+        return table
 
     def _joined(self, table: pa.Table, parts: list[Path]) -> pa.Table:
         """Puts many parts together, leaving out what newer ones replace."""
@@ -175,11 +176,9 @@ class Checks:
         return done
 
     def _write(self, table: pa.Table) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"v{CHECK_VERSION}-{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
-        temporary = self.folder / f".{name}.tmp"
-        pq.write_table(table, temporary)
-        os.replace(temporary, self.folder / f"{name}.parquet")
+        name = f"v{CHECK_VERSION}-{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
+        with replacing(self.folder / name) as temporary:
+            pq.write_table(table, temporary)
 
     def _judgements(self, paths: pa.ChunkedArray) -> Iterator[Judgement]:
         """One a file, in order. A file that kills or blocks its process is judged so; the others go on."""
@@ -210,8 +209,8 @@ def _stamps(paths: pa.Array) -> pa.Table:
     return pa.table({"path": paths, "size": size, "mtime_ns": mtime}).cast(pa.schema(list(SCHEMA)[:3]))
 
 
-def _same(stamps: pa.Table, known: pa.Table) -> pa.Array:
-    """[n] bool: the file is remembered with this size and time."""
+def _remembered(stamps: pa.Table, known: pa.Table) -> tuple[pa.Array, np.ndarray]:
+    """[n] the row of each file in `known`, and whether it still has the size and time that it had then."""
     rows = pc.index_in(stamps["path"], value_set=known["path"])
-    same = [pc.equal(stamps[name], known[name].take(rows)) for name in ("size", "mtime_ns")]
-    return pc.fill_null(pc.and_(*same), False)
+    same = pc.and_(*(pc.equal(stamps[name], known[name].take(rows)) for name in ("size", "mtime_ns")))
+    return rows, pc.fill_null(same, False).to_numpy()

@@ -19,7 +19,6 @@ from datamodules.media import Media, MediaError
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.shards import WHERE, PackedClip
 from datamodules.table import SharedTable
-from datamodules.text import make_tokenizer
 from datamodules.types import DataConfig
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,11 @@ class ClipDataset(Dataset):
         self.config, self.inputs, self.seed, self.views = config, config.inputs, seed, views
         self.table, self.captions, self.pack = SharedTable(manifest.table), manifest.captions, manifest.pack
         self.num_classes = len(manifest.classes)
-        self.tokenizer = make_tokenizer(self.inputs.text) if self.inputs.text is not None else None
+        self.tokenizer = None
+        if self.inputs.text is not None:
+            from datamodules.text import make_tokenizer  # its libraries take a second to import
+
+            self.tokenizer = make_tokenizer(self.inputs.text)
         self.cache_bytes = int(config.loader.cache_gb * 2**30)
 
     def __len__(self) -> int:

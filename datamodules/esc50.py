@@ -42,20 +42,24 @@ class ESC50(Source):
         """Categories in the order of their targets."""
         rows = self._rows()
         pairs = pd.DataFrame({"target": rows.numbers("target"), "category": rows["category"]})
-        pairs = pairs[self._of_this_set(rows).to_numpy()].drop_duplicates().sort_values("target")
+        pairs = pairs[self._of_this_set(rows).to_numpy()].dropna().drop_duplicates().sort_values("target")
         if pairs.empty or pairs["target"].duplicated().any() or pairs["category"].duplicated().any():
             raise DataError(f"{rows.path}: expected one category for each target; got {len(pairs)} pairs")
         return pairs["category"].tolist()
 
     def _of_this_set(self, rows: Rows) -> pd.Series:
-        return rows["target"] != ""
+        return pd.Series(True, index=range(len(rows)))
 
     def read_split(self, split: str) -> Official:
         rows = self._rows()
         stem = rows["filename"].str.rsplit(".", n=1).str[0]
-        rows.reject(~("fold" + rows["fold"]).isin(FOLDS), "the fold is none of 1 to 5: " + rows["fold"])
+        fold, marks = "fold" + rows["fold"], rows["esc10"].str.lower()
+        rows.reject(~fold.isin(FOLDS), "the fold is none of 1 to 5: " + rows["fold"])
+        rows.reject(~marks.isin(("true", "false")), "esc10 is neither True nor False: " + rows["esc10"])
+        rows.numbers("target")
         labels = rows.labels("category", self.classes)
-        rows.belongs_elsewhere(("fold" + rows["fold"] != split) | ~self._of_this_set(rows))
+        rows.belongs_elsewhere(fold.isin(FOLDS) & (fold != split))
+        rows.belongs_elsewhere(marks.isin(("true", "false")) & ~self._of_this_set(rows))
         clips = {"clip_id": stem, "video_id": rows["src_file"], "start": 0.0, "end": float("inf"), "labels": labels}
         return rows.official(clips, stems=[stem])
 

@@ -36,9 +36,11 @@ class FSD50K(Source):
     def classes(self) -> list[str]:
         """In the order of `vocabulary.csv`, which has no header: index,label,mid."""
         rows = read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
-        if not len(rows) or rows["index"].tolist() != [str(i) for i in range(len(rows))]:
+        in_order = rows["index"].tolist() == [str(i) for i in range(len(rows))]
+        if not len(rows) or rows.malformed or not in_order or rows["label"].duplicated().any():
             raise DataError(
-                f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order"
+                f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order and each "
+                f"label once"
             )
         return rows["label"].tolist()
 
@@ -48,7 +50,7 @@ class FSD50K(Source):
         else:
             rows = read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
             rows.reject(~rows["split"].isin(("train", "val")), "the split is neither train nor val: " + rows["split"])
-            rows.belongs_elsewhere(rows["split"] != split)
+            rows.belongs_elsewhere(rows["split"].isin(("train", "val")) & (rows["split"] != split))
         fname = rows["fname"].str.removesuffix(".wav")
         labels = rows.labels("labels", self.classes, separator=",")
         clips = {"clip_id": fname, "video_id": fname, "start": 0.0, "end": float("inf"), "labels": labels}

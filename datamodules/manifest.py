@@ -16,9 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules import features
 from datamodules.captions import Captions
 from datamodules.checks import Checks
-from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Official, Source
+from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Source
+from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs
 
 if TYPE_CHECKING:
@@ -72,46 +74,62 @@ class Manifest:
 
 def label_arrays(labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """(number of labels of each clip, all labels one after the other) of a column of type `LABELS`."""
-    lists = pa.array(labels)
+    lists = arrow(labels)
     return pc.list_value_length(lists).to_numpy(), pc.list_flatten(lists).to_numpy().astype(np.int64)
 
 
 class MediaIndex:
-    """Media files by their name without suffix; the first of several with one name, in the order of their paths."""
+    """Media files by their name without suffix; the first of several with one name, in the order of their paths.
 
-    def __init__(self, root: Path, suffixes: frozenset[str]):
-        folders, stems, names, folder_of = [], [], [], array("q")
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            subfolders.sort()
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            for name in sorted(files):
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in suffixes:
-                    stems.append(stem)
-                    names.append(name)
-                    folder_of.append(len(folders))
-            folders.append(folder)
-        self._stems = pa.array(stems, pa.large_string())
+    Args:
+        folders: all folders that were looked into.
+        names: [n] the files.
+        folder_of: [n] place in `folders` of each.
+    """
+
+    def __init__(self, folders: list[str], names: list[str], folder_of: array[int]):
         self._names = pa.array(names, pa.large_string())
+        self._stems = pa.array((os.path.splitext(name)[0] for name in names), pa.large_string())
         self._folders = pa.array(folders, pa.large_string())
         self._folder_of = pa.array(np.frombuffer(folder_of, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self._stems)
 
-    def find(self, stems: Sequence[pd.Series]) -> pa.Array:
-        """[n] the path of each clip's first stem that is there; null where none is."""
+    def find(self, stems: Sequence[pd.Series]) -> np.ndarray:
+        """[n] the place here of each clip's first stem that is there; -1 where none is."""
         found = pa.nulls(len(stems[0]), pa.int32())
         for stem in stems:
-            at = pc.index_in(pa.array(stem, pa.large_string()), value_set=self._stems)
+            at = pc.index_in(arrow(stem, pa.large_string()), value_set=self._stems)
             found = pc.coalesce(found, at)
-        folder = self._folders.take(self._folder_of.take(found))
-        return pc.binary_join_element_wise(folder, self._names.take(found), pa.scalar(os.sep, pa.large_string()))
+        return found.fill_null(-1).to_numpy().astype(np.int64)
+
+    def paths(self, places: np.ndarray) -> pa.Array:
+        """[n] the paths of these places."""
+        at = pa.array(places)
+        folder = self._folders.take(self._folder_of.take(at))
+        return pc.binary_join_element_wise(folder, self._names.take(at), pa.scalar(os.sep, pa.large_string()))
 
 
 def index_media(root: Path) -> dict[str, MediaIndex]:
-    """The media below a folder by the kind that their suffix tells: `{"audio": …, "video": …}`."""
-    return {"audio": MediaIndex(root, AUDIO_SUFFIXES), "video": MediaIndex(root, VIDEO_SUFFIXES)}
+    """The media below a folder by the kind that their suffix tells: `{"audio": …, "video": …}`.
+
+    Links to folders are followed, hidden folders are not looked into.
+    """
+    kinds = {"audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES}
+    folders: list[str] = []
+    names: dict[str, list[str]] = {kind: [] for kind in kinds}
+    folder_of = {kind: array("q") for kind in kinds}
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()
+            for kind, suffixes in kinds.items():
+                if suffix in suffixes:
+                    names[kind].append(name)
+                    folder_of[kind].append(len(folders))
+        folders.append(folder)
+    return {kind: MediaIndex(folders, names[kind], folder_of[kind]) for kind in kinds}
 
 
 def build_manifest(
@@ -131,11 +149,9 @@ def build_manifest(
     Raises:
         DataError: for a split that does not exist, or has no usable clip at all.
     """
-    officials = [_read(source, split) for split in splits]
-    table = pd.concat([official.clips for official in officials], ignore_index=True)
-    stems = [pd.concat(same, ignore_index=True) for same in zip(*(o.stems for o in officials), strict=True)]
+    table, files, malformed = list_clips(source, splits, inputs)
     exclusions = Exclusions(table["clip_id"])
-    exclusions.add_rows([row for official in officials for row in official.malformed])
+    exclusions.add_rows(malformed)
     listed = len(table) + exclusions.counts.total()
     size = sum(source.official_size(split) or 0 for split in splits)
     if size > listed:
@@ -145,9 +161,10 @@ def build_manifest(
         _exclude_without_text(table, source, exclusions)
     if inputs.features is not None:
         for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
-            table[f"feature_{kind}"] = paths
+            table[f"feature_{kind}"] = pd.Series(paths, dtype="str")
             exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
-    _add_media(table, stems, source, inputs, checks, media or source.media, exclusions, "+".join(splits))
+    title = f"checking {source.title} {'+'.join(splits)}"
+    add_media(table, files, checks.of(files.paths, title), media or source.media, exclusions)
 
     usable = table[exclusions.none].reset_index(drop=True)
     official = max(listed, size)
@@ -162,10 +179,48 @@ def build_manifest(
     return Manifest(usable, source.classes, source.multilabel, official, counts, exclusions.examples, captions)
 
 
-def _read(source: Source, split: str) -> Official:
-    if split not in source.splits:
-        raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
-    return source.read_split(split)
+@dataclass
+class Files:
+    """The media files of clips."""
+
+    paths: pa.Array
+    """Each once."""
+    rows: dict[str, np.ndarray]
+    """Need ("audio", "video") -> [n] place in `paths` of each clip's file, -1 where there is none."""
+
+
+def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> tuple[pd.DataFrame, Files, list[str]]:
+    """The official clips of all splits, their files, and the rows that could not be read.
+
+    What else was read on the way is gone when this returns.
+    """
+    for split in splits:
+        if split not in source.splits:
+            raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
+    officials = [source.read_split(split) for split in splits]
+    files = _find(source, [official.stems for official in officials], inputs)
+    table = pd.concat([official.clips for official in officials], ignore_index=True)
+    return table, files, [row for official in officials for row in official.malformed]
+
+
+def _find(source: Source, stems: list[list[pd.Series]], inputs: Inputs) -> Files:
+    """Where a clip has files of both kinds, sound is read from the one and pictures from the other; where it has one,
+    that may hold both, which its check will tell."""
+    needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
+    if not needed:
+        return Files(pa.array([], pa.large_string()), {})
+    index = index_media(source.root)
+    found = {kind: np.concatenate([index[kind].find(split) for split in stems]) for kind in index}
+    # One numbering of all files: those of sound, then those of pictures.
+    found["video"][found["video"] >= 0] += len(index["audio"])
+    other = {"audio": "video", "video": "audio"}
+    wanted = np.concatenate([np.where(found[kind] >= 0, found[kind], found[other[kind]]) for kind in needed])
+    used, rows = np.unique(wanted, return_inverse=True)
+    missing = int(len(used) > 0 and used[0] < 0)
+    used, rows = used[missing:], rows - missing
+    split_at = np.searchsorted(used, len(index["audio"]))
+    paths = [index["audio"].paths(used[:split_at]), index["video"].paths(used[split_at:] - len(index["audio"]))]
+    return Files(pa.concat_arrays(paths), dict(zip(needed, np.split(rows, len(needed)), strict=True)))
 
 
 class Exclusions:
@@ -215,49 +270,33 @@ def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclu
 def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) -> dict[str, pa.Array]:
     """Kind -> [n] path of each clip's feature file, null where there is none."""
     root = Path(inputs.root) if inputs.root else source.root
-    from datamodules import features
-
     found = features.index_features(root, inputs.kinds)
-    return {kind: pa.array(video_id.map(found[kind]), pa.large_string()) for kind in inputs.kinds}
+    return {kind: arrow(video_id.map(found[kind]), pa.large_string()) for kind in inputs.kinds}
 
 
-def _add_media(
-    table: pd.DataFrame,
-    stems: list[pd.Series],
-    source: Source,
-    inputs: Inputs,
-    checks: Checks,
-    media: MediaKind,
-    exclusions: Exclusions,
-    title: str,
+def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:
+    """[n] why each clip cannot be used for its sound ("audio") or its pictures ("video"); empty where it can."""
+    rows = files.rows[need]
+    return judged[f"{need}_reason"].reindex(rows).reset_index(drop=True).mask(rows < 0, "missing")
+
+
+def add_media(
+    table: pd.DataFrame, files: Files, judged: pd.DataFrame, media: MediaKind, exclusions: Exclusions
 ) -> None:
     """Adds the columns audio_path, video_path, offset and seconds; excludes clips whose files cannot be used."""
-    needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
-    index = index_media(source.root) if needed else {}
-    found = {kind: index[kind].find(stems) for kind in index}
-    other = {"audio": "video", "video": "audio"}
-    paths = {kind: pc.coalesce(found[kind], found[other[kind]]) for kind in needed}
     duration = np.full(len(table), np.inf)
-    judged = _judge(paths, checks, f"checking {source.title} {title}") if needed else {}
-    for kind in needed:
-        exclusions.add("missing", paths[kind].is_null().to_numpy(zero_copy_only=False))
-        reason = judged[kind][f"{kind}_reason"].fillna("")
-        for why in sorted(set(reason[exclusions.none]) - {""}):
+    for kind, rows in files.rows.items():
+        reason = reasons(files, judged, kind)
+        for why in sorted(set(reason.unique()) - {""}):
             exclusions.add(why, reason == why)
-        duration = np.fmin(duration, judged[kind][f"{kind}_duration"])
+        duration = np.fmin(duration, judged[f"{kind}_duration"].reindex(rows).to_numpy())
     for kind in ("audio", "video"):
-        table[f"{kind}_path"] = pd.Series(paths.get(kind, pa.nulls(len(table), pa.large_string())), dtype="str")
+        rows = files.rows.get(kind, np.full(len(table), -1))
+        path = files.paths.take(pa.array(rows, mask=rows < 0))
+        table[f"{kind}_path"] = pd.Series(path, dtype="str")
     table["offset"] = _offset(table, duration, media)
     table["seconds"] = np.minimum(table["end"] - table["start"], duration - table["offset"])
     exclusions.add("beyond the end of its file", table["seconds"] <= 0)
-
-
-def _judge(paths: dict[str, pa.Array], checks: Checks, title: str) -> dict[str, pd.DataFrame]:
-    """Need -> [n] the judgement on each clip's file, NaN where it has none; each file is judged once."""
-    unique = pa.chunked_array(list(paths.values()), pa.large_string()).unique().drop_null().cast(pa.large_string())
-    judged = checks.of(unique, title)
-    at = {kind: pc.index_in(path, value_set=unique).to_pandas() for kind, path in paths.items()}
-    return {kind: judged.reindex(rows.fillna(-1).astype(int)).reset_index(drop=True) for kind, rows in at.items()}
 
 
 def _offset(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:

@@ -175,26 +175,45 @@ class Media:
         Raises:
             MediaError: "no video", or "undecodable" where no frame could be decoded.
         """
-        if size <= 0 or not all(map(math.isfinite, times)):
-            raise ValueError(f"size {size}, times {times}")
+        return self._pictures(times, size, size)
+
+    def frames_short_side(self, times: Sequence[float], short_side: int) -> np.ndarray:
+        """As `frames`, but the picture keeps its shape and its shorter side becomes `short_side` pixels.
+
+        The longer side is rounded down; pixels count as square, as in antoine77340/video_feature_extractor.
+
+        Returns:
+            uint8 [len(times), H, W, 3], RGB.
+        """
+        stream = self._container.decodable("video")
+        shorter = min(stream.width, stream.height)
+        return self._pictures(times, *(side * short_side // shorter for side in (stream.width, stream.height)))
+
+    def _pictures(self, times: Sequence[float], width: int, height: int) -> np.ndarray:
+        """The frames shown at `times`, resized to `width` x `height` pixels and then turned as they are to be shown."""
+        if min(width, height) <= 0 or not all(map(math.isfinite, times)):
+            raise ValueError(f"size {width} x {height}, times {times}")
         container, base = self._container, self._container.decodable("video").time_base
         ticks = [
             math.floor((Fraction(min(float(t), MAX_SECONDS) + FRAME_TOLERANCE_SECONDS) + container.origin) / base)
             for t in times
         ]
-        pictures = np.empty((len(times), size, size, 3), np.uint8)
+        pictures: dict[int, np.ndarray] = {}
         reader = FrameReader(container)
         previous: VideoFrame | None = None
         for index in sorted(range(len(times)), key=ticks.__getitem__):
             frame = reader.shown_at(ticks[index], last=ticks[index] == max(ticks))
             if frame is not previous:
-                picture, previous = self._picture(frame, size), frame
+                picture, previous = self._picture(frame, width, height), frame
             pictures[index] = picture
-        return pictures
+        if not pictures:
+            return np.empty((0, height, width, 3), np.uint8)
+        return np.stack([pictures[index] for index in range(len(times))])
 
-    def _picture(self, frame: VideoFrame, size: int) -> np.ndarray:
-        square = self._reformatter.reformat(frame, size, size, "rgb24", interpolation=Interpolation.BICUBIC, threads=1)
-        return np.rot90(square.to_ndarray(), round(frame.rotation / 90) % 4)
+    def _picture(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
+        bicubic = Interpolation.BICUBIC
+        resized = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=bicubic, threads=1)
+        return np.rot90(resized.to_ndarray(), round(frame.rotation / 90) % 4)
 
     def check(self, need_audio: bool, need_video: bool) -> MediaInfo:
         """Whether the file can be used, by decoding what is needed of it: the whole sound, the video's keyframes.

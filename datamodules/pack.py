@@ -1,19 +1,27 @@
-"""Packed datasets, written (see `shards`): each shard on its own, in parallel; a packing that is cut off goes on."""
+"""Packed datasets, written (see `shards`): each shard on its own, in parallel; a packing that is cut off goes on.
+
+A shard is written in the folder for temporary files (`TMPDIR`) and then moved: there must be room for one a process.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import math
 import os
 import tarfile
 import tempfile
+import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -21,12 +29,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
+from fsspec.implementations.local import LocalFileSystem
 
 from datamodules.container import MediaError
 from datamodules.manifest import EXAMPLES, Manifest
 from datamodules.media import Media
 from datamodules.progress import Track, no_progress
-from datamodules.shards import ABOUT, INDEX, VERSION, PackedFormat, write_about, write_index
+from datamodules.shards import ABOUT, FULL_SCALE, INDEX, VERSION, PackedFormat, write_about, write_index
 from datamodules.source import DataError
 from datamodules.table import arrow_table, pandas_table
 
@@ -35,6 +44,12 @@ SHARD_CLIPS = 256
 """Clips a shard: about 250 MB of 10 s clips with 4 frames a second."""
 PARTS = "parts"
 """Folder of what is known of each finished shard, until the pack is finished."""
+SLACK = 2
+"""Samples stored past a clip's end, where there are any: so far the rounding of a window's start and length reaches."""
+GONE = 10
+"""Files. If so many in a row cannot be read, their disk is gone: those clips must not be left out for good."""
+COLUMNS = ("clip_id", "video_id", "start", "end", "labels", "offset", "seconds", "text")
+"""Of the manifest's table, those that are kept where they are there; the others are paths."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +91,9 @@ def pack(
         The manifest of what was packed.
 
     Raises:
-        DataError: another pack is there already.
+        DataError: the clips cannot be packed so, another pack is there already, or the disk with the clips is gone.
     """
-    if manifest.captions is not None:
-        raise DataError(f"{dataset}: narrated videos are cut anew in each epoch and are not packed")
+    _check(manifest, dataset, format)
     fs, root = fsspec.core.url_to_fs(url.rstrip("/"))
     folder, key = f"{root}/{split}", _key(manifest, format, shard_clips)
     _claim(fs, folder, key, url, split)
@@ -92,82 +106,138 @@ def pack(
     title = f"packing {dataset} {split}" + (f", {len(jobs) - len(todo)} shards done before" if done else "")
     for _ in track(_shards(todo, workers), title, len(todo)):
         pass
+    fs.invalidate_cache()  # its listings are from before other processes wrote the shards
     packed = _collect(fs, folder, manifest, [Path(job.name).stem for job in jobs])
+    if packed.table.empty:
+        raise DataError(f"{url}/{split}: not one clip could be read: {packed.excluded}; remove it before trying again")
     with tempfile.TemporaryDirectory() as scratch:
         write_index(Path(scratch) / INDEX, packed)
         write_about(Path(scratch) / ABOUT, packed, format, dataset)
         for name in (INDEX, ABOUT):
-            _put(fs, Path(scratch) / name, f"{folder}/{name}")
+            _put(fs, Path(scratch) / name, folder, name)
     fs.rm(f"{folder}/{PARTS}", recursive=True)
     return packed
 
 
+def _check(manifest: Manifest, dataset: str, format: PackedFormat) -> None:
+    """Raises DataError for what cannot be packed."""
+    if manifest.captions is not None:
+        raise DataError(f"{dataset}: narrated videos are cut anew in each epoch and are not packed")
+    if manifest.pack is not None:
+        raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.shards.url})")
+    if not format.sample_rate and not format.fps:
+        raise DataError(f"{dataset}: a pack needs a sample rate or frames a second")
+    for kind, wanted in (("audio", format.sample_rate), ("video", format.fps)):
+        if wanted and manifest.table[f"{kind}_path"].isna().any():
+            raise DataError(f"{dataset}: to pack {kind}, find the clips with {kind} among the inputs")
+
+
 def _key(manifest: Manifest, format: PackedFormat, shard_clips: int) -> str:
-    """What the shards of one packing have in common."""
+    """What the shards of one packing have in common: the clips in their order, where they lie, how they are stored."""
     content = [VERSION, JPEG_QUALITY, manifest.fingerprint, asdict(format), shard_clips]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(content).encode())
+    digest.update(pd.util.hash_pandas_object(manifest.table[["clip_id", "offset", "seconds"]], index=False).to_numpy())
+    return digest.hexdigest()[:16]
 
 
 def _claim(fs: fsspec.AbstractFileSystem, folder: str, key: str, url: str, split: str) -> None:
     """Makes the folder this packing's, or refuses to touch another's."""
+    fs.invalidate_cache()
     if fs.exists(f"{folder}/{ABOUT}"):
         raise DataError(f"{url}/{split} is a finished pack; remove it, or give another folder with to=")
-    marker = f"{folder}/{PARTS}/{key}.packing"
-    others = fs.glob(f"{folder}/{PARTS}/*.packing") if fs.exists(f"{folder}/{PARTS}") else []
-    if others and not any(other.endswith(f"/{key}.packing") for other in others):
-        raise DataError(f"{url}/{split} is the unfinished pack of other clips or another format; remove it first")
+    others = {Path(path).stem for path in fs.glob(f"{folder}/{PARTS}/*.packing")}
+    if others - {key}:
+        raise DataError(
+            f"{url}/{split} is the unfinished pack of other clips or another format; remove it, or give another "
+            "folder with to="
+        )
     fs.makedirs(f"{folder}/{PARTS}", exist_ok=True)
-    fs.pipe_file(marker, b"")
+    fs.pipe_file(f"{folder}/{PARTS}/{key}.packing", b"")
 
 
 def _shards(jobs: list[Job], workers: int) -> Iterator[None]:
     if not jobs:
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write_shard, jobs)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+        try:
+            yield from pool.map(write_shard, jobs)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that packs was killed: the memory is full (then use fewer workers), or a file crashes the "
+                "decoder; called again, packing goes on"
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Ends this process with the one that started it; a pool's processes would wait for work forever."""
+
+    def wait() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def write_shard(job: Job) -> None:
-    """Writes one shard, then the part that says so."""
+    """Writes one shard, then the part that says so.
+
+    Raises:
+        DataError: the disk with the clips is gone.
+    """
     fs, root = fsspec.core.url_to_fs(job.url)
     split, name = job.name.split("/")
     with tempfile.TemporaryDirectory() as scratch:
         where, faults = _write_tar(Path(scratch) / name, job)
-        rows = job.rows.assign(**{column: where[column] for column in where})
-        rows = rows.drop(columns=["audio_path", "video_path"]).assign(reason=faults)
-        part = Path(scratch) / "part.parquet"
-        pq.write_table(arrow_table(rows), part)
-        _put(fs, Path(scratch) / name, f"{root}/{job.name}")
-        _put(fs, part, f"{root}/{split}/{PARTS}/{Path(name).stem}.parquet")
+        kept = job.rows[[column for column in job.rows if column in COLUMNS]]
+        part = Path(scratch) / f"{Path(name).stem}.parquet"
+        pq.write_table(arrow_table(kept.assign(**where, reason=faults)), part)
+        _put(fs, Path(scratch) / name, f"{root}/{split}", name)
+        _put(fs, part, f"{root}/{split}", f"{PARTS}/{part.name}")
+
+
+PLACE = {"at": pa.int64(), "size": pa.int32(), "crc": pa.uint32()}
+"""What `_add` returns of a member; types that keep the index of millions of clips small."""
 
 
 def _write_tar(path: Path, job: Job) -> tuple[dict[str, pd.Series], list[str]]:
-    """Where in the shard each clip's sound and frames lie, and why clips could not be read (empty where they could)."""
-    where: dict[str, list] = {"sound_at": [], "sound_size": [], "frame_at": [], "frame_size": []}
-    faults = []
+    """The columns `shards.WHERE` of the clips, and why clips could not be read (empty where they could)."""
+    sounds, frames, faults = [], [], []
+    failed: set[Path] = set()
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, row in zip(job.rows.index, job.rows.to_dict("records"), strict=True):
             try:
-                sound, frames = _decode(row, job.format)
+                sound, jpegs = _decode(row, job.format)
                 faults.append("")
+                failed.clear()
             except MediaError as error:
-                sound, frames = None, []
+                sound, jpegs = None, []
                 faults.append(error.reason)
+                failed.add(error.path)
+                if len(failed) == GONE:
+                    raise DataError(f"{GONE} files in a row cannot be read; is their disk gone? {error}") from error
             key = f"{number:09}"
             if not faults[-1]:
-                about = {name: row[name] for name in ("clip_id", "video_id", "start", "end", "seconds")}
-                _add(tar, f"{key}.json", json.dumps(about | {"labels": list(map(int, row["labels"]))}).encode())
-            at = [_add(tar, f"{key}.sound.npy", _npy(sound))] if sound is not None else []
-            where["sound_at"].append(at[0][0] if at else -1)
-            where["sound_size"].append(at[0][1] if at else 0)
-            places = [_add(tar, f"{key}.{i:04}.jpg", jpeg) for i, jpeg in enumerate(frames)]
-            where["frame_at"].append([place for place, _ in places])
-            where["frame_size"].append([size for _, size in places])
-    lists = pd.ArrowDtype(pa.list_(pa.int64()))
-    types = {"sound_at": "int64", "sound_size": "int64", "frame_at": lists, "frame_size": lists}
-    columns = {name: pd.Series(where[name], index=job.rows.index, dtype=type_) for name, type_ in types.items()}
-    return {"shard": pd.Series(job.name, index=job.rows.index, dtype="str"), **columns}, faults
+                _add(tar, f"{key}.json", _about(row))
+            sounds.append((-1, 0, 0) if sound is None else _add(tar, f"{key}.sound.npy", _npy(sound)))
+            frames.append([_add(tar, f"{key}.{i:04}.jpg", jpeg) for i, jpeg in enumerate(jpegs)])
+    index = job.rows.index
+    where = {"shard": pd.Series(job.name, index=index, dtype="str")}
+    for place, name in enumerate(PLACE):
+        where[f"sound_{name}"] = pd.Series([sound[place] for sound in sounds], index=index, dtype="int64")
+    for place, (name, type_) in enumerate(PLACE.items()):
+        lists = [[frame[place] for frame in clip] for clip in frames]
+        where[f"frame_{name}"] = pd.Series(lists, index=index, dtype=pd.ArrowDtype(pa.list_(type_)))
+    return where, faults
+
+
+def _about(row: dict[str, Any]) -> bytes:
+    """What other tools want to know of a clip. JSON has no infinity; an end that is not known is null."""
+    about = {name: row[name] for name in ("clip_id", "video_id", "start", "end", "seconds", "text") if name in row}
+    about["end"] = about["end"] if math.isfinite(about["end"]) else None
+    return json.dumps(about | {"labels": list(map(int, row["labels"]))}).encode()
 
 
 def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[bytes]]:
@@ -175,7 +245,8 @@ def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[by
     sound, frames = None, []
     if format.sample_rate:
         with Media(row["audio_path"]) as media:
-            sound = media.audio(row["offset"], row["seconds"], format.sample_rate)
+            seconds = row["seconds"] + SLACK / format.sample_rate
+            sound = media.audio(row["offset"], seconds, format.sample_rate)
     if format.fps:
         times = row["offset"] + np.arange(max(1, int(np.ceil(row["seconds"] * format.fps - 1e-6)))) / format.fps
         with Media(row["video_path"]) as media:
@@ -190,42 +261,38 @@ def _jpeg(picture_HW3: np.ndarray) -> bytes:
 
 def _npy(sound: np.ndarray) -> bytes:
     """As 16-bit integers where that loses nothing: sound of 16 bits that was not resampled or mixed."""
-    steps = sound * np.float32(2**15)
-    whole = steps.astype(np.int16) if np.abs(steps).max(initial=0) < 2**15 else None
+    whole = (sound * FULL_SCALE).clip(-(2**15), 2**15 - 1).astype(np.int16)
     file = io.BytesIO()
-    np.save(file, whole if whole is not None and np.array_equal(whole, steps) else sound)
+    np.save(file, whole if (whole / FULL_SCALE).tobytes() == sound.tobytes() else sound)
     return file.getvalue()
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
-    """Adds a member; where its content begins, and its size."""
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int, int]:
+    """Adds a member; where its content begins, its size and its CRC-32."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     begin = tar.offset + tarfile.BLOCKSIZE
     tar.addfile(member, io.BytesIO(content))
-    return begin, len(content)
+    return begin, len(content), zlib.crc32(content)
 
 
-def _put(fs: fsspec.AbstractFileSystem, path: Path, target: str) -> None:
+def _put(fs: fsspec.AbstractFileSystem, path: Path, folder: str, name: str) -> None:
     """Copies a complete file there, whole or not at all (object stores do so by themselves)."""
-    if "file" not in fs.protocol:
-        fs.put_file(str(path), target)
+    if not isinstance(fs, LocalFileSystem):
+        fs.put_file(str(path), f"{folder}/{name}")
         return
-    temporary = f"{target}.{os.getpid()}.tmp"
+    temporary = f"{folder}/{PARTS}/{path.name}.{os.getpid()}.tmp"
     fs.put_file(str(path), temporary)
-    os.replace(temporary, target)
+    os.replace(temporary, f"{folder}/{name}")
 
 
 def _collect(fs: fsspec.AbstractFileSystem, folder: str, manifest: Manifest, names: list[str]) -> Manifest:
     """The manifest with the places of its clips, from the parts of all shards."""
-    parts = []
-    for name in names:
-        with fs.open(f"{folder}/{PARTS}/{name}.parquet", "rb") as file:
-            parts.append(pandas_table(pq.read_table(file)))
-    table = pd.concat(parts, ignore_index=True)
+    contents = (fs.cat_file(f"{folder}/{PARTS}/{name}.parquet") for name in names)
+    table = pandas_table(pa.concat_tables(pq.read_table(io.BytesIO(content)) for content in contents))
     excluded, examples = Counter(manifest.excluded), dict(manifest.examples)
     for reason, clips in table[table["reason"] != ""].groupby("reason")["clip_id"]:
         excluded[str(reason)] += len(clips)
-        examples.setdefault(str(reason), clips.head(EXAMPLES).tolist())
+        examples[str(reason)] = (examples.get(str(reason), []) + clips.tolist())[:EXAMPLES]
     usable = table[table["reason"] == ""].drop(columns="reason").reset_index(drop=True)
-    return replace(manifest, table=usable, excluded=dict(excluded), examples=examples)
+    return replace(manifest, table=usable, excluded=dict(sorted(excluded.items())), examples=examples)

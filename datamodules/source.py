@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from datamodules.captions import Captions
 from datamodules.progress import Track, no_progress
+from datamodules.table import arrow
 from datamodules.types import Board
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg"})
@@ -24,6 +25,7 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".
 
 LABELS = pd.ArrowDtype(pa.list_(pa.int16()))
 """The type of the column `labels`: a list of class indices a clip, as arrays and not as Python objects."""
+NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,2})?$"
 CHUNK_ROWS = 1 << 16
 """Rows of a CSV that are Python objects at a time."""
 
@@ -69,6 +71,8 @@ class Source(ABC):
     sizes: ClassVar[Mapping[str, int]] = {}
     """Split -> clips of the official release, where a source for that number is known: a list that somebody has
     shortened does not pass for complete."""
+    nested: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    """Pairs of splits of which one is part of the other: that they share videos is no leak."""
     media: ClassVar[MediaKind] = "clips"
     """What the media files of this dataset usually are."""
     version: ClassVar[int] = 1
@@ -95,6 +99,10 @@ class Source(ABC):
     def captions(self) -> Captions | None:
         """What is said in the videos, of a dataset of narrated videos."""
         return None
+
+    def has_text(self, split: str) -> bool:
+        """Whether its clips have texts of their own."""
+        return False
 
     def official_size(self, split: str) -> int | None:
         """Clips of the split in the official release; None if unknown, or if this is a made-up sample."""
@@ -147,10 +155,11 @@ class Rows:
 
     def numbers(self, name: str) -> pd.Series:
         """The column as float64; rows in which it is no finite number are rejected."""
-        numbers = pd.to_numeric(self[name], errors="coerce").astype("float64")
-        bad = ~np.isfinite(numbers)
+        text = pc.ascii_trim_whitespace(arrow(self[name], pa.large_string()))
+        numbers = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
+        bad = pd.Series(numbers.is_null().to_numpy(zero_copy_only=False))
         self.reject(bad, f"{name} is no number: " + self[name].where(bad))
-        return numbers
+        return numbers.to_pandas()
 
     def labels(self, name: str, classes: Sequence[str], separator: str | None = None) -> pd.Series:
         """The column's labels as sorted class indices; rows with a label that is not in `classes` are rejected.
@@ -160,7 +169,7 @@ class Rows:
             classes: what its labels are called, in the order of the class index.
             separator: between the labels of a row; None = one label a row.
         """
-        text = pa.array(self[name], pa.large_string())
+        text = arrow(self[name], pa.large_string())
         lists = pc.split_pattern(text, separator) if separator else pa.LargeListArray.from_arrays(
             pa.array(np.arange(len(text) + 1)), text
         )  # fmt: skip
@@ -186,8 +195,16 @@ class Rows:
         if mask.any():
             self._rejected = self._rejected.mask(mask, why)
 
+    @property
+    def malformed(self) -> list[str]:
+        """`file:line: reason` of what is no row at all."""
+        return self._told(self._malformed)
+
+    def _told(self, faults: Iterable[tuple[int, str]]) -> list[str]:
+        return [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)]
+
     def belongs_elsewhere(self, mask: Any) -> None:
-        """Leaves rows out that are of another split: they are no faults, unless they are rejected."""
+        """Leaves rows out that are known to be of another split; what is wrong with them is a fault of that one."""
         self._elsewhere |= np.asarray(mask, dtype=bool)
 
     def _lines_mask(self, rows: np.ndarray) -> np.ndarray:
@@ -198,10 +215,11 @@ class Rows:
     def official(self, clips: dict[str, Any], stems: Sequence[pd.Series]) -> Official:
         """The rows that can be used, with the columns of `Official.clips`.
 
-        Also rejected are rows without a video id, clips that stand there twice, and segments that are none.
+        Also rejected are rows without an id, clips that stand there twice, and segments that are none.
         """
         table = pd.DataFrame(clips).astype({"clip_id": "str", "video_id": "str"})
-        self.reject((table["video_id"] == "") | table["video_id"].isna(), "no video id")
+        for name in ("video_id", "clip_id"):
+            self.reject((table[name] == "") | table[name].isna(), "no " + name.replace("_", " "))
         no_segment = ~((table["start"] >= 0) & (table["start"] < table["end"]))
         text = table["start"].astype("str") + " to " + table["end"].astype("str") + " s is no segment"
         self.reject(no_segment, text)
@@ -210,13 +228,13 @@ class Rows:
         twice[usable] = table.loc[usable, "clip_id"].duplicated()
         self.reject(twice, "the clip " + table["clip_id"] + " stands here twice")
 
-        rejected = self._rejected.notna().to_numpy()
+        rejected = self._rejected.notna().to_numpy() & ~self._elsewhere
         faults = [*self._malformed, *zip(self._lines[rejected], self._rejected[rejected], strict=True)]
         usable &= ~rejected
         return Official(
             table[usable].reset_index(drop=True),
             [stem[usable].reset_index(drop=True) for stem in stems],
-            [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)],
+            self._told(faults),
         )
 
 
@@ -226,8 +244,11 @@ def read_rows(path: Path, names: Sequence[str]) -> Rows:
     Args:
         path: the file, UTF-8.
         names: of its columns, in their order.
+
+    Raises:
+        DataError: the file is no CSV, such as one with a quote that never ends.
     """
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))
 
 
@@ -235,11 +256,11 @@ def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
     """Reads these columns of a CSV whose first line names them, in whatever order they stand.
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, or the file is no CSV.
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
-        header = next(reader, [])
+        header = next(_csv(path, reader), [])
         missing = [name for name in names if name not in header]
         if missing:
             raise DataError(f"{path}: no column {', '.join(missing)}; its first line is {','.join(header)!r}")
@@ -261,7 +282,7 @@ def _read(path: Path, reader: Any, names: Sequence[str], at: Sequence[int], fiel
         rows.clear()
         numbers.clear()
 
-    for row in reader:
+    for row in _csv(path, reader):
         if len(row) == fields and not row[0].startswith("#"):
             rows.append(row)
             numbers.append(reader.line_num)
@@ -272,6 +293,13 @@ def _read(path: Path, reader: Any, names: Sequence[str], at: Sequence[int], fiel
     flush()
     columns = {name: pa.chunked_array(chunk) for name, chunk in zip(names, chunks, strict=True)}
     return Rows(path, columns, np.concatenate(lines), malformed)
+
+
+def _csv(path: Path, reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}; is there a quote that never ends?") from error
 
 
 def milliseconds(seconds: pd.Series) -> pd.Series:

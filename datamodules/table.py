@@ -11,6 +11,12 @@ import pandas as pd
 import pyarrow as pa
 
 
+def arrow(column: pd.Series, type_: pa.DataType | None = None) -> pa.Array:
+    """A column as one Arrow array; pandas keeps what was read in pieces in pieces."""
+    array = pa.array(column, type_)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
 def arrow_table(table: pd.DataFrame) -> pa.Table:
     """A manifest's table as Arrow, its columns not copied."""
     return pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)

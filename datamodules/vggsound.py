@@ -52,7 +52,7 @@ class VGGSound(Source):
     def classes(self) -> list[str]:
         """The class index is the position in the sorted labels of `stat.csv` (official `eval.py`)."""
         path = self.find("stat.csv")
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             labels = sorted(row[0] for row in csv.reader(file) if row)
         if not labels or len(set(labels)) != len(labels):
             raise DataError(f"{path}: expected one row a class, each label once; got {len(labels)} rows")
@@ -64,7 +64,7 @@ class VGGSound(Source):
         rows.reject(start != start.round(), "start_seconds is not whole: " + rows["start_seconds"])
         rows.reject(~rows["split"].isin(self.splits), "the split is none of train, test: " + rows["split"])
         labels = rows.labels("label", self.classes)
-        rows.belongs_elsewhere(rows["split"] != split)
+        rows.belongs_elsewhere(rows["split"].isin(self.splits) & (rows["split"] != split))
         clip_id, end = video_id + "_" + padded(start), start + CLIP_SECONDS
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},

@@ -47,6 +47,7 @@ class YouCook2(Source):
     folders = ("YouCook2", "YouCookII", "youcook2", "youcook")
     splits = ("train", "val", "test", "retrieval")
     sizes: ClassVar = {"retrieval": 3350}  # measured on the csv
+    nested = frozenset({("retrieval", "val")})
     media = "videos"
     boards = tuple(_board(query, gallery) for query, gallery in DIRECTIONS)
 
@@ -67,6 +68,7 @@ class YouCook2(Source):
             raise DataError(
                 f"{self.title}: found neither {TRAINVAL[0]} nor {RETRIEVAL[0]} in {self.root} or one folder below it"
             )
+        found.discard("")  # their segments are malformed rows
         return sorted(found, key=lambda type_: (len(type_), type_))
 
     @cached_property
@@ -84,6 +86,9 @@ class YouCook2(Source):
         except DataError:
             return None
 
+    def has_text(self, split: str) -> bool:
+        return split != "test"
+
     def read_split(self, split: str) -> Official:
         if split == "retrieval":
             columns = ("video_id", "start", "end", "text", "task")
@@ -100,18 +105,21 @@ class YouCook2(Source):
             "end": end,
             "labels": rows.labels("task", self._types),
         }
-        if split != "test":
+        if self.has_text(split):
             clips["text"] = rows["text"]
         return rows.official(clips, stems=[video_id])
 
 
 def _database(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["database"]
-    except (ValueError, KeyError, TypeError) as error:
+        database = json.loads(path.read_text(encoding="utf-8-sig"))["database"]
+        if not all(isinstance(video, dict) for video in database.values()):
+            raise TypeError("a video is no object")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f'{path}: not the JSON of YouCook2\'s annotations, {{"database": {{video: …}}}}: {error}'
         ) from error
+    return database
 
 
 def _segments(path: Path, subset: str) -> Rows:
@@ -120,9 +128,12 @@ def _segments(path: Path, subset: str) -> Rows:
     for video_id, video in _database(path).items():
         if video.get("subset") != subset:
             continue
-        for annotation in video.get("annotations", []):
-            start, end = (*annotation.get("segment", ()), "", "")[:2]
-            values = (video_id, start, end, annotation.get("sentence", "").strip(), video.get("recipe_type", ""))
+        for annotation in video.get("annotations") or []:
+            try:
+                (start, end), sentence = annotation["segment"], annotation.get("sentence") or ""
+            except (TypeError, KeyError, ValueError) as error:
+                raise DataError(f"{path}: {video_id}: a step is not {{segment: [start, end], …}}: {error}") from error
+            values = (video_id, start, end, str(sentence).strip(), video.get("recipe_type", ""))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(str(value))
     arrays = {name: pa.chunked_array([pa.array(column, pa.large_string())]) for name, column in columns.items()}

@@ -23,11 +23,14 @@ from filelock import FileLock
 
 from datamodules.sample import audioset, esc50, fsd50k, howto100m, vggsound, youcook2
 from datamodules.sample.media import Clip, write
+from datamodules.source import DataError
 
 VERSION = 2
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
 LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound, esc50, fsd50k, howto100m, youcook2)}
+SHARED = {"esc10": "esc50"}
+"""Datasets that are part of another one's layout."""
 COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}
 """Dataset -> split -> number of clips."""
 
@@ -73,6 +76,18 @@ def make(
             about = _about(name, seed, (counts or COUNTS)[name])
             if not _is_complete(root / layout.FOLDER, about, ignoring=() if counts else ("clips",)):
                 _make_one(root / layout.FOLDER, layout, about, workers, track)
+
+
+def make_for(dataset: str, root: Path, track: Track = _untracked) -> None:
+    """`make` of one dataset by the suite's name, in the usual size.
+
+    Raises:
+        DataError: there is no sample of it.
+    """
+    layout = SHARED.get(dataset, dataset)
+    if layout not in LAYOUTS:
+        raise DataError(f"there is no sample data of {dataset}; give the real one with data_root=FOLDER")
+    make(root, [layout], track=track)
 
 
 def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:

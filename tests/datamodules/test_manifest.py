@@ -44,8 +44,8 @@ def drop_track(path: Path, kind: str) -> None:
 
 
 def media_of(source: VGGSound, split: str = "test") -> list[Path]:
-    found = index_media(source.root)["video"].find(source.read_split(split).stems)
-    return [Path(path) for path in found.to_pylist()]
+    index = index_media(source.root)["video"]
+    return [Path(path) for path in index.paths(index.find(source.read_split(split).stems)).to_pylist()]
 
 
 def test_all_clips_of_an_intact_split_are_used(vggsound):

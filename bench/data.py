@@ -1,0 +1,207 @@
+"""The commands on a dataset's files: check, pack, features."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from bench import registry
+from bench.errors import UserError, unknown
+from bench.progress import track
+from bench.show import console
+from datamodules import sample
+from datamodules.checks import Checks
+from datamodules.files import write_json
+from datamodules.source import DataError, Source, find_root
+
+if TYPE_CHECKING:  # it imports torch
+    from datamodules.survey import Survey
+
+SETTINGS = {
+    "data_root": "",
+    "data__root": "",
+    "data__media": "",
+    "data__min_coverage": "0.85",
+    "runs": "runs",
+    "sample_root": "data/sample",
+    "workers": "0",
+}
+"""What all of these commands understand."""
+PACK = SETTINGS | {"to": "", "splits": "", "sample_rate": "16000", "fps": "4", "size": "256"}
+FEATURES = SETTINGS | {
+    **{"to": "", "splits": "", "kind": "2d", "model": "", "weights": "", "pretrained": "false"},
+    **{"device": "cpu", "batch": "32"},
+}
+
+
+def open_source(name: str, settings: dict[str, str]) -> Source:
+    """The dataset where the settings say it is: in its own folder, under a data root, or the sample data."""
+    source = registry.dataset(name)
+    if settings["data.root"]:
+        root = Path(settings["data.root"])
+        if not root.is_dir():
+            raise UserError(f"data.root={root}: there is no such folder")
+    elif settings["data_root"]:
+        root = find_root(source, Path(settings["data_root"]))
+    else:
+        sample.make_for(name, Path(settings["sample_root"]), track)
+        root = find_root(source, Path(settings["sample_root"]))
+    return source(root, Path(settings["runs"]) / "cache", track)
+
+
+def open_checks(name: str, settings: dict[str, str]) -> Checks:
+    folder = Path(settings["runs"]) / "cache" / "checks" / name
+    return Checks(folder, workers=whole(settings, "workers"), track=track)
+
+
+def whole(settings: dict[str, str], key: str) -> int:
+    try:
+        return int(settings[key])
+    except ValueError:
+        raise UserError(f"{key}={settings[key]}: expected a whole number") from None
+
+
+def number(settings: dict[str, str], key: str) -> float:
+    try:
+        return float(settings[key])
+    except ValueError:
+        raise UserError(f"{key}={settings[key]}: expected a number") from None
+
+
+def media_kind(settings: dict[str, str]) -> str | None:
+    kinds = ("auto", "clips", "videos")
+    if settings["data.media"] and settings["data.media"] not in kinds:
+        raise unknown("data.media", settings["data.media"], kinds)
+    return settings["data.media"] or None
+
+
+def check(name: str, settings: dict[str, str]) -> bool:
+    """Surveys a dataset, prints what was found and writes it down; whether all of its boards can be measured."""
+    from datamodules.survey import survey
+
+    try:
+        source = open_source(name, settings)
+        coverage = number(settings, "data.min_coverage")
+        found = survey(source, open_checks(name, settings), media_kind(settings), coverage)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    report = Path(settings["runs"]) / "cache" / "reports" / f"{name}.json"
+    write_json(report, asdict(found))
+    print_survey(found)
+    console.print(f"report: {report}")
+    return bool(found.splits) and not any(found.boards.values())
+
+
+def pack(name: str, settings: dict[str, str]) -> None:
+    """Packs a dataset's splits (see `datamodules.shards`)."""
+    from datamodules.manifest import build_manifest
+    from datamodules.pack import pack as pack_split
+    from datamodules.shards import PackedFormat
+    from datamodules.types import AudioInputs, Inputs, TextInputs, VideoInputs
+
+    if not settings["to"]:
+        raise UserError("to= is missing: a folder, or any fsspec URL such as s3://bucket/folder")
+    format = PackedFormat(whole(settings, "sample_rate"), number(settings, "fps"), whole(settings, "size"))
+    try:
+        source = open_source(name, settings)
+        splits = settings["splits"].split("+") if settings["splits"] else source.splits
+        for split in splits:
+            inputs = Inputs(
+                AudioInputs() if format.sample_rate else None,
+                VideoInputs() if format.fps else None,
+                TextInputs() if source.has_text(split) else None,
+            )
+            manifest = build_manifest(source, [split], inputs, open_checks(name, settings), media_kind(settings))
+            packed = pack_split(
+                manifest, name, split, settings["to"], format, workers=whole(settings, "workers"), track=track
+            )
+            console.print(
+                f"{split}: {len(packed):,} of {packed.official:,} clips are in {settings['to']}/{split}; "
+                f"read them with data.packed={settings['to']}"
+            )
+    except DataError as error:
+        raise UserError(str(error)) from error
+
+
+def features(name: str, settings: dict[str, str]) -> None:
+    """Extracts 2D or 3D features from a dataset's videos (see `datamodules.extract`)."""
+    from datamodules.extract import Extractor2D, Extractor3D, extract
+    from datamodules.manifest import build_manifest
+    from datamodules.types import Inputs, VideoInputs
+
+    extractors = {"2d": Extractor2D, "3d": Extractor3D}
+    if settings["kind"] not in extractors:
+        raise unknown("kind of features", settings["kind"], extractors)
+    if not settings["to"]:
+        raise UserError("to= is missing: the folder for the feature files")
+    try:
+        source = open_source(name, settings)
+        splits = settings["splits"].split("+") if settings["splits"] else source.splits
+        checks = open_checks(name, settings)
+        videos: dict[str, Path] = {}
+        for split in splits:
+            table = build_manifest(source, [split], Inputs(None, VideoInputs()), checks, media_kind(settings)).table
+            videos |= {video: Path(path) for video, path in zip(table["video_id"], table["video_path"], strict=True)}
+        weights = Path(settings["weights"]) if settings["weights"] else None
+        extractor = extractors[settings["kind"]](
+            settings["model"] or {"2d": "resnet152", "3d": "r3d_18"}[settings["kind"]],
+            weights,
+            pretrained=settings["pretrained"] == "true",
+            device=settings["device"],
+        )
+        report = extract(videos, Path(settings["to"]), settings["kind"], extractor, whole(settings, "batch"), track)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    console.print(f"features {settings['kind']} in {settings['to']}: {report}")
+    for video, reason in list(report.excluded.items())[:10]:
+        console.print(f"  {video}: {reason}")
+
+
+def print_survey(found: Survey) -> None:
+    source = registry.dataset(found.dataset)
+    table = Table("split", "official", "listed", "with", "usable", "coverage", "excluded", "for example")
+    table.title, table.title_justify = f"{source.title} in {found.root}", "left"
+    for split, facts in found.splits.items():
+        shown = {need: usable for need, usable in facts.usable.items() if usable.clips} or facts.usable
+        for i, (need, usable) in enumerate(shown.items()):
+            table.add_row(
+                *((split, f"{facts.official:,}", f"{facts.listed:,}") if i == 0 else ("", "", "")),
+                need,
+                f"{usable.clips:,}",
+                f"{usable.coverage:.1%}",
+                "\n".join(f"{count:,} {reason}" for reason, count in usable.excluded.items()),
+                "\n".join((usable.examples.get(reason) or [""])[0] for reason in usable.excluded),
+                end_section=i == len(shown) - 1,
+            )
+    for split, problem in found.problems.items():
+        table.add_row(split, "", "", "", "", "", problem, "")
+    console.print(table)
+
+    table = Table("split", "silent", "still picture", "with text", "clips of a class", "classes without clips")
+    table.title, table.title_justify = "what is in the clips", "left"
+    for split, facts in found.splits.items():
+        counts = sorted(facts.clips_of_class.values())
+        spread = f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}" if counts else "no classes"
+        empty = [name for name, count in facts.clips_of_class.items() if not count]
+        named = f"{len(empty)}" + (f" ({', '.join(empty[:3])}{', …' if len(empty) > 3 else ''})" if empty else "")
+        text = "" if facts.with_text is None else f"{facts.with_text:,}"
+        table.add_row(split, f"{facts.silent:,}", f"{facts.still:,}", text, spread, named)
+    console.print(table)
+
+    for pair in found.shared_videos:
+        console.print(
+            f"[bold]{' and '.join(pair['splits'])}[/] share {pair['videos']:,} source videos "
+            f"({pair['clips']:,} clips of the latter), e.g. {', '.join(pair['examples'][:3])}"
+        )
+    if found.splits and not found.shared_videos:
+        console.print("no source video is in two splits")
+    if (mel := found.log_mel) is not None:
+        console.print(
+            f"log-mel ({mel.sample_rate} Hz, {mel.mel_bins} bins) of {mel.clips} clips: mean {mel.mean:.3f}, std "
+            f"{mel.std:.3f}; assumed for this dataset: mean {mel.assumed_mean:.3f}, std {mel.assumed_std:.3f}"
+        )
+    for board, obstacle in found.boards.items():
+        console.print(f"board {board}: " + (f"[bold red]cannot be measured[/]: {obstacle}" if obstacle else "ready"))
