@@ -97,6 +97,11 @@ def make_parser() -> argparse.ArgumentParser:
     features.add_argument("dataset")
     features.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER kind=2d model=resnet152 …")
     features.set_defaults(command=extract_features)
+    speed = command("speed", None, "time the data path beside what one would otherwise write")
+    timed = speed.add_subparsers(title="what", required=True, metavar="WHAT")
+    speed_data = timed.add_parser("data", help="decoding, log-mels, collation and the whole loader, on made-up clips")
+    speed_data.add_argument("overrides", nargs="*", metavar="key=value", help="clips=24 rounds=5 folder=data/speed")
+    speed_data.set_defaults(command=time_data)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -158,6 +163,16 @@ def extract_features(options: argparse.Namespace) -> None:
     from bench.settings import parse_settings
 
     data.features(options.dataset, parse_settings(options.overrides, **data.FEATURES))
+
+
+def time_data(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench import data, speed
+    from bench.settings import parse_settings
+
+    settings = parse_settings(options.overrides, clips="24", rounds="6", folder="data/speed")
+    speed.data(Path(settings["folder"]), data.whole(settings, "clips"), data.whole(settings, "rounds"))
 
 
 def show_tables(options: argparse.Namespace) -> None:

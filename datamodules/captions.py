@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import os
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -218,5 +217,6 @@ def grow(said: Said, index: int, seconds: float) -> tuple[float, float, str]:
             first -= 1
         else:
             last += 1
-        start, end = float(said.start[first]), max(end, float(said.end[last]))
+        # Captions overlap: an earlier one may end later.
+        start, end = float(said.start[first]), max(end, float(said.end[first]), float(said.end[last]))
     return start, end, " ".join(said.text[first : last + 1])

@@ -198,10 +198,6 @@ def write_shard(job: Job) -> None:
         _put(fs, part, f"{root}/{split}", f"{PARTS}/{part.name}")
 
 
-PLACE = {"at": pa.int64(), "size": pa.int32(), "crc": pa.uint32()}
-"""What `_add` returns of a member; types that keep the index of millions of clips small."""
-
-
 def _write_tar(path: Path, job: Job) -> tuple[dict[str, pd.Series], list[str]]:
     """The columns `shards.WHERE` of the clips, and why clips could not be read (empty where they could)."""
     sounds, frames, faults = [], [], []
@@ -223,19 +219,24 @@ def _write_tar(path: Path, job: Job) -> tuple[dict[str, pd.Series], list[str]]:
                 _add(tar, f"{key}.json", _about(row))
             sounds.append((-1, 0, 0) if sound is None else _add(tar, f"{key}.sound.npy", _npy(sound)))
             frames.append([_add(tar, f"{key}.{i:04}.jpg", jpeg) for i, jpeg in enumerate(jpegs)])
-    index = job.rows.index
-    where = {"shard": pd.Series(job.name, index=index, dtype="str")}
-    for place, name in enumerate(PLACE):
-        where[f"sound_{name}"] = pd.Series([sound[place] for sound in sounds], index=index, dtype="int64")
-    for place, (name, type_) in enumerate(PLACE.items()):
-        lists = [[frame[place] for frame in clip] for clip in frames]
-        where[f"frame_{name}"] = pd.Series(lists, index=index, dtype=pd.ArrowDtype(pa.list_(type_)))
+    columns: dict[str, tuple[list, Any]] = {
+        "shard": ([job.name] * len(faults), "str"),
+        "sound_at": ([at for at, _, _ in sounds], "int64"),
+        "sound_size": ([size for _, size, _ in sounds], "int64"),
+        "sound_crc": ([crc for _, _, crc in sounds], "int64"),
+        "frame_at": ([clip[0][0] if clip else -1 for clip in frames], "int64"),
+        "frame_size": ([[size for _, size, _ in clip] for clip in frames], pd.ArrowDtype(pa.list_(pa.int32()))),
+        "frame_crc": ([[crc for _, _, crc in clip] for clip in frames], pd.ArrowDtype(pa.list_(pa.uint32()))),
+    }
+    where = {name: pd.Series(values, job.rows.index, type_) for name, (values, type_) in columns.items()}
     return where, faults
 
 
 def _about(row: dict[str, Any]) -> bytes:
     """What other tools want to know of a clip. JSON has no infinity; an end that is not known is null."""
-    about = {name: row[name] for name in ("clip_id", "video_id", "start", "end", "seconds", "text") if name in row}
+    about = {name: row[name] for name in ("clip_id", "video_id", "start", "end", "seconds")}
+    if isinstance(row.get("text"), str):
+        about["text"] = row["text"]
     about["end"] = about["end"] if math.isfinite(about["end"]) else None
     return json.dumps(about | {"labels": list(map(int, row["labels"]))}).encode()
 

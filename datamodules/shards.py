@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -51,8 +52,8 @@ from datamodules.types import Inputs
 VERSION = 1
 INDEX, ABOUT = "index.arrow", "pack.json"
 WHERE = ("shard", "sound_at", "sound_size", "sound_crc", "frame_at", "frame_size", "frame_crc")
-"""Columns of the index beside the manifest's: the shard's name; of the sound and of each frame, where in the shard it
-begins, its bytes and their CRC-32."""
+"""Columns of the index beside the manifest's: the shard's name; where in it the sound begins, its bytes and their CRC-32;
+where the first frame begins, and each frame's bytes and CRC-32. The others follow as they do in a tar file."""
 FULL_SCALE = np.float32(2**15)
 """Of 16-bit sound."""
 FRAME_LOSS = (1.0, 24.0)
@@ -163,11 +164,12 @@ class PackedClip:
         Raises:
             MediaError: one is not there, or damaged.
         """
-        starts, sizes = self._row["frame_at"], self._row["frame_size"]
+        sizes = np.array(self._row["frame_size"])
+        starts = self._row["frame_at"] + _tar_offsets(sizes)
         places = np.floor((np.asarray(times) - self._row["offset"]) * self._format.fps + GRID_TOLERANCE)
         places = places.clip(0, len(starts) - 1).astype(int)
-        first, last = int(places.min()), int(places.max())
-        begin, end = starts[first], starts[last] + sizes[last]
+        first, last = places.min(), places.max()
+        begin, end = int(starts[first]), int(starts[last] + sizes[last])
         content = memoryview(self._shards.read(self._row["shard"], begin, end))
         pictures = {}
         for i in np.unique(places).tolist():
@@ -191,6 +193,13 @@ class PackedClip:
 
 
 _RESIZE = VideoReformatter()
+
+
+def _tar_offsets(sizes: np.ndarray) -> np.ndarray:
+    """[n] where files that follow each other in a tar begin, from the first one on: each is padded to whole blocks, and
+    has a block of header before it."""
+    blocks = -(-sizes.astype(np.int64) // tarfile.BLOCKSIZE) + 1
+    return np.cumsum(blocks * tarfile.BLOCKSIZE) - blocks * tarfile.BLOCKSIZE
 
 
 class Pack:

@@ -100,16 +100,15 @@ def test_a_folder_whose_files_have_other_columns_is_refused(tmp_path):
 def test_lines_that_say_nothing_or_have_no_span_are_left_out_and_counted(tmp_path):
     videos = {
         "first": {
-            "start": [5.0, 0.0, 1.0, 9.0, -1.0, "x", None, 7.0],
-            "end": [6.0, 2.0, 3.0, 8.0, 1.0, 2.0, 3.0, 1e999],
-            "text": ["later", "first", "  ", "reversed", "negative", "no time", "none", "endless"],
+            "start": [5.0, 0.0, 1.0, 9.0, -1.0, "x", None],
+            "end": [6.0, 2.0, 3.0, 8.0, 1.0, 2.0, 3.0],
+            "text": ["later", "first", "  ", "reversed", "negative", "no time", "none"],
         },
         "silent": {"start": [0.0], "end": [1.0], "text": [None]},
         "empty": {"start": [], "end": [], "text": []},
     }
-    content = json.dumps(videos).replace("Infinity", "1e999")
-    found = read(write(tmp_path / "caption.json", content), tmp_path / "cache")
-    assert found.skipped == 7 and len(found) == 1
+    found = read(write(tmp_path / "caption.json", videos), tmp_path / "cache")
+    assert found.skipped == 6 and len(found) == 1
     said = found.of(0)
     assert said.text == ["first", "later"] and said.start.tolist() == [0.0, 5.0]
     rows = found.rows(pd.Series(["silent", "first", "absent"]))

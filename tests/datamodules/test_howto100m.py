@@ -38,9 +38,9 @@ def test_each_published_list_gives_the_same_ids(tmp_path, name, quirk):
 
 def test_malformed_and_repeated_rows_are_counted(tmp_path):
     rows = "a,b & c,d,1,2\na,b,c,1,2\nb,1\n,b,c,1,2\n"
-    official = source_of(tmp_path, "HowTo100M_v1.csv", "video_id,category_1,category_2,rank,task_id\n" + rows).read_split(
-        "train"
-    )
+    official = source_of(
+        tmp_path, "HowTo100M_v1.csv", "video_id,category_1,category_2,rank,task_id\n" + rows
+    ).read_split("train")
     assert official.clips["clip_id"].tolist() == ["a"]
     for (line, why), row in zip(((3, "twice"), (4, "2 fields"), (5, "no video id")), official.malformed, strict=True):
         assert row.startswith(f"HowTo100M_v1.csv:{line}: ") and why in row

@@ -93,7 +93,8 @@ def test_whole_videos_are_found_in_the_official_folders(tmp_path, suffix):
     path.parent.mkdir(parents=True)
     path.touch()
     stems = write_csv(tmp_path, HEADER + "60,41,226,stir,-xY_12345678\n").read_split("retrieval").stems
-    assert index_media(tmp_path)["video"].find(stems).to_pylist() == [str(path)]
+    media = index_media(tmp_path)["video"]
+    assert media.paths(media.find(stems)).to_pylist() == [str(path)]
     assert YouCook2.media == "videos"
 
 
