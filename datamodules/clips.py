@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -155,8 +156,11 @@ class ClipDataset(Dataset):
             read["frames"] = self._decoded(self._media(files, "video", index), "frames", times, size)
         if (wanted := self.inputs.features) is not None:
             paths = [self.table.value(f"feature_{kind}", index) for kind in wanted.kinds]
-            window_TD = features.read_window(paths, wanted, moment.start, moment.start + moment.seconds)
-            read["video_feat"] = torch.from_numpy(window_TD)
+            spare = max(0.0, moment.seconds - wanted.seconds)
+            # A video whose length is not known, as its file is not read, is cut at its start.
+            start = moment.start + (window * spare if spare < math.inf else 0.0)
+            end = moment.start + moment.seconds
+            read["video_feat"] = torch.from_numpy(features.read_window(paths, wanted, start, end))
         if self.tokenizer is not None:
             read["text"] = torch.from_numpy(self.tokenizer(moment.text))
         return read

@@ -52,8 +52,10 @@ from datamodules.types import Inputs
 VERSION = 1
 INDEX, ABOUT = "index.arrow", "pack.json"
 WHERE = ("shard", "sound_at", "sound_size", "sound_crc", "frame_at", "frame_size", "frame_crc")
-"""Columns of the index beside the manifest's: the shard's name; where in it the sound begins, its bytes and their CRC-32;
-where the first frame begins, and each frame's bytes and CRC-32. The others follow as they do in a tar file."""
+"""Columns of the index beside the manifest's: the shard's name; where in it the sound begins, its bytes and their
+CRC-32; where the first frame begins, and each frame's bytes and CRC-32. The others follow as in any tar file."""
+READ_SECONDS = 60.0
+"""A remote read that takes longer is given up; s3fs by itself goes on trying a server that hangs for half an hour."""
 FULL_SCALE = np.float32(2**15)
 """Of 16-bit sound."""
 FRAME_LOSS = (1.0, 24.0)
@@ -124,8 +126,9 @@ class Shards:
             MediaError: they are not there.
         """
         path = f"{self._root}/{shard}"
+        limit = {"timeout": READ_SECONDS} if self._fs.async_impl else {}
         try:
-            content = self._fs.cat_file(path, start=start, end=stop)
+            content = self._fs.cat_file(path, start=start, end=stop, **limit)
         except FileNotFoundError as error:
             raise MediaError(path, "missing") from error
         except Exception as error:  # each remote file system has errors of its own

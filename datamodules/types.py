@@ -82,6 +82,11 @@ class FeatureInputs:
     frames: int = 15
     """Moments; longer clips are cut, shorter ones padded with zeros."""
 
+    @property
+    def seconds(self) -> float:
+        """How much of a video `frames` moments cover."""
+        return self.frames / max(self.rates, default=1.0)
+
 
 @dataclass
 class Inputs:

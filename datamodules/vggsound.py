@@ -1,6 +1,7 @@
 """VGGSound (Chen et al. 2020): 309 classes, one a clip, of 10 s YouTube clips where the sound's source is seen.
 
-Official files: `vggsound.csv` (no header: id, start, label, split) and `stat.csv` (label, count, category).
+Official files, all without a header: `vggsound.csv` (id, start, label, split), or in its place `train.csv` and
+`test.csv` (file name, label); and `stat.csv` (label, count, category).
 Media: one file a clip, anywhere below the folder, named `<id>_<start:06d>` (official) or
 `<id>_<start_ms>_<end_ms>` (SparseSync, Synchformer), or whole videos as `<id>`.
 """
@@ -11,7 +12,9 @@ import csv
 from functools import cached_property
 from typing import ClassVar
 
-from datamodules.source import DataError, Official, Source, milliseconds, padded, read_rows
+import pandas as pd
+
+from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows
 from datamodules.types import Board
 
 CLIP_SECONDS = 10
@@ -46,7 +49,7 @@ class VGGSound(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ("vggsound.csv", "stat.csv")
+        return ("stat.csv",)  # and vggsound.csv, or train.csv and test.csv
 
     @cached_property
     def classes(self) -> list[str]:
@@ -59,14 +62,26 @@ class VGGSound(Source):
         return labels
 
     def read_split(self, split: str) -> Official:
-        rows = read_rows(self.find("vggsound.csv"), ("video_id", "start_seconds", "label", "split"))
-        video_id, start = rows["video_id"], rows.numbers("start_seconds")
-        rows.reject(start != start.round(), "start_seconds is not whole: " + rows["start_seconds"])
-        rows.reject(~rows["split"].isin(self.splits), "the split is none of train, test: " + rows["split"])
+        rows, video_id, start = self._rows(split)
+        rows.reject(start != start.round(), "the start is not whole")
         labels = rows.labels("label", self.classes)
-        rows.belongs_elsewhere(rows["split"].isin(self.splits) & (rows["split"] != split))
         clip_id, end = video_id + "_" + padded(start), start + CLIP_SECONDS
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
             stems=[clip_id, video_id + "_" + milliseconds(start) + "_" + milliseconds(end), video_id],
         )
+
+    def _rows(self, split: str) -> tuple[Rows, pd.Series, pd.Series]:
+        """The rows of a split, their video ids and starts."""
+        path = self.find("vggsound.csv", f"{split}.csv")
+        if path.name == "vggsound.csv":
+            rows = read_rows(path, ("video_id", "start_seconds", "label", "split"))
+            start = rows.numbers("start_seconds")
+            known = rows["split"].isin(self.splits)
+            rows.reject(~known, "the split is none of train, test: " + rows["split"])
+            rows.belongs_elsewhere(known & (rows["split"] != split))
+            return rows, rows["video_id"], start
+        rows = read_rows(path, ("file", "label"))
+        named = rows["file"].str.extract(r"^(?P<video>.+)_(?P<start>\d{6})\.mp4$")
+        rows.reject(named["video"].isna(), "no file name like <id>_<start:06d>.mp4: " + rows["file"])
+        return rows, named["video"].fillna(""), named["start"].astype("float64")

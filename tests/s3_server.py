@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +53,10 @@ class S3Server:
                 time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"the S3 server did not start: {log.read_text()}")
+
+    def hang(self) -> None:
+        """Connections are still accepted, but nothing answers any more."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         self._process.kill()

@@ -26,7 +26,7 @@ from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.types import DataConfig, FeatureInputs, Inputs, LoaderConfig, TextInputs
 
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype="S1")
-WORDS = ["so", "now", "take", "the", "pan", "put", "it", "on", "a", "stove", "then", "add", "some", "oil", "and", "stir"]
+WORDS = "so now take the pan put it on a stove then add some oil and stir".split()  # noqa: SIM905
 
 
 def ids(count: int, seed: int) -> list[str]:

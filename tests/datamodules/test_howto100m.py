@@ -16,9 +16,11 @@ IDS = ["-aBcDeFgHi_", "_0123456789", "nVbIUDjzWY4"]
 LISTS = {
     "HowTo100M_v1.csv": "video_id,category_1,category_2,rank,task_id\n"
     + "".join(f"{id_},Home & Garden,Cars & Other Vehicles,{n},{n}\n" for n, id_ in enumerate(IDS)),
-    "howto100m_videos.csv": "video_path\n" + "".join(f"{id_}.{s}\n" for id_, s in zip(IDS, ("mp4", "mkv", "webm"))),
-    "HowTo100M_1166_videopaths.txt": "path\n" + "".join(f"Food & Entertaining/video_{n}/{i}\n" for n, i in enumerate(IDS)),
-}  # fmt: skip
+    "howto100m_videos.csv": "video_path\n"
+    + "".join(f"{id_}.{s}\n" for id_, s in zip(IDS, ("mp4", "mkv", "webm"), strict=True)),
+    "HowTo100M_1166_videopaths.txt": "path\n"
+    + "".join(f"Food & Entertaining/video_{n}/{i}\n" for n, i in enumerate(IDS)),
+}
 OVERLAPPING = {"start": [0.0, 2.5, 4.1], "end": [3.0, 5.0, 8.2], "text": ["so we take", "take the rice", "and stir"]}
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
-from datamodules import sample
+from datamodules import sample, shards
 from datamodules.base import collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
@@ -156,12 +156,17 @@ def test_a_server_that_goes_away_is_a_fault_of_the_clip_and_not_a_hang(local, tm
     forget_connections()
     try:
         fsspec.filesystem("s3").mkdir("packs")
+        assert shards.READ_SECONDS <= 60
         fsspec.filesystem("s3").put(f"{local.pack.shards.url}/test", f"{URL}/", recursive=True)
         opened = open_pack(URL, ["test"], INPUTS, "vggsound")
         clip = opened.pack.clip(opened.table.iloc[0].to_dict())
         assert np.abs(clip.audio(0.0, 1.0, 16000)).max() > 0
-        server.stop()
         begin = time.monotonic()
+        server.hang()
+        with monkeypatch.context() as patch, pytest.raises(MediaError, match="unreadable: FSTimeoutError"):
+            patch.setattr(shards, "READ_SECONDS", 1.0)
+            clip.frames([0.0], 64)
+        server.stop()
         with pytest.raises(MediaError, match="unreadable"):
             clip.frames([0.0], 64)
         assert time.monotonic() - begin < 120

@@ -62,4 +62,54 @@ def test_weighted_drawing_is_without_replacement():
 
 
 def test_class_balancing_weights_are_the_sum_of_inverse_class_counts():
-    assert class_balancing_weights(np.array([1, 2, 1, 2]), np.array([0, 0, 1, 0, 1, 2]), 3).tolist() == [1 / 3, 1 / 3 + 1 / 2, 1 / 3, 1 / 2 + 1]
+    assert class_balancing_weights(np.array([1, 2, 1, 2]), np.array([0, 0, 1, 0, 1, 2]), 3).tolist() == [
+        1 / 3,
+        1 / 3 + 1 / 2,
+        1 / 3,
+        1 / 2 + 1,
+    ]
+
+
+def test_weighted_epochs_are_the_same_for_one_two_and_three_ranks_and_match_the_weights():
+    """AudioSet's sampling: of 600 clips with the weights of their classes, 120 an epoch without replacement.
+
+    How often a clip is drawn is compared with an independent sampler (NumPy's `choice` without replacement).
+    """
+    rng = np.random.default_rng(0)
+    labels = np.minimum(rng.geometric(0.3, 600) - 1, 9)
+    weights = class_balancing_weights(np.ones(600, dtype=np.int64), labels, 10)
+    epochs, draws, batch = 400, 120, 12
+    counts = {}
+    for ranks in (1, 2, 3):
+        options = {"weights": weights, "draws": draws, "seed": 5}
+        samplers = [TrainSampler(600, epochs, batch, rank=r, ranks=ranks, **options) for r in range(ranks)]
+        drawn = [ref.index for step in zip(*samplers, strict=True) for refs in step for ref in refs]
+        counts[ranks] = drawn
+    assert counts[1] == counts[2] == counts[3]
+
+    per_class = np.bincount(labels[counts[1]], minlength=10) / epochs
+    independent = np.zeros(10)
+    for _ in range(epochs):
+        picked = rng.choice(600, draws, replace=False, p=weights / weights.sum())
+        independent += np.bincount(labels[picked], minlength=10) / epochs
+    # Both are means of 400 epochs; a class's draws of an epoch have a variance below their mean.
+    assert np.all(np.abs(per_class - independent) < 5 * np.sqrt(2 * per_class.clip(0.1) / epochs))
+    # Without weights the commonest class would be drawn about 36 times an epoch, and the rarest once or twice.
+    assert per_class.max() < 2.5 * per_class[labels[np.argmax(weights)]] + 20
+
+
+@given(ranks=st.integers(1, 3), start=st.integers(0, 30))
+def test_weighted_sampling_goes_on_exactly_on_every_rank(ranks, start):
+    weights = np.linspace(0.1, 5, 200)
+    for rank in range(ranks):
+        options = {"rank": rank, "ranks": ranks, "seed": 3, "weights": weights, "draws": 60}
+        whole = list(TrainSampler(200, 6, 12, **options))
+        assert list(TrainSampler(200, 6, 12, start=start, **options)) == whole[start:]
+
+
+@given(count=st.integers(0, 60), batch=st.integers(1, 9), ranks=st.integers(1, 4), views=st.integers(1, 4))
+def test_each_view_of_each_clip_is_evaluated_once(count, batch, ranks, views):
+    samplers = [EvalSampler(count, batch, rank=r, ranks=ranks, views=views) for r in range(ranks)]
+    seen = sorted((ref.index, ref.view) for sampler in samplers for refs in sampler for ref in refs)
+    assert seen == [(i, v) for i in range(count) for v in range(views)]
+    assert all(len(sampler) == len(list(sampler)) for sampler in samplers)

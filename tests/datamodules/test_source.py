@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,8 +136,6 @@ def test_a_column_that_is_missing_is_named_with_the_file(tmp_path):
 
 
 def test_times_as_file_names_have_them():
-    import pandas as pd
-
     seconds = pd.Series([0.0, 30.0, 21.5, 0.0004, np.nan, 1e300])
     assert milliseconds(seconds).tolist()[:5] == ["0", "30000", "21500", "0", "0"]
     assert padded(seconds).tolist()[:4] == ["000000", "000030", "000021", "000000"]

@@ -47,3 +47,15 @@ def test_malformed_rows_are_counted_with_their_lines(vggsound):
     assert [row.split(": ")[0] for row in official.malformed] == [f"vggsound.csv:{line}" for line in (2, 3, 4, 5)]
     for part, row in zip(("3 fields", ": x", "unicorn", "valid"), official.malformed, strict=True):
         assert part in row
+
+
+def test_the_lists_of_file_names_are_read_in_the_place_of_the_whole_list(vggsound):
+    source = vggsound("")
+    (source.root / "vggsound.csv").unlink()
+    rows = '---g-f_I2yQ_000001.mp4,"wind rustling, leaves"\r\na_b-cdefghi_000120.mp4,zebra braying\r\nbroken,zebra braying'
+    (source.root / "test.csv").write_text(rows)
+    official = source.read_split("test")
+    assert official.clips["clip_id"].tolist() == ["---g-f_I2yQ_000001", "a_b-cdefghi_000120"]
+    assert official.clips["video_id"].tolist() == ["---g-f_I2yQ", "a_b-cdefghi"]
+    assert official.clips["start"].tolist() == [1.0, 120.0] and official.clips["labels"].tolist() == [[0], [1]]
+    assert len(official.malformed) == 1 and "test.csv:3" in official.malformed[0]

@@ -123,8 +123,11 @@ def test_steps_without_times_or_types_are_counted(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"database": []}', '{"database": {"v": 3}}', '{"database": {"v": {"subset": "training", "annotations": [{"segment": 3}]}}}'],
-)  # fmt: skip
+    [
+        *("", "[]", "{}", '{"database": []}', '{"database": {"v": 3}}'),
+        '{"database": {"v": {"subset": "training", "annotations": [{"segment": 3}]}}}',
+    ],
+)
 def test_other_json_is_refused_with_its_name(tmp_path, content):
     (tmp_path / TRAINVAL).write_text(content)
     with pytest.raises(DataError, match=TRAINVAL):

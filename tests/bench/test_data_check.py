@@ -1,0 +1,111 @@
+"""`bench data check`: its report and its exit status, on real files."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from bench.cli import main
+from datamodules.media import read_audio
+
+
+@pytest.fixture
+def data(sample_root: Path, tmp_path: Path) -> Path:
+    shutil.copytree(sample_root / "VGGSound", tmp_path / "data" / "VGGSound")
+    return tmp_path / "data"
+
+
+def check(data: Path, tmp_path: Path, *more: str) -> tuple[int, dict]:
+    status = main(["data", "check", "vggsound", f"data_root={data}", f"runs={tmp_path / 'runs'}", *more])
+    report = tmp_path / "runs" / "cache" / "reports" / "vggsound.json"
+    return status, json.loads(report.read_text()) if report.is_file() else {}
+
+
+def test_intact_data_is_ready(data, tmp_path, capsys):
+    (data / "VGGSound" / "SAMPLE.json").touch()
+    status, report = check(data, tmp_path)
+    assert status == 0 and set(report["boards"].values()) == {""} and report["shared_videos"] == []
+    test = report["splits"]["test"]
+    assert test["official"] == test["listed"] == test["usable"]["both"]["clips"] == 61
+    assert sum(test["clips_of_class"].values()) == 61 and len(test["clips_of_class"]) == 30
+    shown = capsys.readouterr().out
+    assert "board vggsound: ready" in shown and "61" in shown and "log-mel" in shown
+
+
+def test_too_few_clips_end_with_status_1_and_say_why(data, tmp_path, capsys):
+    films = sorted((data / "VGGSound" / "video").glob("*"))
+    for film in films:
+        film.write_text("Video unavailable")
+    films[0].unlink()
+    status, report = check(data, tmp_path)
+    assert status == 1 and "fewer than data.min_coverage=0.85" in report["boards"]["vggsound"]
+    assert "cannot be measured" in capsys.readouterr().out
+    excluded = report["splits"]["train"]["usable"]["sound"]["excluded"]
+    rest = report["splits"]["test"]["usable"]["sound"]["excluded"]
+    assert excluded["not media"] + rest["not media"] == 120 and excluded.get("missing", 0) + rest.get("missing", 0) == 1
+    assert check(data, tmp_path, "data.min_coverage=0")[0] == 0
+
+
+def test_a_shortened_list_does_not_pass_for_the_official_one(data, tmp_path):
+    (data / "VGGSound" / "SAMPLE.json").unlink()
+    status, report = check(data, tmp_path)
+    assert status == 1 and report["splits"]["test"]["official"] == 15446
+    assert report["splits"]["test"]["usable"]["both"]["excluded"]["not listed"] == 15446 - 61
+
+
+def test_a_missing_official_file_is_a_problem_and_not_a_crash(data, tmp_path, capsys):
+    (data / "VGGSound" / "vggsound.csv").unlink()
+    status, report = check(data, tmp_path)
+    assert status == 1 and "found none of vggsound.csv" in report["problems"]["test"]
+
+
+def test_a_video_in_train_and_test_is_told(data, tmp_path):
+    csv = data / "VGGSound" / "vggsound.csv"
+    rows = csv.read_text().splitlines()
+    trained = next(row for row in rows if row.endswith("train"))
+    video = trained.split(",")[0]
+    csv.write_text("\r\n".join([*rows, f"{video},399,{rows[0].split(',')[2]},test"]) + "\r\n")
+    _, report = check(data, tmp_path)
+    (shared,) = report["shared_videos"]
+    assert shared["splits"] == ["train", "test"] and shared["videos"] == 1 and shared["examples"] == [video]
+
+
+def test_log_mels_are_measured_as_torchaudio_would(data, tmp_path):
+    _, report = check(data, tmp_path)
+    values = []
+    for film in (data / "VGGSound" / "video").glob("*"):
+        sound = torch.from_numpy(read_audio(film, 0, 3.0, 16000))[None]
+        options = {
+            "htk_compat": True,
+            "use_energy": False,
+            "window_type": "hanning",
+            "num_mel_bins": 128,
+            "dither": 0.0,
+        }
+        values.append(torchaudio.compliance.kaldi.fbank(sound - sound.mean(), frame_shift=10, **options).numpy())
+    every = np.concatenate(values)
+    mel = report["log_mel"]
+    assert mel["clips"] == len(values) == 121
+    assert math.isclose(mel["mean"], every.mean(), abs_tol=0.02) and math.isclose(mel["std"], every.std(), abs_tol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nosuch"], "no such dataset: 'nosuch'"),
+        (["vggsound", "data.root=/nowhere"], "there is no such folder"),
+        (["vggsound", "data.media=films"], "films"),
+        (["vggsound", "workers=many"], "expected a whole number"),
+        (["vggsound", "data_rot=x"], "data_root"),
+    ],
+)
+def test_mistakes_are_told(arguments, part, capsys):
+    assert main(["data", "check", *arguments]) == 2
+    assert part in capsys.readouterr().err
