@@ -149,9 +149,7 @@ def test_an_empty_split_says_so(vggsound):
 
 def test_a_split_without_a_usable_clip_says_why(vggsound):
     shutil.rmtree(vggsound.root / "video")
-    with pytest.raises(
-        DataError, match=r"none of the 61 official clips can be used with audio and video: 61 missing"
-    ):
+    with pytest.raises(DataError, match=r"none of the 61 official clips can be used with audio and video: 61 missing"):
         build(vggsound)
 
 

@@ -52,7 +52,11 @@ def test_malformed_rows_are_counted_with_their_lines(vggsound):
 def test_the_lists_of_file_names_are_read_in_the_place_of_the_whole_list(vggsound):
     source = vggsound("")
     (source.root / "vggsound.csv").unlink()
-    rows = ('---g-f_I2yQ_000001.mp4,"wind rustling, leaves"', "a_b-cdefghi_000120.mp4,zebra braying", "broken,zebra braying")
+    rows = (
+        '---g-f_I2yQ_000001.mp4,"wind rustling, leaves"',
+        "a_b-cdefghi_000120.mp4,zebra braying",
+        "broken,zebra braying",
+    )
     (source.root / "test.csv").write_bytes("\r\n".join(rows).encode())
     official = source.read_split("test")
     assert official.clips["clip_id"].tolist() == ["---g-f_I2yQ_000001", "a_b-cdefghi_000120"]
