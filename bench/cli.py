@@ -17,6 +17,14 @@ configuration: key=value after the command, later wins over the method's config.
 """
 
 
+CHECK_HELP = """\
+Says what of a dataset can be used, and why the rest cannot. Ends with 1 where one of its boards cannot be measured.
+  data_root=FOLDER          with one folder a dataset, or data.root=FOLDER, its own; default: the sample data
+  data.media=auto           clips, videos or auto, where the dataset's usual kind is not yours
+  data.min_coverage=0.85    of a board's official clips
+  kinds=2d,3d               feature files to look for, below features=FOLDER or the dataset's own folder
+  workers=0                 processes; 0 = one a core
+"""
 PACK_HELP = """\
 Writes WebDataset shards with an index; goes on where it was cut off. Read them with data.packed=FOLDER_OR_URL.
   to=FOLDER_OR_URL      a folder, or any fsspec URL
@@ -77,13 +85,15 @@ def make_parser() -> argparse.ArgumentParser:
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
     command("list", show_list, "list methods, datasets and boards")
+    plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     data = command("data", None, "check or pack a dataset, extract features, make the sample data")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
-    plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     make_sample = actions.add_parser("sample", help="make the sample data")
     make_sample.add_argument("overrides", nargs="*", metavar="key=value", help="sample_root=FOLDER")
     make_sample.set_defaults(command=make_sample_data)
-    check = actions.add_parser("check", help="say what of a dataset can be used, and why the rest cannot")
+    check = actions.add_parser(
+        "check", help="say what of a dataset can be used, and why the rest cannot", description=CHECK_HELP, **plain
+    )
     check.add_argument("dataset")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="data_root=FOLDER or data.root=FOLDER")
     check.set_defaults(command=check_data)
@@ -148,7 +158,7 @@ def check_data(options: argparse.Namespace) -> int:
     from bench import data
     from bench.settings import parse_settings
 
-    return 0 if data.check(options.dataset, parse_settings(options.overrides, **data.SETTINGS)) else 1
+    return 0 if data.check(options.dataset, parse_settings(options.overrides, **data.CHECK)) else 1
 
 
 def pack_data(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from datamodules.source import DataError, Source, find_root
 
 if TYPE_CHECKING:  # it imports torch
     from datamodules.survey import Survey
+    from datamodules.types import FeatureInputs
 
 SETTINGS = {
     "data_root": "",
@@ -30,11 +31,17 @@ SETTINGS = {
     "workers": "0",
 }
 """What all of these commands understand."""
+CHECK = SETTINGS | {"features": "", "kinds": ""}
 PACK = SETTINGS | {"to": "", "splits": "", "sample_rate": "16000", "fps": "4", "size": "256"}
 FEATURES = SETTINGS | {
     **{"to": "", "splits": "", "kind": "2d", "model": "", "weights": "", "pretrained": "false"},
     **{"device": "cpu", "batch": "32"},
 }
+
+
+def say(text: str) -> None:
+    """A line that is as long as it is: names of files are not broken."""
+    console.print(text, soft_wrap=True)
 
 
 def open_source(name: str, settings: dict[str, str]) -> Source:
@@ -85,14 +92,30 @@ def check(name: str, settings: dict[str, str]) -> bool:
     try:
         source = open_source(name, settings)
         coverage = number(settings, "data.min_coverage")
-        found = survey(source, open_checks(name, settings), media_kind(settings), coverage)
+        features = feature_inputs(settings)
+        found = survey(source, open_checks(name, settings), media_kind(settings), coverage, features)
     except DataError as error:
         raise UserError(str(error)) from error
     report = Path(settings["runs"]) / "cache" / "reports" / f"{name}.json"
     write_json(report, asdict(found))
     print_survey(found)
-    console.print(f"report: {report}")
-    return bool(found.splits) and not any(found.boards.values())
+    say(f"report: {report}")
+    return _has_something(found) and not any(found.boards.values())
+
+
+def feature_inputs(settings: dict[str, str]) -> FeatureInputs | None:
+    """The feature files that are to be looked for, if any."""
+    from datamodules.types import FeatureInputs
+
+    if not settings["kinds"]:
+        return None
+    return FeatureInputs(root=settings["features"] or None, kinds=settings["kinds"].split(","))
+
+
+def _has_something(found: Survey) -> bool:
+    """Whether there is any clip that a method could read."""
+    counts = [usable.clips for facts in found.splits.values() for usable in facts.usable.values()]
+    return any(counts) or any(count for facts in found.splits.values() for count in facts.with_features.values())
 
 
 def pack(name: str, settings: dict[str, str]) -> None:
@@ -118,7 +141,7 @@ def pack(name: str, settings: dict[str, str]) -> None:
             packed = pack_split(
                 manifest, name, split, settings["to"], format, workers=whole(settings, "workers"), track=track
             )
-            console.print(
+            say(
                 f"{split}: {len(packed):,} of {packed.official:,} clips are in {settings['to']}/{split}; "
                 f"read them with data.packed={settings['to']}"
             )
@@ -155,9 +178,9 @@ def features(name: str, settings: dict[str, str]) -> None:
         report = extract(videos, Path(settings["to"]), settings["kind"], extractor, whole(settings, "batch"), track)
     except DataError as error:
         raise UserError(str(error)) from error
-    console.print(f"features {settings['kind']} in {settings['to']}: {report}")
+    say(f"features {settings['kind']} in {settings['to']}: {report}")
     for video, reason in list(report.excluded.items())[:10]:
-        console.print(f"  {video}: {reason}")
+        say(f"  {video}: {reason}")
 
 
 def print_survey(found: Survey) -> None:
@@ -180,28 +203,30 @@ def print_survey(found: Survey) -> None:
         table.add_row(split, "", "", "", "", "", problem, "")
     console.print(table)
 
-    table = Table("split", "silent", "still picture", "with text", "clips of a class", "classes without clips")
+    columns = ("silent", "still picture", "with text", "with features", "clips of a class", "classes without clips")
+    table = Table("split", *columns)
     table.title, table.title_justify = "what is in the clips", "left"
     for split, facts in found.splits.items():
         counts = sorted(facts.clips_of_class.values())
         spread = f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}" if counts else "no classes"
         empty = [name for name, count in facts.clips_of_class.items() if not count]
+        features = ", ".join(f"{count:,} {kind}" for kind, count in facts.with_features.items())
         named = f"{len(empty)}" + (f" ({', '.join(empty[:3])}{', …' if len(empty) > 3 else ''})" if empty else "")
         text = "" if facts.with_text is None else f"{facts.with_text:,}"
-        table.add_row(split, f"{facts.silent:,}", f"{facts.still:,}", text, spread, named)
+        table.add_row(split, f"{facts.silent:,}", f"{facts.still:,}", text, features, spread, named)
     console.print(table)
 
     for pair in found.shared_videos:
-        console.print(
+        say(
             f"[bold]{' and '.join(pair['splits'])}[/] share {pair['videos']:,} source videos "
             f"({pair['clips']:,} clips of the latter), e.g. {', '.join(pair['examples'][:3])}"
         )
-    if found.splits and not found.shared_videos:
-        console.print("no source video is in two splits")
+    if len(found.splits) > 1 and not found.shared_videos:
+        say("no source video is in two splits")
     if (mel := found.log_mel) is not None:
-        console.print(
+        say(
             f"log-mel ({mel.sample_rate} Hz, {mel.mel_bins} bins) of {mel.clips} clips: mean {mel.mean:.3f}, std "
             f"{mel.std:.3f}; assumed for this dataset: mean {mel.assumed_mean:.3f}, std {mel.assumed_std:.3f}"
         )
     for board, obstacle in found.boards.items():
-        console.print(f"board {board}: " + (f"[bold red]cannot be measured[/]: {obstacle}" if obstacle else "ready"))
+        say(f"board {board}: " + (f"[bold red]cannot be measured[/]: {obstacle}" if obstacle else "ready"))

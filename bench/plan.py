@@ -298,10 +298,18 @@ def _determining(
             "grad_clip": config.trainer.grad_clip,
         },
         "media": stage.data.media,
+        "packed": _packed(train or scored),
         "board": board and board.protocol(),
         "views": stage.data.views,
         "scored": scored and scored.fingerprint,
     }
+
+
+def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
+    """How a pack stores the clips: its frames lose a little."""
+    if manifest is None or manifest.pack is None:
+        return None
+    return {split: asdict(format) for split, format in manifest.pack.formats.items()}
 
 
 def _inputs(inputs: Inputs) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
 )
 BATCH_VIDEOS = 2048
 """Videos that are Python objects at a time."""
-VIDEOS = 1_240_000
+MEGABYTE = 1 << 20
 VERSION = 1
 """Raised when the Arrow file is made differently."""
 
@@ -110,32 +111,40 @@ def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
     place = zlib.crc32(os.fsencode(path.resolve()))
     ready = cache / f"captions-v{VERSION}-{path.stem}-{place:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
     if not ready.is_file():
-        # How many videos there are is known at the end only; HowTo100M has about 1.24 million.
-        _write(track(_videos(path), f"reading {path.name}", VIDEOS), path, ready)
+        _write(_videos(path, track), path, ready)
     return Captions(ready)
 
 
-def _videos(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+def _videos(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequence]]]:
     if path.is_dir():
-        return _from_csvs(((p.stem, p.read_bytes()) for p in sorted(path.glob("**/*.csv"))), path)
+        files = sorted(path.glob("**/*.csv"))
+        tracked = track(files, f"reading {path.name}", len(files))
+        return _from_csvs(((file.stem, file.read_bytes()) for file in tracked), path)
     if path.suffix == ".zip":
-        return _from_zip(path)
-    return _from_json(path)
+        return _from_zip(path, track)
+    return _from_json(path, track)
 
 
-def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+def _from_json(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequence]]]:
+    """How many videos there are is known at the end only, so progress is told in megabytes."""
+    size = -(-path.stat().st_size // MEGABYTE)
+    read, megabytes = 0, iter(track(range(size), f"reading {path.name}, MB", size))
     with path.open("rb") as file:
         try:
-            yield from ijson.kvitems(file, "", use_float=True)
+            for item in ijson.kvitems(file, "", use_float=True):
+                yield item
+                read += sum(1 for _ in zip(range(file.tell() // MEGABYTE - read), megabytes, strict=False))
+            deque(megabytes, maxlen=0)
         except ijson.JSONError as error:
             raise CaptionError(f"{path}: not the JSON of captions: {error}") from error
 
 
-def _from_zip(path: Path) -> Iterator[tuple[str, dict[str, Sequence]]]:
+def _from_zip(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequence]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if name.endswith(".csv"))
-            yield from _from_csvs(((Path(name).stem, archive.read(name)) for name in names), path)
+            tracked = track(names, f"reading {path.name}", len(names))
+            yield from _from_csvs(((Path(name).stem, archive.read(name)) for name in tracked), path)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise CaptionError(f"{path}: a broken zip: {error}") from error
 

@@ -271,7 +271,13 @@ def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) ->
     """Kind -> [n] path of each clip's feature file, null where there is none."""
     root = Path(inputs.root) if inputs.root else source.root
     found = features.index_features(root, inputs.kinds)
-    return {kind: arrow(video_id.map(found[kind]), pa.large_string()) for kind in inputs.kinds}
+    wanted = arrow(video_id, pa.large_string())
+
+    def paths(of_video: dict[str, str]) -> pa.Array:
+        videos, files = (pa.array(part, pa.large_string()) for part in (of_video.keys(), of_video.values()))
+        return files.take(pc.index_in(wanted, value_set=videos))
+
+    return {kind: paths(found[kind]) for kind in inputs.kinds}
 
 
 def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:

@@ -15,10 +15,19 @@ from datamodules.base import collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
 from datamodules.keyed import stable_hash
-from datamodules.manifest import Exclusions, Manifest, add_media, label_arrays, list_clips, reasons
+from datamodules.manifest import (
+    Exclusions,
+    Files,
+    Manifest,
+    add_media,
+    find_features,
+    label_arrays,
+    list_clips,
+    reasons,
+)
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.source import DataError, MediaKind, Source
-from datamodules.types import AudioInputs, Board, DataConfig, Inputs
+from datamodules.types import AudioInputs, Board, DataConfig, FeatureInputs, Inputs
 
 LOG_MEL_CLIPS = 400
 """Clips whose log-mels are measured, drawn from the usable ones by a hash of their ids."""
@@ -51,6 +60,8 @@ class SplitFacts:
     """Clips whose picture never changes; they are used."""
     with_text: int | None
     """Clips that say something; None where the dataset has no text."""
+    with_features: dict[str, int]
+    """Kind -> clips whose video has a feature file of it; of the kinds that were asked for."""
     clips_of_class: dict[str, int]
 
 
@@ -84,8 +95,18 @@ class Survey:
     """Board -> why it cannot be measured; empty if it can."""
 
 
-def survey(source: Source, checks: Checks, media: MediaKind | None, min_coverage: float) -> Survey:
-    """Looks at all splits of a dataset, whose files are judged or were judged before."""
+def survey(
+    source: Source, checks: Checks, media: MediaKind | None, min_coverage: float, features: FeatureInputs | None = None
+) -> Survey:
+    """Looks at all splits of a dataset, whose files are judged or were judged before.
+
+    Args:
+        source: the dataset.
+        checks: judges its media.
+        media: what they are; None = as the source says.
+        min_coverage: share of the official clips below which a board cannot be measured.
+        features: feature files to look for.
+    """
     found = Survey(source.name, str(source.root))
     videos: dict[str, pd.Series] = {}
     heard: list[pd.DataFrame] = []
@@ -96,7 +117,7 @@ def survey(source: Source, checks: Checks, media: MediaKind | None, min_coverage
         except DataError as error:
             found.problems[split] = str(error)
             continue
-        found.splits[split] = _split_facts(source, split, table, files, judged, malformed)
+        found.splits[split] = _split_facts(source, split, table, files, judged, malformed, features)
         videos[split] = table["video_id"]
         add_media(table, files, judged, media or source.media, Exclusions(table["clip_id"]))
         heard.append(_drawn(table[(reasons(files, judged, "audio") == "") & (table["seconds"] > 0)]))
@@ -108,7 +129,13 @@ def survey(source: Source, checks: Checks, media: MediaKind | None, min_coverage
 
 
 def _split_facts(
-    source: Source, split: str, table: pd.DataFrame, files: Any, judged: pd.DataFrame, malformed: list[str]
+    source: Source,
+    split: str,
+    table: pd.DataFrame,
+    files: Files,
+    judged: pd.DataFrame,
+    malformed: list[str],
+    features: FeatureInputs | None,
 ) -> SplitFacts:
     listed = len(table) + len(malformed)
     official = max(listed, source.official_size(split) or 0)
@@ -136,6 +163,7 @@ def _split_facts(
         silent=int((reasons(files, judged, "audio") == "silent").sum()),
         still=int(still.sum()),
         with_text=_with_text(source, table),
+        with_features=_with_features(source, table, features),
         clips_of_class=dict(zip(source.classes, counts.tolist(), strict=True)),
     )
 
@@ -145,6 +173,13 @@ def _with_text(source: Source, table: pd.DataFrame) -> int | None:
         return int((table["text"].fillna("") != "").sum())
     captions = source.captions
     return None if captions is None else int(captions.rows(table["video_id"]).notna().sum())
+
+
+def _with_features(source: Source, table: pd.DataFrame, wanted: FeatureInputs | None) -> dict[str, int]:
+    if wanted is None:
+        return {}
+    found = find_features(source, wanted, table["video_id"])
+    return {kind: len(paths) - paths.null_count for kind, paths in found.items()}
 
 
 def _shared(source: Source, videos: dict[str, pd.Series]) -> list[dict[str, Any]]:
@@ -203,9 +238,9 @@ def _obstacle(board: Board, found: Survey, min_coverage: float) -> str:
             return found.problems[split]
         facts = found.splits[split]
         best = max((facts.usable["sound"], facts.usable["pictures"]), key=lambda usable: usable.clips)
-        if best.coverage < min_coverage:
+        if best.coverage < min_coverage or not best.clips:
             return (
-                f"{best.clips} of the {facts.official} official clips of {split} can be used ({best.coverage:.1%}), "
-                f"fewer than data.min_coverage={min_coverage:g}"
+                f"{best.clips} of the {facts.official} official clips of {split} can be used ({best.coverage:.1%}); "
+                f"the least is data.min_coverage={min_coverage:g}"
             )
     return ""

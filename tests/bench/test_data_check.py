@@ -45,12 +45,19 @@ def test_too_few_clips_end_with_status_1_and_say_why(data, tmp_path, capsys):
         film.write_text("Video unavailable")
     films[0].unlink()
     status, report = check(data, tmp_path)
-    assert status == 1 and "fewer than data.min_coverage=0.85" in report["boards"]["vggsound"]
+    assert status == 1 and "the least is data.min_coverage=0.85" in report["boards"]["vggsound"]
     assert "cannot be measured" in capsys.readouterr().out
     excluded = report["splits"]["train"]["usable"]["sound"]["excluded"]
     rest = report["splits"]["test"]["usable"]["sound"]["excluded"]
     assert excluded["not media"] + rest["not media"] == 120 and excluded.get("missing", 0) + rest.get("missing", 0) == 1
-    assert check(data, tmp_path, "data.min_coverage=0")[0] == 0
+    assert check(data, tmp_path, "data.min_coverage=0")[0] == 1
+
+
+def test_a_smaller_coverage_can_be_enough(data, tmp_path):
+    for film in sorted((data / "VGGSound" / "video").glob("*"))[::2]:
+        film.unlink()
+    assert check(data, tmp_path)[0] == 1
+    assert check(data, tmp_path, "data.min_coverage=0.1")[0] == 0
 
 
 def test_a_shortened_list_does_not_pass_for_the_official_one(data, tmp_path):

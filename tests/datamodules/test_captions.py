@@ -149,14 +149,18 @@ def test_an_interrupted_conversion_leaves_nothing_half_done(tmp_path, monkeypatc
     monkeypatch.setattr(captions, "BATCH_VIDEOS", 1)
     path, cache = write(tmp_path / "caption.json", {name: one("x")["v"] for name in "abc"}), tmp_path / "cache"
 
-    def interrupted(items, title, total):
-        for n, item in enumerate(items):
-            if n == 2:
-                raise KeyboardInterrupt
-            yield item
+    whole = captions._batch
+    batches = []
 
-    with pytest.raises(KeyboardInterrupt):
-        read(path, cache, interrupted)
+    def interrupted(videos):
+        batches.append(videos)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return whole(videos)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(captions, "_batch", interrupted)
+        read(path, cache)
     assert not list(cache.iterdir())
     assert len(read(path, cache)) == 3
 
