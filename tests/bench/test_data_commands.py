@@ -17,7 +17,7 @@ from bench.plan import make_plan
 def test_a_packed_dataset_is_what_a_plan_reads(sample_root: Path, tmp_path: Path, capsys):
     runs = f"runs={tmp_path / 'runs'}"
     common = [f"data_root={sample_root}", runs, "workers=1"]
-    assert main(["data", "pack", "vggsound", f"to={tmp_path / 'pack'}", "size=64", "fps=4", *common]) == 0
+    assert main(["data", "pack", "vggsound", f"to={tmp_path / 'pack'}", "size=72", "fps=4", *common]) == 0
     assert "read them with data.packed=" in capsys.readouterr().out
     stage = ["stage=finetune_vggsound_av", "variant=scratch", "preset=tiny", runs]
     media = make_plan(compose("mavil", [*stage, f"data_root={sample_root}"])).stages[-1]
