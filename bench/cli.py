@@ -150,7 +150,7 @@ def make_sample_data(options: argparse.Namespace) -> None:
     from datamodules import sample
 
     settings = parse_settings(options.overrides, sample_root="data/sample")
-    sample.make(Path(settings["sample_root"]), track=track)
+    sample.make(Path(settings["sample_root"]), list(sample.LAYOUTS), track=track)
     print(f"the sample data is in {settings['sample_root']}")
 
 

@@ -8,6 +8,7 @@ memory.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -39,7 +40,7 @@ SCHEMA = pa.schema(
 BATCH_VIDEOS = 2048
 """Videos that are Python objects at a time."""
 MEGABYTE = 1 << 20
-VERSION = 1
+VERSION = 2
 """Raised when the Arrow file is made differently."""
 
 
@@ -73,6 +74,11 @@ class Captions:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that is said, and when."""
+        return json.loads(_notes(self.path).read_text())["fingerprint"]
 
     @property
     def skipped(self) -> int:
@@ -163,6 +169,7 @@ def _from_csvs(files: Iterable[tuple[str, bytes]], path: Path) -> Iterator[tuple
 
 
 def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, target: Path) -> None:
+    digest = hashlib.sha256()
     skipped = kept = 0
     with replacing(target) as temporary:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
@@ -171,6 +178,8 @@ def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, targ
                 start, end, text, bad = _clean(video_id, said, source)
                 skipped += bad
                 if text:
+                    digest.update("\x1e".join((video_id, *text)).encode("utf-8", "surrogatepass"))
+                    digest.update(np.array([start, end], dtype="<f4"))
                     batch.append((video_id, start, end, text))
                     kept += 1
                 if len(batch) == BATCH_VIDEOS:
@@ -180,7 +189,8 @@ def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, targ
                 writer.write_batch(_batch(batch))
         if not kept:
             raise CaptionError(f"{source}: holds no captions; {skipped} lines of it have no text or no span")
-        write_json(_notes(target), {"source": str(source), "skipped": skipped})
+        notes = {"source": str(source), "skipped": skipped, "fingerprint": digest.hexdigest()[:16]}
+        write_json(_notes(target), notes)
 
 
 def _batch(videos: list[tuple[str, list, list, list]]) -> pa.RecordBatch:

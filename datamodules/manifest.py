@@ -62,13 +62,19 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels and class names: equal if and only if the same clips are used with the same labels."""
+        """Hash of ids, labels, class names and texts: equal if and only if the same clips are used with the same labels
+        and texts."""
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
-        ordered = self.table[["clip_id", "labels"]].sort_values("clip_id")
+        ordered = self.table[[name for name in ("clip_id", "labels", "text") if name in self.table]]
+        ordered = ordered.sort_values("clip_id")
         counts, flat = label_arrays(ordered["labels"])
         digest.update("\x1e".join(ordered["clip_id"]).encode())
         for numbers in (counts, flat):
             digest.update(b"\x1d" + numbers.astype("<i4").tobytes())
+        if "text" in ordered:
+            digest.update("\x1e".join(ordered["text"].fillna("")).encode())
+        if self.captions is not None:
+            digest.update(self.captions.fingerprint.encode())
         return digest.hexdigest()[:16]
 
 

@@ -185,3 +185,22 @@ def test_views_of_features_are_spread_evenly_too(root, tmp_path, youcook2):
     row = manifest.table.iloc[0]
     seen = [clips[ClipRef(0, EVALUATION, view)][0]["video_feat"][0, 0].item() for view in (0, 1)]
     assert seen == [row["start"], row["end"] - 1]
+
+
+def test_other_texts_are_another_fingerprint(root, tmp_path, howto100m, youcook2):
+    source = HowTo100M(root / "HowTo100M", tmp_path / "cache")
+    again = build_manifest(source, ["train"], INPUTS, Checks(root / "checks"))
+    assert again.fingerprint == howto100m.fingerprint
+    (tmp_path / "HowTo100M").mkdir()
+    for file in (root / "HowTo100M").iterdir():
+        if file.name != "caption.json":
+            (tmp_path / "HowTo100M" / file.name).symlink_to(file)
+    changed = (root / "HowTo100M" / "caption.json").read_text().replace(" the ", " a ", 1)
+    (tmp_path / "HowTo100M" / "caption.json").write_text(changed)
+    source = HowTo100M(tmp_path / "HowTo100M", tmp_path / "cache")
+    assert build_manifest(source, ["train"], INPUTS, Checks(root / "checks")).fingerprint != howto100m.fingerprint
+    said = youcook2.fingerprint
+    youcook2 = build_manifest(YouCook2(root / "YouCook2"), ["train"], INPUTS, Checks(root / "checks"))
+    assert youcook2.fingerprint == said
+    youcook2.table.loc[0, "text"] = "something else"
+    assert youcook2.fingerprint != said
