@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from datamodules.files import replacing
 from datamodules.media import Media, MediaError
 from datamodules.progress import Track, no_progress
 from datamodules.source import DataError
@@ -234,22 +234,16 @@ def _blocks(media: Media, extractor: Extractor, batch: int) -> Iterator[np.ndarr
 
 
 def _write(target: Path, features: np.ndarray) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, features)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
 
 
 def _claim(path: Path, origin: dict[str, Any]) -> None:
     """Notes what the features of a folder are made with; they are never of two origins."""
     text = json.dumps(origin, indent=2, sort_keys=True) + "\n"
     if not path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     elif path.read_text() != text:
         raise DataError(f"{path}: the features beside it were made otherwise; take another folder, or delete them all")
 
