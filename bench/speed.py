@@ -55,7 +55,7 @@ class Step:
 
 def make_clips(folder: Path, count: int) -> list[Path]:
     """H.264/AAC clips of 10 s, 340 x 256, 25 fps, stereo 44.1 kHz: textures that move, and noise, so that they do not
-    compress better than real ones (about 400 kbit/s)."""
+    compress better than real ones (about 540 kbit/s)."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"clip{i:03}.mp4" for i in range(count)]
     missing = [path for path in paths if not path.exists()]
@@ -359,12 +359,13 @@ def print_loaders(manifest: Manifest, packed: Manifest, rounds: int) -> None:
     turns = list(seconds) * max(1, rounds // 2)
     for name, workers in track(turns, "timing loaders", len(turns)):
         seconds[name, workers].append(loader_seconds(sources[name], workers))
-    table = Table("loader", "processes", "clips/s", "times one process")
+    table = Table("loader", "processes", "clips/s", "times one process", "from … to")
     table.title, table.title_justify = "whole loader: read, decode, collate", "left"
     for (name, workers), times in seconds.items():
-        against = statistics.median(seconds[name, 1]) / statistics.median(times)
         label = {0: "none (in the training process)"}.get(workers, str(workers))
-        table.add_row(name, label, f"{1 / statistics.median(times):.1f}", f"{against:.2f}" if workers == 2 else "")
+        ratios = [one / time_ for one, time_ in zip(seconds[name, 1], times, strict=True)] if workers == 2 else []
+        spread = (f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}") if ratios else ("", "")
+        table.add_row(name, label, f"{1 / statistics.median(times):.1f}", *spread)
     console.print(table)
     ratio = _ratio(seconds["MP4", 0], seconds["packed", 0])
     console.print(f"packed against MP4 (whole loader, no processes): {ratio}")

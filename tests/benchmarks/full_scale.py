@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.audioset import AudioSet
-from datamodules.checks import Checks, Judgement, _stamps
+from datamodules.checks import CHECK_VERSION, Checks, Judgement, _stamps
 from datamodules.howto100m import HowTo100M
 from datamodules.manifest import Manifest, build_manifest, index_media
 from datamodules.samplers import EVALUATION, ClipRef
@@ -169,10 +169,11 @@ def main() -> None:
         began = time.monotonic()
         if options.dataset == "audioset":
             make_audioset(root)
-            remember(root, Checks(options.folder / "checks"))
         else:
             make_howto100m(root, options.videos, options.lines)
         print(f"made {root} in {time.monotonic() - began:.0f} s")
+    if options.dataset == "audioset" and not list(options.folder.glob(f"checks/v{CHECK_VERSION}-*.parquet")):
+        remember(root, Checks(options.folder / "checks"))
     measure = {"audioset": measure_audioset, "howto100m": measure_howto100m}[options.dataset]
     process = multiprocessing.get_context("spawn").Process(target=measure, args=(root,))
     process.start()
