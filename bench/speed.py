@@ -106,7 +106,8 @@ def manifest_of(paths: list[Path]) -> Manifest:
             "labels": pd.Series([[0]] * n, dtype=LABELS),
             "audio_path": [str(path) for path in paths],
             "video_path": [str(path) for path in paths],
-            "offset": 0.0,
+            "audio_offset": 0.0,
+            "video_offset": 0.0,
             "seconds": float(SECONDS),
         }
     ).astype({name: "str" for name in ("clip_id", "video_id", "audio_path", "video_path")})

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from datamodules.container import MediaError
 from datamodules.files import replacing
@@ -127,17 +128,19 @@ class Checks:
             Columns as in `Judgement`.
         """
         stamps = _stamps(paths)
-        known = self._known()
-        rows, same = _remembered(stamps, known)
-        if not same.all():
-            self._judge(stamps.filter(pa.array(~same)), title)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):  # two runs at the same time judge a file once
             known = self._known()
-            rows, _ = _remembered(stamps, known)
+            rows, same = _remembered(stamps, known)
+            if not same.all():
+                self._judge(stamps.filter(pa.array(~same)), title)
+                known = self._known()
+                rows, _ = _remembered(stamps, known)
         return known.select(list(Judgement._fields)).take(rows).to_pandas()
 
     def _known(self) -> pa.Table:
         """Everything remembered, the newest of each file."""
-        parts = sorted(self.folder.glob(f"v{CHECK_VERSION}-*.parquet")) if self.folder.is_dir() else []
+        parts = sorted(self.folder.glob(f"v{CHECK_VERSION}-*.parquet"))
         if not parts:
             return SCHEMA.empty_table()
         # Names begin with the time they were written; the first of several rows of a file is found.

@@ -100,7 +100,7 @@ class ClipDataset(Dataset):
     def _media(self, files: OpenFiles, kind: str, index: int) -> Media | PackedClip:
         """Where the clip's sound or pictures are read."""
         if self.pack is not None:
-            return self.pack.clip(self.table.row(index, ("clip_id", "offset", *WHERE)))
+            return self.pack.clip(self.table.row(index, ("clip_id", "audio_offset", "video_offset", *WHERE)))
         return files.open(self.table.value(f"{kind}_path", index))
 
     def _moments(self, ref: ClipRef, files: OpenFiles) -> list[Moment]:
@@ -142,14 +142,15 @@ class ClipDataset(Dataset):
         those that the inputs name."""
         read: dict[str, Tensor] = {}
         window, index = self._window(ref, moment.key), ref.index
-        # Where the moment begins in its file, which is cut or the whole video.
-        offset = moment.start - self.table.value("start", index) + self.table.value("offset", index)
+        since = moment.start - self.table.value("start", index)  # the clip's own start
         if (audio := self.inputs.audio) is not None:
             start = window * max(0.0, moment.seconds - audio.seconds)
+            offset = since + self.table.value("audio_offset", index)
             span = (offset + start, min(audio.seconds, moment.seconds - start), audio.sample_rate)
             read["waveform"] = self._decoded(self._media(files, "audio", index), "audio", *span)
         if (video := self.inputs.video) is not None:
             start = window * max(0.0, moment.seconds - video.seconds)
+            offset = since + self.table.value("video_offset", index)
             # A clip that is too short starts over, as in av-superb's `expert.py`.
             times = tuple(offset + (start + np.arange(video.frames) / video.fps) % moment.seconds)
             size = video.size if ref.epoch == EVALUATION else video.train_size

@@ -36,9 +36,9 @@ class Manifest:
     """The usable clips of one or several splits, as one table (never a Python object a clip)."""
 
     table: pd.DataFrame
-    """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, offset (where in its file the clip
-    begins, seconds), seconds (how much of it there is); text, where the dataset has one; feature_<kind>, where
-    features are wanted."""
+    """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, audio_offset and video_offset (where in
+    these files the clip begins, seconds), seconds (how much of it there is); text, where the dataset has one;
+    caption_row, where captions are wanted; feature_<kind>, where features are wanted."""
     classes: list[str]
     multilabel: bool
     official: int
@@ -295,19 +295,25 @@ def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:
 def add_media(
     table: pd.DataFrame, files: Files, judged: pd.DataFrame, media: MediaKind, exclusions: Exclusions
 ) -> None:
-    """Adds the columns audio_path, video_path, offset and seconds; excludes clips whose files cannot be used."""
-    duration = np.full(len(table), np.inf)
-    for kind, rows in files.rows.items():
-        reason = reasons(files, judged, kind)
-        for why in sorted(set(reason.unique()) - {""}):
-            exclusions.add(why, reason == why)
-        duration = np.fmin(duration, judged[f"{kind}_duration"].reindex(rows).to_numpy())
+    """Adds the columns {audio,video}_{path,offset} and seconds; excludes clips whose files cannot be used.
+
+    A clip's sound may lie in a cut file and its pictures in the whole video.
+    """
+    nowhere = np.full(len(table), -1)
+    seconds = table["end"] - table["start"]
     for kind in ("audio", "video"):
-        rows = files.rows.get(kind, np.full(len(table), -1))
+        rows = files.rows.get(kind, nowhere)
+        duration = np.full(len(table), np.inf)
+        if kind in files.rows:
+            reason = reasons(files, judged, kind)
+            for why in sorted(set(reason.unique()) - {""}):
+                exclusions.add(why, reason == why)
+            duration = judged[f"{kind}_duration"].reindex(rows).fillna(np.inf).to_numpy()
         path = files.paths.take(pa.array(rows, mask=rows < 0))
         table[f"{kind}_path"] = pd.Series(path, dtype="str")
-    table["offset"] = _offset(table, duration, media)
-    table["seconds"] = np.minimum(table["end"] - table["start"], duration - table["offset"])
+        table[f"{kind}_offset"] = _offset(table, duration, media)
+        seconds = np.minimum(seconds, duration - table[f"{kind}_offset"])
+    table["seconds"] = seconds
     exclusions.add("beyond the end of its file", table["seconds"] <= 0)
 
 

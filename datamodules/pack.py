@@ -48,7 +48,7 @@ SLACK = 2
 """Samples stored past a clip's end, where there are any: so far the rounding of a window's start and length reaches."""
 GONE = 10
 """Files. If so many in a row cannot be read, their disk is gone: those clips must not be left out for good."""
-COLUMNS = ("clip_id", "video_id", "start", "end", "labels", "offset", "seconds", "text")
+COLUMNS = ("clip_id", "video_id", "start", "end", "labels", "audio_offset", "video_offset", "seconds", "text")
 """Of the manifest's table, those that are kept where they are there; the others are paths."""
 
 
@@ -136,7 +136,8 @@ def _key(manifest: Manifest, format: PackedFormat, shard_clips: int) -> str:
     """What the shards of one packing have in common: the clips in their order, where they lie, how they are stored."""
     content = [VERSION, JPEG_QUALITY, manifest.fingerprint, asdict(format), shard_clips]
     digest = hashlib.sha256(json.dumps(content).encode())
-    digest.update(pd.util.hash_pandas_object(manifest.table[["clip_id", "offset", "seconds"]], index=False).to_numpy())
+    where = manifest.table[["clip_id", "audio_offset", "video_offset", "seconds"]]
+    digest.update(pd.util.hash_pandas_object(where, index=False).to_numpy())
     return digest.hexdigest()[:16]
 
 
@@ -247,9 +248,10 @@ def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[by
     if format.sample_rate:
         with Media(row["audio_path"]) as media:
             seconds = row["seconds"] + SLACK / format.sample_rate
-            sound = media.audio(row["offset"], seconds, format.sample_rate)
+            sound = media.audio(row["audio_offset"], seconds, format.sample_rate)
     if format.fps:
-        times = row["offset"] + np.arange(max(1, int(np.ceil(row["seconds"] * format.fps - 1e-6)))) / format.fps
+        count = max(1, int(np.ceil(row["seconds"] * format.fps - 1e-6)))
+        times = row["video_offset"] + np.arange(count) / format.fps
         with Media(row["video_path"]) as media:
             pictures = media.frames(times, format.size)
         frames = [_jpeg(picture) for picture in pictures]

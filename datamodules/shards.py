@@ -155,7 +155,7 @@ class PackedClip:
         end = begin + self._row["sound_size"]
         content = self._checked(self._shards.read(self._row["shard"], begin, end), self._row["sound_crc"])
         sound = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        first = max(0, round(start * sample_rate) - round(self._row["offset"] * sample_rate))
+        first = max(0, round(start * sample_rate) - round(self._row["audio_offset"] * sample_rate))
         part = sound[first : first + round(seconds * sample_rate)]
         return part / FULL_SCALE if part.dtype == np.int16 else part
 
@@ -169,7 +169,7 @@ class PackedClip:
         """
         sizes = np.array(self._row["frame_size"])
         starts = self._row["frame_at"] + _tar_offsets(sizes)
-        places = np.floor((np.asarray(times) - self._row["offset"]) * self._format.fps + GRID_TOLERANCE)
+        places = np.floor((np.asarray(times) - self._row["video_offset"]) * self._format.fps + GRID_TOLERANCE)
         places = places.clip(0, len(starts) - 1).astype(int)
         first, last = places.min(), places.max()
         begin, end = int(starts[first]), int(starts[last] + sizes[last])
@@ -214,7 +214,7 @@ class Pack:
     def clip(self, row: dict[str, Any]) -> PackedClip:
         """
         Args:
-            row: the clip's `WHERE` columns, clip_id and offset.
+            row: the clip's `WHERE` columns, clip_id and offsets.
         """
         return PackedClip(self.shards, self.formats[row["shard"].partition("/")[0]], row)
 

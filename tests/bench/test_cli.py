@@ -53,7 +53,7 @@ def test_data_without_the_dataset_says_which_files_it_looked_for(capsys, tmp_pat
 def test_a_dataset_folder_without_its_official_files(capsys, tmp_path):
     (tmp_path / "VGGSound").mkdir()
     message = failed(capsys, *SCRATCH, f"data_root={tmp_path}", f"runs={tmp_path}")
-    assert "found none of vggsound.csv" in message
+    assert "found none of stat.csv" in message
 
 
 def test_a_board_is_not_measured_on_too_few_of_its_clips(capsys, vggsound, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules import sample
+from datamodules.audioset import AudioSet
 from datamodules.base import Features, collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
@@ -30,6 +31,7 @@ from datamodules.types import (
     VideoInputs,
 )
 from datamodules.youcook2 import YouCook2
+from tests.media_files import noise, number_of, numbered_frame, write_media
 
 INPUTS = Inputs(AudioInputs(frames=96), VideoInputs(frames=2, fps=2.0, size=32, train_size=32), TextInputs(length=12))
 COUNTS = {"youcook2": {"training": 3, "validation": 8}, "howto100m": {"train": 6}}
@@ -56,7 +58,7 @@ def howto100m(root: Path) -> Manifest:
 def test_a_segment_is_read_where_it_lies_in_its_video(youcook2):
     clips = ClipDataset(youcook2, DataConfig(inputs=INPUTS), seed=0)
     row = youcook2.table.iloc[2]
-    assert row["offset"] == row["start"] > 0
+    assert row["audio_offset"] == row["video_offset"] == row["start"] > 0
     clip = clips[ClipRef(2, EVALUATION)][0]
     sound = read_audio(row["audio_path"], row["start"], min(0.975, row["seconds"]), 16000)
     assert np.array_equal(clip["waveform"].numpy(), sound)
@@ -70,9 +72,25 @@ def test_a_cut_clip_begins_at_its_start_and_a_whole_video_at_its_offset(root, tm
     """`auto` tells by the file's length: one file is as long as its source video, the other only as the segment."""
     source = YouCook2(root / "YouCook2")
     table = build_manifest(source, ["train"], INPUTS, Checks(root / "checks"), media="auto").table
-    assert (table["offset"] == table["start"]).all()
+    assert (table["audio_offset"] == table["start"]).all() and (table["video_offset"] == table["start"]).all()
     cut = build_manifest(source, ["train"], INPUTS, Checks(root / "checks"), media="clips").table
-    assert (cut["offset"] == 0).all()
+    assert (cut["audio_offset"] == 0).all()
+
+
+def test_a_cut_sound_beside_a_whole_video_are_each_read_at_their_place(tmp_path):
+    """A WAV of the 2 s that begin at 4 s, and the video of 8 s that they come from."""
+    (tmp_path / "class_labels_indices.csv").write_text('index,mid,display_name\n0,/m/0a,"A"\n')
+    header = "# 1\n# 2\n# YTID, start_seconds, end_seconds, positive_labels\n"
+    (tmp_path / "eval_segments.csv").write_text(header + 'abcdefghijk, 4.000, 6.000, "/m/0a"\n')
+    (tmp_path / "SAMPLE.json").touch()
+    sound = noise(2.0, 16000)
+    write_media(tmp_path / "abcdefghijk.wav", sound=sound, audio_codec="pcm_s16le")
+    write_media(tmp_path / "abcdefghijk.mp4", frames=[numbered_frame(i) for i in range(80)], sound=noise(8.0, 16000))
+    inputs = Inputs(AudioInputs(frames=48), VideoInputs(frames=2, fps=1.0, size=32))
+    manifest = build_manifest(AudioSet(tmp_path), ["eval"], inputs, Checks(tmp_path / "checks", workers=1))
+    clip = ClipDataset(manifest, DataConfig(inputs=inputs), seed=0)[ClipRef(0, EVALUATION)][0]
+    assert np.allclose(clip["waveform"], sound[0, : len(clip["waveform"])], atol=1e-3)
+    assert [number_of(picture) for picture in clip["frames"].numpy()] == [40, 50]
 
 
 def test_segments_behind_the_end_of_their_video_are_counted(root, tmp_path):

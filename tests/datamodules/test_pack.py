@@ -104,7 +104,7 @@ def clip_of(manifest: Manifest, index: int) -> PackedClip:
 
 
 def grid(row: pd.Series, fps: float = FORMAT.fps) -> np.ndarray:
-    return row["offset"] + np.arange(int(row["seconds"] * fps)) / fps
+    return row["video_offset"] + np.arange(int(row["seconds"] * fps)) / fps
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
@@ -125,11 +125,11 @@ def assert_same_media(opened: Manifest, manifest: Manifest) -> None:
     random = np.random.default_rng(0)
     for index, row in manifest.table.iterrows():
         clip, path = clip_of(opened, index), row["audio_path"]
-        whole = read_audio(path, row["offset"], row["seconds"], 16000)
+        whole = read_audio(path, row["audio_offset"], row["seconds"], 16000)
         assert len(whole) > 1.9 * 16000
-        assert same_bits(clip.audio(row["offset"], row["seconds"], 16000), whole)
-        start = row["offset"] + random.uniform(0, row["seconds"] - 1.5)
-        first = round(start * 16000) - round(row["offset"] * 16000)
+        assert same_bits(clip.audio(row["audio_offset"], row["seconds"], 16000), whole)
+        start = row["audio_offset"] + random.uniform(0, row["seconds"] - 1.5)
+        first = round(start * 16000) - round(row["audio_offset"] * 16000)
         assert same_bits(clip.audio(start, 1.25, 16000), whole[first : first + 20000])
         times = grid(row)
         loss = np.abs(clip.frames(times, 224).mean(-1) - read_frames(row["video_path"], times, 224).mean(-1))
@@ -156,7 +156,7 @@ def test_segments_of_whole_videos_keep_their_text_and_places(root, tmp_path):
     inputs = replace(INPUTS, text=TextInputs())
     manifest = clips(root, YouCook2, "train", inputs)
     manifest.table.loc[1, "text"] = ""
-    assert manifest.table["offset"].min() > 0
+    assert manifest.table["audio_offset"].min() > 0
     pack(manifest, "youcook2", "train", str(tmp_path), FORMAT, workers=1)
     opened = open_pack(str(tmp_path), ["train"], INPUTS, "youcook2")
     assert_same_manifest(opened, manifest)
@@ -196,7 +196,9 @@ def test_sound_of_16_bits_stays_so_and_windows_at_odd_places_are_those_of_the_fi
     samples[7000:7003] = -(2**15), 2**15 - 1, 0
     path, offset, seconds = wav(tmp_path / "a.wav", samples), 5333.4 / 16000, 32000.4 / 16000
     row = {"clip_id": "a", "video_id": "a", "start": 0.0, "end": np.inf, "audio_path": str(path)}
-    table = pd.DataFrame([row | {"video_path": None, "offset": offset, "seconds": seconds}])
+    table = pd.DataFrame(
+        [row | {"video_path": None, "audio_offset": offset, "video_offset": offset, "seconds": seconds}]
+    )
     table["labels"] = pd.Series([[0]], dtype=LABELS)
     packed(Manifest(table, ["one"], False, 1), tmp_path / "pack", format=PackedFormat(16000, 0.0, 0))
     opened = open_pack(str(tmp_path / "pack"), ["test"], Inputs(AudioInputs(), None), "vggsound")
@@ -219,7 +221,7 @@ def test_shards_are_tar_files_of_webdataset_samples(vggsound, url):
         about = json.load(tar.extractfile(names[0]))
         sound = np.load(io.BytesIO(tar.extractfile(names[1]).read()))
     assert about["clip_id"] == row["clip_id"] and about["labels"] == list(row["labels"])
-    whole = read_audio(row["audio_path"], row["offset"], row["seconds"], 16000)
+    whole = read_audio(row["audio_path"], row["audio_offset"], row["seconds"], 16000)
     assert same_bits(sound[: len(whole)], whole)
 
 
