@@ -281,7 +281,7 @@ def _determining(
         "model": asdict(config.model),
         "options": asdict(stage.options),
         "modality": stage.modality,
-        "inputs": _inputs(stage.data.inputs),
+        "inputs": without_places(stage.data.inputs),
         "precision": resolve_precision(config.trainer),
         "train": train
         and {
@@ -312,7 +312,7 @@ def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
     return {split: asdict(format) for split, format in manifest.pack.formats.items()}
 
 
-def _inputs(inputs: Inputs) -> dict[str, Any]:
+def without_places(inputs: Inputs) -> dict[str, Any]:
     """The inputs, with what a file holds in the place of where it lies."""
     content = asdict(inputs)
     if inputs.text is not None and inputs.text.file is not None:

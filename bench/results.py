@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from bench import cost, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
-from bench.plan import DONE, Plan, PlannedStage, file_hash, init_hash
+from bench.config import StageConfig
+from bench.plan import DONE, Plan, PlannedStage, file_hash, init_hash, without_places
 from datamodules.files import replacing, write_json
 from datamodules.manifest import Manifest
 
@@ -78,6 +79,13 @@ def parents(plan: Plan, stage: PlannedStage) -> tuple[dict[str, str], ...]:
     )
 
 
+def shareable(config: StageConfig) -> dict[str, Any]:
+    """A stage's configuration without where things lie on this machine: records are shared."""
+    content = asdict(config)
+    content["data"] |= {"root": None, "packed": None, "inputs": without_places(config.data.inputs)}
+    return content
+
+
 def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
     """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records."""
     config, board, scored = plan.config, stage.board, stage.scored
@@ -89,7 +97,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
     settings = {
         "model": asdict(config.model),
-        "stages": {s.name: asdict(s.config) for s in (*stage.ancestors, stage)},
+        "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
         "trainer": asdict(config.trainer),
     }
     record = records.new_record(

@@ -13,7 +13,7 @@ from datamodules.esc50 import ESC10, ESC50, FOLDS
 from datamodules.manifest import index_media
 from datamodules.source import DataError, Source, find_root
 
-REAL = Path("/work/shared/data/ESC-50")
+REAL = Path(__file__).parents[3] / "shared" / "data" / "ESC-50"
 HEADER = "filename,fold,target,category,esc10,src_file,take\n"
 DOG, WIND = "0,dog,True,{source},A\n", "16,wind,False,{source},B\n"
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from bench.cli import main
+from bench.config import StageConfig
+from bench.results import shareable
 from datamodules import sample
-from datamodules.types import AudioInputs, Batch, Inputs
+from datamodules.types import AudioInputs, Batch, DataConfig, FeatureInputs, Inputs
 from experiments.baseline_cnn.method import Train, TrainOptions
 from experiments.baseline_cnn.model import CNN, CNNConfig
 from experiments.common.stage import StageSpec
@@ -63,6 +65,13 @@ def test_weights_of_other_classes_are_taken_but_for_the_head():
     assert not torch.equal(new.net.head.weight, old.net.head.weight)
     with pytest.raises(ValueError, match="net.blocks.0.0.weight: missing"):
         new.load_parent({})
+
+
+def test_a_record_does_not_say_where_things_lie_on_this_machine():
+    features = FeatureInputs(root="/home/me/features")
+    data = DataConfig(root="/home/me/data", packed="s3://mine/pack", inputs=Inputs(None, None, None, features))
+    assert "me" in str(data) and "/home/me" not in str(shareable(StageConfig(data=data)))
+    assert "s3://mine" not in str(shareable(StageConfig(data=data)))
 
 
 def test_five_folds_become_one_row(tmp_path: Path, capsys):
