@@ -110,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     speed = command("speed", None, "time the data path beside what one would otherwise write")
     timed = speed.add_subparsers(title="what", required=True, metavar="WHAT")
     speed_data = timed.add_parser("data", help="decoding, log-mels, collation and the whole loader, on made-up clips")
-    speed_data.add_argument("overrides", nargs="*", metavar="key=value", help="clips=24 rounds=5 folder=data/speed")
+    speed_data.add_argument("overrides", nargs="*", metavar="key=value", help="clips=24 rounds=6 folder=data/speed")
     speed_data.set_defaults(command=time_data)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")

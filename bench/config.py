@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import registry
+from bench import folds, registry
 from bench.errors import UserError, unknown
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
@@ -112,8 +112,6 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     Raises:
         UserError: naming the key, where it stands, and the nearest valid name.
     """
-    from bench import folds  # it needs this module's types
-
     command_line = Layer("command line", _parse_overrides(overrides))
     file = registry.method_folder(method) / "config.yaml"
     content = OmegaConf.load(file)

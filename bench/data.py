@@ -25,13 +25,12 @@ SETTINGS = {
     "data_root": "",
     "data__root": "",
     "data__media": "",
-    "data__min_coverage": "0.85",
     "runs": "runs",
     "sample_root": "data/sample",
     "workers": "0",
 }
 """What all of these commands understand."""
-CHECK = SETTINGS | {"features": "", "kinds": ""}
+CHECK = SETTINGS | {"data__min_coverage": "0.85", "features": "", "kinds": ""}
 PACK = SETTINGS | {"to": "", "splits": "", "sample_rate": "16000", "fps": "4", "size": "256"}
 FEATURES = SETTINGS | {
     **{"to": "", "splits": "", "kind": "2d", "model": "", "weights": "", "pretrained": "false"},

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench import registry
-from bench.config import BenchConfig, StageConfig
 from bench.errors import UserError
+
+if TYPE_CHECKING:  # the configuration is composed with this
+    from bench.config import BenchConfig, StageConfig
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""

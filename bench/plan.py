@@ -241,7 +241,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     any_manifest = train or scored
     assert any_manifest is not None
     draws = min(stage.data.loader.weighted_draws or len(train), len(train)) if train else 0
-    clips_a_row = stage.data.narration.per_video if train and train.captions is not None else 1
+    clips_a_row = train.clips_a_row(stage.data.narration) if train else 1
     spec = StageSpec(
         model=config.model,
         options=stage.options,

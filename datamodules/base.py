@@ -28,7 +28,7 @@ PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "v
 def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
     """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
 
-    Sound is padded to the longest of the batch; text and features that no clip has are one zero long.
+    What differs in length is padded to the longest of the batch.
     """
     clips = [clip for item in items for clip in item]
     if not clips:
@@ -97,11 +97,6 @@ def worker_count(wanted: int, ranks_here: int = 1) -> int:
     return max(0, min(16, (os.cpu_count() or 1) // ranks_here - 1))
 
 
-def clips_a_row(manifest: Manifest, config: DataConfig) -> int:
-    """Training clips that a row of the manifest gives: several of a narrated video."""
-    return config.narration.per_video if manifest.captions is not None else 1
-
-
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -156,7 +151,7 @@ class AVDataModule(L.LightningDataModule):
         sampler = TrainSampler(
             len(self.train),
             self.epochs,
-            self.batch_size // accumulate // clips_a_row(self.train, self.config),
+            self.batch_size // accumulate // self.train.clips_a_row(self.config.narration),
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
             seed=self.seed,

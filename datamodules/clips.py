@@ -94,7 +94,7 @@ class ClipDataset(Dataset):
         with OpenFiles() as files:
             return [
                 {"clip_id": moment.clip_id, "key": moment.key, "label": label, **self._read(files, ref, moment)}
-                for moment in self._moments(ref, files)
+                for moment in self._moments(ref)
             ]
 
     def _media(self, files: OpenFiles, kind: str, index: int) -> Media | PackedClip:
@@ -103,7 +103,7 @@ class ClipDataset(Dataset):
             return self.pack.clip(self.table.row(index, ("clip_id", "audio_offset", "video_offset", *WHERE)))
         return files.open(self.table.value(f"{kind}_path", index))
 
-    def _moments(self, ref: ClipRef, files: OpenFiles) -> list[Moment]:
+    def _moments(self, ref: ClipRef) -> list[Moment]:
         """What is read of a row: the clip, or in training clips that are cut out of a narrated video."""
         clip_id, start, seconds = (self.table.value(name, ref.index) for name in ("clip_id", "start", "seconds"))
         if self.captions is not None and ref.epoch != EVALUATION:

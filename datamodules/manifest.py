@@ -21,7 +21,7 @@ from datamodules.captions import Captions
 from datamodules.checks import Checks
 from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Source
 from datamodules.table import arrow
-from datamodules.types import FeatureInputs, Inputs
+from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
 if TYPE_CHECKING:
     from datamodules.shards import Pack
@@ -54,6 +54,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def clips_a_row(self, narration: NarrationConfig) -> int:
+        """Training clips that a row gives: several of a narrated video."""
+        return narration.per_video if self.captions is not None else 1
 
     @property
     def coverage(self) -> float:

@@ -12,14 +12,13 @@ import math
 import os
 import tarfile
 import tempfile
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from fsspec.implementations.local import LocalFileSystem
 from datamodules.container import MediaError
 from datamodules.manifest import EXAMPLES, Manifest
 from datamodules.media import Media
+from datamodules.processes import end_with_parent
 from datamodules.progress import Track, no_progress
 from datamodules.shards import ABOUT, FULL_SCALE, INDEX, VERSION, PackedFormat, write_about, write_index
 from datamodules.source import DataError
@@ -160,7 +160,7 @@ def _shards(jobs: list[Job], workers: int) -> Iterator[None]:
     if not jobs:
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             yield from pool.map(write_shard, jobs)
         except BrokenProcessPool as error:
@@ -168,18 +168,6 @@ def _shards(jobs: list[Job], workers: int) -> Iterator[None]:
                 "a process that packs was killed: the memory is full (then use fewer workers), or a file crashes the "
                 "decoder; called again, packing goes on"
             ) from error
-
-
-def _end_with_parent() -> None:
-    """Ends this process with the one that started it; a pool's processes would wait for work forever."""
-
-    def wait() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def write_shard(job: Job) -> None:

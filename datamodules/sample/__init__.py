@@ -11,9 +11,8 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from datamodules.processes import end_with_parent
+from datamodules.progress import Track, no_progress
 from datamodules.sample import audioset, esc50, fsd50k, howto100m, vggsound, youcook2
 from datamodules.sample.media import Clip, write
 from datamodules.source import DataError
@@ -34,13 +35,6 @@ SHARED = {"esc10": "esc50"}
 COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}
 """Dataset -> split -> number of clips."""
 
-Track = Callable[[Iterable[None], str, int], Iterable[None]]
-"""(items, title, total) -> the items, while progress is shown."""
-
-
-def _untracked(items: Iterable[None], title: str, total: int) -> Iterable[None]:
-    return items
-
 
 def make(
     root: Path,
@@ -48,7 +42,7 @@ def make(
     seed: int = 0,
     workers: int | None = None,
     counts: Mapping[str, Mapping[str, int]] | None = None,
-    track: Track = _untracked,
+    track: Track = no_progress,
 ) -> None:
     """Makes the sample data: `root/AudioSet`, `root/VGGSound`, and so on.
 
@@ -78,7 +72,7 @@ def make(
                 _make_one(root / layout.FOLDER, layout, about, workers, track)
 
 
-def make_for(dataset: str, root: Path, track: Track = _untracked) -> None:
+def make_for(dataset: str, root: Path, track: Track = no_progress) -> None:
     """`make` of one dataset by the suite's name, in the usual size.
 
     Raises:
@@ -147,15 +141,5 @@ def _write_all(clips: Sequence[Clip], workers: int | None) -> Iterator[None]:
         yield from map(write, clips)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
         yield from pool.map(write, clips, chunksize=8)
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is gone, even killed; a pool's workers would wait for ever."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -152,7 +152,7 @@ def hold(dataset, first: int, gate) -> None:
 
     if dataset is not None:
         for row in range(first, first + 1000):
-            dataset._moments(ClipRef(row, EVALUATION), None)
+            dataset._moments(ClipRef(row, EVALUATION))
             dataset.label(row)
     gate.wait()
 

@@ -133,11 +133,11 @@ def test_a_narrated_clip_is_its_captions_stretch_of_sound_and_text(howto100m):
     clips = ClipDataset(howto100m, config, seed=0)
     said = howto100m.captions.of(int(howto100m.table["caption_row"][1]))
     tokenizer = make_tokenizer(INPUTS.text)
-    for moment in clips._moments(ClipRef(1, 0), None):
+    for moment in clips._moments(ClipRef(1, 0)):
         index = list(said.start).index(np.float32(moment.start))
         assert moment.text == said.text[index] and moment.seconds == pytest.approx(said.end[index] - said.start[index])
     first = clips[ClipRef(1, 0)][0]
-    moment = clips._moments(ClipRef(1, 0), None)[0]
+    moment = clips._moments(ClipRef(1, 0))[0]
     assert np.array_equal(first["text"].numpy(), tokenizer(moment.text))
 
 
@@ -146,7 +146,7 @@ def test_epochs_cut_other_clips_and_a_repeat_the_same(howto100m):
     clips = ClipDataset(howto100m, config, seed=0)
 
     def starts(epoch: int) -> list[float]:
-        return [m.start for i in range(6) for m in clips._moments(ClipRef(i, epoch), None)]
+        return [m.start for i in range(6) for m in clips._moments(ClipRef(i, epoch))]
 
     assert starts(0) == starts(0) != starts(1)
 
