@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from bench.progress import Progress
+from datamodules.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.types import Batch, Outputs
@@ -46,6 +47,30 @@ class Checkpoint(Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             os.replace(temporary, self.path)
+
+
+class KeepEpochs(Callback):
+    """Keeps the weights of certain epochs' ends, for the stages that average them.
+
+    Args:
+        folder: of the files, see `epoch_weights`.
+        epochs: which; the first epoch is 1.
+        steps_per_epoch: optimiser steps.
+    """
+
+    def __init__(self, folder: Path, epochs: frozenset[int], steps_per_epoch: int):
+        self.folder, self.steps = folder, {epoch * steps_per_epoch: epoch for epoch in epochs}
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        epoch = self.steps.get(trainer.global_step)
+        if epoch is not None and trainer.is_global_zero:
+            with replacing(epoch_weights(self.folder, epoch)) as temporary:
+                torch.save(module.state_dict(), temporary)
+
+
+def epoch_weights(folder: Path, epoch: int) -> Path:
+    """Where a stage keeps its weights of an epoch's end."""
+    return folder / "epochs" / f"{epoch}.pt"
 
 
 class Cost(Callback):
@@ -149,3 +174,21 @@ class Collect(Callback):
         given = outputs.get("logits") or outputs.get("embedding") or {}
         for modality, scores in given.items():
             self.scores.setdefault(modality, []).append(scores.float().cpu())
+
+
+class Extract(Callback):
+    """Writes the features that the test steps give out."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.writer = FeatureWriter(self.folder, trainer.global_rank)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+    ) -> None:
+        self.writer.add(batch["clip_id"], outputs["features"])
+
+    def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.writer.flush()

@@ -45,10 +45,28 @@ class TrainerConfig:
 class StageConfig:
     """One stage of a method."""
 
-    module: str = "???"
-    """The `Stage` class in the method's `method.py`."""
+    module: str | None = None
+    """The `Stage` class in the method's `method.py`; an ensemble has none."""
     after: str | None = None
     """The stage whose weights it starts from."""
+    average_weights: list[int] = field(default_factory=list)
+    """[first, last]: it starts from the mean of `after`'s weights at the ends of these epochs (the first is 1)."""
+    average_outputs: list[int] = field(default_factory=list)
+    """[first, last]: it measures the mean probability of `after`'s weights at the ends of these epochs."""
+    ensemble: list[str] = field(default_factory=list)
+    """It measures the mean probability of these stages, which are measured on the same board."""
+    init: str | None = None
+    """A checkpoint to start from, or `imagenet`: what the network's library offers, which `init=FILE` replaces."""
+    teacher: str | None = None
+    """The stage whose network teaches this one."""
+    features: dict[str, str] = field(default_factory=dict)
+    """Modality -> the stage whose features of it are read, in the place of media."""
+    extract: list[str] = field(default_factory=list)
+    """Splits whose features it writes, for the stages that name it in `features`."""
+    repeat: int = 0
+    """Tells repetitions of one stage apart: another one has other random numbers."""
+    on_request: bool = False
+    """Runs only if `stage=` names it or what starts from it."""
     dataset: str = "???"
     train: list[str] = field(default_factory=list)
     """Splits to train on; none = the stage only measures."""
@@ -86,7 +104,7 @@ class BenchConfig:
     stage: list[str] = field(default_factory=list)
     """Only these stages and what they start from; empty = all."""
     init: str | None = None
-    """A checkpoint that the stages without a parent start from."""
+    """A checkpoint for the stages named in `stage` that start from nothing; if there is none, for all that do."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     model: Any = None
     """The method's own model configuration."""
@@ -178,10 +196,11 @@ def _schema(method: str, stage_names: list[str], layers: list[Layer]) -> tuple[D
     schema = OmegaConf.structured(BenchConfig)
     model_config = None
     for name in stage_names:
-        stage_class = _stage_class(module, method, name, raw.stages[name].get("module"))
-        model_config = stage_class.model_config
         stage = OmegaConf.structured(StageConfig)
-        stage.options = OmegaConf.structured(stage_class.options_config)
+        if not raw.stages[name].get("ensemble"):
+            stage_class = _stage_class(module, method, name, raw.stages[name].get("module"))
+            model_config = stage_class.model_config
+            stage.options = OmegaConf.structured(stage_class.options_config)
         dataset = raw.stages[name].get("dataset")
         if dataset is not None:
             stage.data = OmegaConf.merge(stage.data, registry.dataset(dataset).defaults)
@@ -211,8 +230,10 @@ def registry_stage_names(method: str) -> list[str]:
     return list(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("stages", {}))
 
 
-def stage_class(config: BenchConfig, stage: str) -> type[Stage]:
-    """The LightningModule class of a stage."""
+def stage_class(config: BenchConfig, stage: str) -> type[Stage] | None:
+    """The LightningModule class of a stage; None: an ensemble."""
+    if config.stages[stage].ensemble:
+        return None
     module = registry.method_module(config.method)
     return _stage_class(module, config.method, stage, config.stages[stage].module)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.types import Batch, Inputs
+from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -14,8 +14,9 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def fake_batch(inputs: Inputs, num_classes: int, clips: int, device: torch.device | str) -> Batch:
-    """A batch of zeros as the inputs shape it."""
+def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch:
+    """A batch of zeros as the stage's inputs shape it."""
+    inputs, num_classes = spec.inputs, spec.num_classes
     batch = Batch(
         clip_id=[str(i) for i in range(clips)],
         key=torch.arange(clips, device=device),
@@ -25,6 +26,8 @@ def fake_batch(inputs: Inputs, num_classes: int, clips: int, device: torch.devic
         batch["audio"] = torch.zeros(clips, 1, audio.frames, audio.mel_bins, device=device)
     if (video := inputs.video) is not None:
         batch["video"] = torch.zeros(clips, 3, video.frames, video.size, video.size, device=device)
+    for modality, shape in spec.features.items():
+        batch[FEATURE_KEYS[modality]] = torch.zeros(clips, *shape, device=device)
     return batch
 
 
@@ -36,11 +39,20 @@ def build_on_meta(stage_class: type[Stage], spec: StageSpec) -> Stage:
 
 def inference_flops(stage_class: type[Stage], spec: StageSpec) -> int:
     """FLOPs (two a multiply-add) to measure one clip; 0 for a stage that measures nothing."""
-    module = build_on_meta(stage_class, spec).eval()
-    batch = fake_batch(spec.inputs, spec.num_classes, 1, "meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         try:
-            module.predict_step(batch, 0)
+            _predict_on_meta(stage_class, spec)
         except NotImplementedError:
             return 0
     return counter.get_total_flops()
+
+
+def features_shape(stage_class: type[Stage], spec: StageSpec) -> tuple[int, int]:
+    """(moments, length of a vector) of what the stage extracts of a clip."""
+    _, moments, length = _predict_on_meta(stage_class, spec)["features"].shape
+    return moments, length
+
+
+@torch.no_grad()
+def _predict_on_meta(stage_class: type[Stage], spec: StageSpec) -> Outputs:
+    return build_on_meta(stage_class, spec).eval().predict_step(fake_batch(spec, 1, "meta"), 0)

@@ -32,8 +32,13 @@ def expand(config: BenchConfig) -> BenchConfig:
         names[name] = [fold_name(name, fold) for fold in folds]
         stages |= {fold_name(name, fold): _of_fold(name, stage, fold) for fold in folds}
     for name, stage in stages.items():
-        if stage.after in names:
-            stage.after = _parent(name, stage, names[stage.after])
+        for role in ("after", "teacher"):
+            if (other := getattr(stage, role)) in names:
+                setattr(stage, role, _related(name, stage, role, other, names[other]))
+        stage.ensemble = [
+            _related(name, stage, "ensemble", other, names[other]) if other in names else other
+            for other in stage.ensemble
+        ]
     wanted = [each for name in config.stage for each in names.get(name, [name])]
     return replace(config, stages=stages, stage=wanted)
 
@@ -67,10 +72,10 @@ def _of_fold(name: str, stage: StageConfig, fold: int) -> StageConfig:
     return stage
 
 
-def _parent(name: str, stage: StageConfig, parents: list[str]) -> str:
-    if parents == [stage.after]:
-        return parents[0]
-    same = [parent for parent in parents if parent == fold_name(str(stage.after), stage.fold)]
-    if not same:
-        raise UserError(f"stages.{name}.after: {stage.after} has several folds; give this stage a board with the same")
-    return same[0]
+def _related(name: str, stage: StageConfig, role: str, other: str, folds: list[str]) -> str:
+    """Of the folds of the stage `other`, the one that `stage` is to be related to."""
+    if folds == [other]:
+        return other
+    if (same := fold_name(other, stage.fold)) in folds:
+        return same
+    raise UserError(f"stages.{name}.{role}: {other} has several folds; give this stage a board with the same")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import registry
-from bench.config import BenchConfig, StageConfig, method_version, stage_class
-from bench.devices import resolve_precision
+from bench import cost, identity, registry
+from bench.combinations import check_combinations
+from bench.config import BenchConfig, StageConfig, stage_class
 from bench.errors import UserError, unknown
 from bench.folds import base_name
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
+from datamodules.keyed import stable_hash
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
@@ -27,6 +26,7 @@ from experiments.common.stage import Stage, StageSpec
 DONE = "done.json"
 WEIGHTS = "weights.pt"
 CHECKPOINT = "resume.ckpt"
+FEATURES = "features"
 
 
 @dataclass
@@ -35,13 +35,25 @@ class PlannedStage:
 
     name: str
     config: StageConfig
-    stage_class: type[Stage]
+    stage_class: type[Stage] | None
+    """None: an ensemble."""
     train: Manifest | None
-    """None: the stage only measures."""
+    """None: the stage does not train."""
     scored: Manifest | None
     """The clips of the board's split; None: the stage is not measured."""
+    extracted: Manifest | None
+    """The clips whose features are written; None: the stage extracts nothing."""
     board: Board | None
     parent: PlannedStage | None
+    teacher: PlannedStage | None
+    features: dict[str, PlannedStage]
+    """Modality -> the stage whose features are read."""
+    members: tuple[PlannedStage, ...]
+    """Of an ensemble."""
+    start: str | None
+    """Without a parent: a checkpoint's path, `imagenet`, or None for fresh weights."""
+    kept_epochs: frozenset[int]
+    """Epochs (the first is 1) at whose end the weights are kept for the stages that average them."""
     identity: str
     """Hash of all that determines the stage's result."""
     recipe: str
@@ -82,13 +94,46 @@ class PlannedStage:
         return "cut off" if any((self.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS)) else "new"
 
     @property
+    def used(self) -> list[PlannedStage]:
+        """The stages it uses directly."""
+        parents = [self.parent, self.teacher, *self.features.values(), *self.members]
+        return [stage for stage in parents if stage is not None]
+
+    @property
     def ancestors(self) -> list[PlannedStage]:
-        """The stages it builds on, the first one first."""
-        return [] if self.parent is None else [*self.parent.ancestors, self.parent]
+        """The stages it builds on, each once and after those it builds on itself."""
+        found: dict[str, PlannedStage] = {}
+        for stage in self.used:
+            found |= {each.name: each for each in (*stage.ancestors, stage)}
+        return list(found.values())
 
     @property
     def steps(self) -> int:
         return self.spec.epochs * self.spec.steps_per_epoch if self.train is not None else 0
+
+    @property
+    def parameters(self) -> int:
+        """Of the network, or of all networks of an ensemble."""
+        if self.stage_class is None:
+            return sum(member.parameters for member in self.members)
+        return cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+
+    @property
+    def flops(self) -> int:
+        """To measure one clip from what the stage reads; 0 if it measures nothing."""
+        if self.stage_class is None:
+            return sum(member.flops for member in self.members)
+        networks = len(self.config.average_outputs) and len(epochs_between(self.config.average_outputs))
+        return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
+
+    def seed(self, config: BenchConfig) -> int:
+        """Of order and augmentation; repetitions of a stage have their own."""
+        return stable_hash("repeat", config.seed, self.config.repeat) if self.config.repeat else config.seed
+
+
+def epochs_between(span: list[int]) -> range:
+    """[first, last] -> the epochs."""
+    return range(span[0], span[1] + 1) if span else range(0)
 
 
 class Data:
@@ -120,8 +165,8 @@ class Data:
             found.find(name)
         return found
 
-    def manifest(self, stage: StageConfig, splits: tuple[str, ...]) -> Manifest:
-        inputs = stage.data.inputs
+    def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
+        """The clips of the splits that have what the inputs want."""
         needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
         key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
         if key not in self._manifests and stage.data.packed:
@@ -148,7 +193,7 @@ def make_plan(config: BenchConfig) -> Plan:
         UserError: for stages that do not fit together or data that is not there.
     """
     names = _selected(config)
-    _check(config, names)
+    check_combinations(config, names)
     data = Data(config)
     planned: dict[str, PlannedStage] = {}
     for name in names:
@@ -164,84 +209,46 @@ def scored_split(stage: StageConfig, board: Board) -> str:
 
 
 def _selected(config: BenchConfig) -> list[str]:
-    """The wanted stages and what they start from, parents first."""
+    """The wanted stages and what they use, each after what it uses."""
     order: list[str] = []
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name not in config.stages:
-            raise unknown("stage" if not path else f"stage (stages.{path[-1]}.after)", name, config.stages)
+            raise unknown(f"stage (stages.{path[-1]})" if path else "stage", name, config.stages)
         if name in path:
-            raise UserError(f"the stages start from each other in a circle: {' -> '.join((*path, name))}")
+            raise UserError(f"the stages use each other in a circle: {' -> '.join((*path, name))}")
         if name not in order:
-            if config.stages[name].after is not None:
-                visit(str(config.stages[name].after), (*path, name))
+            for other in _uses(config.stages[name]):
+                visit(other, (*path, name))
             order.append(name)
 
-    for name in config.stage or config.stages:
+    for name in config.stage or [name for name, stage in config.stages.items() if not stage.on_request]:
         visit(name, ())
     return order
 
 
-def _check(config: BenchConfig, names: list[str]) -> None:
-    """Combinations that cannot work, told before anything is read."""
-    for name in names:
-        stage = config.stages[name]
-        where = f"stages.{name}"
-        source = registry.dataset(stage.dataset)
-        for split in stage.train:
-            if split not in source.splits:
-                raise unknown(f"split of {stage.dataset} ({where}.train)", split, source.splits)
-        if stage.board is not None:
-            board = registry.board(stage.board)
-            if board.dataset != stage.dataset:
-                raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
-        elif not stage.train:
-            raise UserError(f"{where}: neither trains (train is empty) nor measures (board is empty)")
-        if set(stage.modality) - set("avt") or not stage.modality:
-            raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
-        inputs = stage.data.inputs
-        given = {"a": inputs.audio, "v": inputs.video or inputs.features, "t": inputs.text}
-        for letter, wanted in given.items():
-            if letter in stage.modality and wanted is None:
-                raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
-        processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
-        if stage.train and stage.batch_size % processes:
-            raise UserError(
-                f"{where}.batch_size={stage.batch_size} does not divide over trainer.devices x trainer.nodes x "
-                f"trainer.accumulate = {processes}"
-            )
-    used = {config.stages[name].dataset for name in names}
-    if config.data.root and len(used) > 1:
-        raise UserError(
-            f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "
-            f"above them as data_root=FOLDER, or choose stages of one dataset with stage=NAME"
-        )
-    if config.init and not Path(config.init).is_file():
-        raise UserError(f"init={config.init}: there is no such file")
+def _uses(stage: StageConfig) -> Iterator[str]:
+    yield from (name for name in (stage.after, stage.teacher) if name is not None)
+    yield from stage.features.values()
+    yield from stage.ensemble
 
 
 def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str, PlannedStage]) -> PlannedStage:
     stage = config.stages[name]
-    # A modality that is not looked at is neither decoded nor asked of the clips.
-    if "a" not in stage.modality:
-        stage.data.inputs.audio = None
-    if "v" not in stage.modality:
-        stage.data.inputs.video = stage.data.inputs.features = None
-    if "t" not in stage.modality:
-        stage.data.inputs.text = None
+    features = {modality: planned[other] for modality, other in stage.features.items()}
+    wanted = _wanted(stage, features)
     board = registry.board(stage.board) if stage.board else None
-    train = data.manifest(stage, tuple(stage.train)) if stage.train else None
-    scored = data.manifest(stage, (scored_split(stage, board),)) if board else None
+    train = data.manifest(stage, tuple(stage.train), wanted) if stage.train else None
+    extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
+    scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
     if board and scored and scored.coverage < stage.data.min_coverage:
         reasons = ", ".join(f"{n} {reason}" for reason, n in scored.excluded.items())
         raise UserError(
             f"stage {name}: only {len(scored)} of the {scored.official} official clips of {board.name} can be used "
             f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
         )
-    any_manifest = train or scored
+    any_manifest = train or extracted or scored
     assert any_manifest is not None
-    draws = min(stage.data.loader.weighted_draws or len(train), len(train)) if train else 0
-    clips_a_row = train.clips_a_row(stage.data.narration) if train else 1
     spec = StageSpec(
         model=config.model,
         options=stage.options,
@@ -251,8 +258,10 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         multilabel=any_manifest.multilabel,
         optim=stage.optim,
         batch_size=stage.batch_size,
-        steps_per_epoch=draws // (stage.batch_size // clips_a_row),
+        steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
         epochs=stage.epochs,
+        seed=config.seed,
+        features={modality: _features_shape(other) for modality, other in features.items()},
     )
     if train is not None and spec.steps_per_epoch == 0:
         raise UserError(
@@ -260,84 +269,79 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
             f"{stage.batch_size}; set stages.{name}.batch_size"
         )
     parent = planned[stage.after] if stage.after else None
-    determining = _determining(config, stage, train, scored, board)
-    identity = _digest({**determining, "seed": config.seed, "start": parent.identity if parent else init_hash(config)})
-    repeated = _any_fold(determining) if stage.fold else determining
-    recipe = _digest({**repeated, "start": parent.recipe if parent else init_hash(config)})
-    folder = Path(config.runs) / config.method / f"{name}-{identity}"
+    teacher = planned[stage.teacher] if stage.teacher else None
+    members = tuple(planned[member] for member in stage.ensemble)
+    roles = {"teacher": teacher} if teacher else {}
+    roles |= {f"features {modality}": other for modality, other in features.items()}
+    roles |= {f"member {place}": member for place, member in enumerate(members)}
+    start = None if parent or members else identity.start(config, name)
+    determining = identity.determining(config, stage, train, scored, board)
+    started_hash = identity.start_hash(start)
+    stage_identity = identity.identity(
+        determining,
+        config.seed,
+        parent.identity if parent else started_hash,
+        {role: other.identity for role, other in roles.items()},
+    )
     return PlannedStage(
-        name, stage, stage_class(config, name), train, scored, board, parent, identity, recipe, folder, spec
+        name=name,
+        config=stage,
+        stage_class=stage_class(config, name),
+        train=train,
+        scored=scored,
+        extracted=extracted,
+        board=board,
+        parent=parent,
+        teacher=teacher,
+        features=features,
+        members=members,
+        start=start,
+        kept_epochs=_kept_epochs(config, name),
+        identity=stage_identity,
+        recipe=identity.recipe(
+            determining,
+            parent.recipe if parent else started_hash,
+            {role: other.recipe for role, other in roles.items()},
+            any_fold=bool(stage.fold),
+        ),
+        folder=Path(config.runs) / config.method / f"{name}-{stage_identity}",
+        spec=spec,
     )
 
 
-def _determining(
-    config: BenchConfig, stage: StageConfig, train: Manifest | None, scored: Manifest | None, board: Board | None
-) -> dict[str, Any]:
-    """All that determines the stage's weights and scores beside the seed and where it starts; nothing that does not
-    (folders, loader processes, number of devices)."""
-    return {
-        "method": [config.method, method_version(config.method)],
-        "module": stage.module,
-        "model": asdict(config.model),
-        "options": asdict(stage.options),
-        "modality": stage.modality,
-        "inputs": without_places(stage.data.inputs),
-        "precision": resolve_precision(config.trainer),
-        "train": train
-        and {
-            "fingerprint": train.fingerprint,
-            "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
-            "augment": asdict(stage.data.augment),
-            "windows": stage.data.loader.train_windows,
-            "draws": stage.data.loader.weighted_draws,
-            "narration": asdict(stage.data.narration),
-            "optim": asdict(stage.optim),
-            "epochs": stage.epochs,
-            "batch_size": stage.batch_size,
-            "accumulate": config.trainer.accumulate,
-            "grad_clip": config.trainer.grad_clip,
-        },
-        "media": stage.data.media,
-        "packed": _packed(train or scored),
-        "board": board and board.protocol(),
-        "views": stage.data.views,
-        "scored": scored and scored.fingerprint,
-    }
+def _wanted(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
+    """What the stage's clips must have; what is not read of them is taken out of the stage's inputs.
+
+    A modality that is not looked at is neither decoded nor asked of the clips. One whose features another stage
+    extracts is not decoded, but asked for as that stage asks for it.
+    """
+    inputs = stage.data.inputs
+    if "a" not in stage.modality or "a" in features:
+        inputs.audio = None
+    if "v" not in stage.modality or "v" in features:
+        inputs.video = inputs.features = None
+    if "t" not in stage.modality:
+        inputs.text = None
+    wanted = replace(inputs)
+    if "a" in features:
+        wanted.audio = features["a"].spec.inputs.audio
+    if "v" in features:
+        wanted.video = features["v"].spec.inputs.video
+    return wanted
 
 
-def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
-    """How a pack stores the clips: its frames lose a little."""
-    if manifest is None or manifest.pack is None:
-        return None
-    return {split: asdict(format) for split, format in manifest.pack.formats.items()}
+def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:
+    rows = stage.batch_size // train.clips_a_row(stage.data.narration)
+    return stage.data.loader.draws(len(train)) // rows
 
 
-def without_places(inputs: Inputs) -> dict[str, Any]:
-    """The inputs, with what a file holds in the place of where it lies."""
-    content = asdict(inputs)
-    if inputs.text is not None and inputs.text.file is not None:
-        content["text"]["file"] = file_hash(Path(inputs.text.file))
-    if inputs.features is not None:
-        del content["features"]["root"]
-    return content
+def _features_shape(stage: PlannedStage) -> tuple[int, int]:
+    """(moments, length of a vector) of what a stage extracts of a clip."""
+    assert stage.stage_class is not None
+    return cost.features_shape(stage.stage_class, stage.spec)
 
 
-def _any_fold(determining: dict[str, Any]) -> dict[str, Any]:
-    """The same without the clips: folds are repetitions of one experiment, as seeds are."""
-    train = determining["train"]
-    return determining | {"train": train and train | {"fingerprint": None}, "scored": None}
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def init_hash(config: BenchConfig) -> str | None:
-    """SHA-256 of the checkpoint that the first stages start from."""
-    return file_hash(Path(config.init)) if config.init else None
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _kept_epochs(config: BenchConfig, name: str) -> frozenset[int]:
+    children = [stage for stage in config.stages.values() if stage.after == name]
+    spans = [span for child in children for span in (child.average_weights, child.average_outputs)]
+    return frozenset(epoch for span in spans for epoch in epochs_between(span))

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import cost, records, tasks
+from bench import records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.config import StageConfig
-from bench.plan import DONE, Plan, PlannedStage, file_hash, init_hash, without_places
+from bench.identity import file_hash, start_hash, without_places
+from bench.plan import DONE, Plan, PlannedStage
 from datamodules.files import replacing, write_json
 from datamodules.manifest import Manifest
 
@@ -37,17 +38,28 @@ def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
     return file_hash(path)
 
 
+def read_predictions(path: Path, num_classes: int) -> tasks.Predictions:
+    """What `write_predictions` wrote."""
+    table = pq.read_table(path)
+    target = np.zeros((len(table), num_classes), np.float32)
+    for row, classes in enumerate(table["classes"].to_pylist()):
+        target[row, classes] = 1
+    scores = {
+        name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in ("clip_id", "classes")
+    }
+    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores)
+
+
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
     """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
-    module = cost.build_on_meta(stage.stage_class, stage.spec)
     hours = tracked.seconds / 3600 * processes
     return {
         "wall_seconds": tracked.seconds,
         "device_hours": hours,
         "total_device_hours": hours + sum(finished_cost(parent)["device_hours"] for parent in stage.ancestors),
         "samples_per_second": tracked.clips / tracked.seconds if tracked.seconds else None,
-        "parameters": cost.parameters(module),
-        "flops": float(cost.inference_flops(stage.stage_class, stage.spec)) or None,
+        "parameters": stage.parameters,
+        "flops": float(stage.flops) or None,
         "peak_memory_bytes": tracked.peak_memory or None,
     }
 
@@ -69,14 +81,16 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
     }
 
 
-def parents(plan: Plan, stage: PlannedStage) -> tuple[dict[str, str], ...]:
-    """What the stage's weights come from, the first one first; a checkpoint of the user's counts as a stage `init`."""
-    given = init_hash(plan.config)
-    start = ({"stage": "init", "identity": given},) if given else ()
-    return start + tuple(
-        {"stage": s.name, "identity": s.identity, "data": f"{s.config.dataset} {'+'.join(s.config.train)}"}
-        for s in stage.ancestors
-    )
+def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
+    """What the stage's result comes from, the first one first; a checkpoint of the user's counts as a stage `init`."""
+    found: list[dict[str, str]] = []
+    for each in (*stage.ancestors, stage):
+        if given := start_hash(each.start):
+            found.append({"stage": "init", "identity": given})
+        if each is not stage:
+            data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
+            found.append({"stage": each.name, "identity": each.identity, "data": data})
+    return tuple({str(parent): parent for parent in found}.values())
 
 
 def shareable(config: StageConfig) -> dict[str, Any]:
@@ -117,7 +131,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         notes=notes,
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
-        parents=parents(plan, stage),
+        parents=parents(stage),
         config=settings,
         config_hash=stage.recipe,
         identity=stage.identity,

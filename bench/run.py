@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning as L
@@ -18,18 +18,33 @@ import torch.distributed as dist
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from bench import tasks
-from bench.callbacks import Checkpoint, Collect, Cost, Curves, StageProgress, StepSeed
+from bench.callbacks import (
+    Checkpoint,
+    Collect,
+    Cost,
+    Curves,
+    Extract,
+    KeepEpochs,
+    StageProgress,
+    StepSeed,
+    epoch_weights,
+)
 from bench.config import BenchConfig, TrainerConfig
 from bench.devices import resolve_accelerator, resolve_precision
 from bench.errors import UserError
-from bench.plan import CHECKPOINT, DONE, WEIGHTS, Plan, PlannedStage, file_hash, make_plan
+from bench.identity import IMAGENET, file_hash
+from bench.plan import CHECKPOINT, DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
-from bench.results import stage_cost, write_record
+from bench.results import PREDICTIONS, read_predictions, stage_cost, write_record
+from bench.tasks.ensembles import mean_probability
 from datamodules.base import AVDataModule
+from datamodules.extracted import extracted_ids
 from datamodules.files import replacing, write_json
 from datamodules.keyed import stable_hash
+from datamodules.manifest import Manifest
 from experiments.common.stage import Stage
 
 TRAINING_COST = "training.json"
@@ -63,23 +78,25 @@ def quiet_libraries() -> None:
 
 
 def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
-    """Trains and measures a stage, going on where an earlier run of it was cut off."""
-    config, seed = plan.config, stable_hash("stage", stage.identity)
+    """Trains, extracts and measures, going on where an earlier run of the stage was cut off."""
     stage.folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, stage)
-    module = build_module(config, stage, seed)
-    data = AVDataModule(
-        stage.train,
-        stage.scored,
-        stage.config.data,
-        batch_size=stage.config.batch_size,
-        epochs=stage.config.epochs,
-        seed=config.seed,
-        views=stage.views,
-    )
+    write_config(plan.config, stage)
+    began = time.monotonic()
+    if stage.stage_class is None:
+        if rank_zero_only.rank == 0:
+            say(f"{title}: measuring {len(stage.members)} stages together on {stage.board.name if stage.board else ''}")
+            finish(plan, stage, ensemble(stage), Cost(), processes=1)
+    else:
+        run_network(plan, stage, stage.stage_class, title)
+    say(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title: str) -> None:
+    """A stage that has a network of its own."""
+    config, seed = plan.config, stable_hash("stage", stage.identity)
+    module = build_module(stage, stage_class, seed)
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
-    began = time.monotonic()
 
     weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
     if weights.is_file():
@@ -89,23 +106,49 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
         checkpoint = stage.folder / CHECKPOINT
         if checkpoint.is_file():
             say(f"{title}: goes on where it was cut off")
+        data = data_module(config, stage, stage.scored)
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     if trainer.is_global_zero and not weights.is_file():
         write_json(spent, tracked.state_dict())
         with replacing(weights) as temporary:
             torch.save(module.state_dict(), temporary)
 
+    if stage.extracted is not None:
+        extract(trainer, module, config, stage, title)
+    predictions = None
     if stage.board is not None:
         say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
-        predictions = predict(trainer, module, data)
+        predictions = measure(trainer, module, data_module(config, stage, stage.scored), stage)
     if trainer.is_global_zero:
-        cost = stage_cost(stage, tracked, processes=trainer.world_size)
-        if stage.board is not None:
-            write_record(plan, stage, predictions, cost)
-        write_json(stage.folder / DONE, {"identity": stage.identity, "weights": file_hash(weights), "cost": cost})
-        (stage.folder / CHECKPOINT).unlink(missing_ok=True)
-        say(f"{title}: done in {time.monotonic() - began:.0f} s")
+        finish(plan, stage, predictions, tracked, trainer.world_size)
     trainer.strategy.barrier("stage done")
+
+
+def finish(
+    plan: Plan, stage: PlannedStage, predictions: tasks.Predictions | None, tracked: Cost, processes: int
+) -> None:
+    """Writes the record, and that the stage is done."""
+    cost = stage_cost(stage, tracked, processes)
+    if predictions is not None:
+        write_record(plan, stage, predictions, cost)
+    weights = stage.folder / WEIGHTS
+    hash = file_hash(weights) if weights.is_file() else None
+    write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, "cost": cost})
+    (stage.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def data_module(config: BenchConfig, stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
+    """The stage's clips to train on, and those of `scored` to go through once."""
+    return AVDataModule(
+        stage.train,
+        scored,
+        stage.config.data,
+        batch_size=stage.config.batch_size,
+        epochs=stage.config.epochs,
+        seed=stage.seed(config),
+        views=stage.views,
+        extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
+    )
 
 
 @rank_zero_only
@@ -120,16 +163,49 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
 
 
-def build_module(config: BenchConfig, stage: PlannedStage, seed: int) -> Stage:
-    """The stage's LightningModule, freshly initialised from the seed, with its parent's weights where it has one."""
+def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
+    """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
     torch.manual_seed(seed)
-    module = stage.stage_class(stage.spec)
+    module = stage_class(stage.spec)
     if stage.parent is not None:
-        module.load_parent(torch.load(stage.parent.folder / WEIGHTS, weights_only=True, map_location="cpu"))
-    elif config.init is not None:
-        loaded = torch.load(config.init, weights_only=True, map_location="cpu")
+        start = mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent)
+        if stage.stage_class is stage.parent.stage_class and stage.train is None:
+            module.load_state_dict(start)  # measured as it is, head and all
+        else:
+            module.load_parent(start)
+    elif stage.start == IMAGENET:
+        module.load_imagenet()
+    elif stage.start is not None:
+        loaded = torch.load(stage.start, weights_only=True, map_location="cpu")
         module.load_parent(loaded.get("model", loaded.get("state_dict", loaded)))
+    if stage.teacher is not None:
+        module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
     return module
+
+
+def read_weights(stage: PlannedStage, epoch: int | None = None) -> dict[str, Tensor]:
+    """A finished stage's weights, or those of an epoch's end."""
+    path = stage.folder / WEIGHTS if epoch is None else epoch_weights(stage.folder, epoch)
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there; remove {stage.folder} and run again, so that {stage.name} is trained anew and "
+            "keeps it"
+        )
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def mean_weights(stage: PlannedStage) -> dict[str, Tensor]:
+    """The mean of every entry of the parent's weights over epochs (PSLA, AST: batch norm's statistics, too)."""
+    epochs = epochs_between(stage.config.average_weights)
+    assert stage.parent is not None
+    mean: dict[str, Tensor] = {}
+    for epoch in epochs:
+        for name, value in read_weights(stage.parent, epoch).items():
+            if value.is_floating_point():
+                mean[name] = mean.get(name, 0) + value.double() / len(epochs)
+            else:
+                mean[name] = value  # e.g. how many batches were seen
+    return {name: value.float() if value.dtype == torch.float64 else value for name, value in mean.items()}
 
 
 def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
@@ -139,7 +215,8 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     processes = config.devices * config.nodes
     strategy = "auto"
     if processes > 1:
-        strategy = "ddp"
+        idle = stage.stage_class is not None and stage.stage_class.some_parameters_idle
+        strategy = "ddp_find_unused_parameters_true" if idle else "ddp"
     return L.Trainer(
         accelerator=accelerator,
         devices=config.devices,
@@ -159,18 +236,60 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
         callbacks=[
             StepSeed(seed),
             tracked,
+            KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
             Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
-            Collect(),
         ],
     )
 
 
+def extract(trainer: L.Trainer, module: Stage, config: BenchConfig, stage: PlannedStage, title: str) -> None:
+    """Writes the features of the stage's clips, of those that an earlier run of it has not written."""
+    assert stage.extracted is not None
+    folder = stage.folder / FEATURES
+    new = ~stage.extracted.table["clip_id"].isin(extracted_ids(folder))
+    missing = replace(stage.extracted, table=stage.extracted.table[new].reset_index(drop=True))
+    trainer.strategy.barrier("what is missing is known to all")
+    if len(missing):
+        say(f"{title}: extracts features of {len(missing)} of {len(stage.extracted)} clips")
+        passed(trainer, module, data_module(config, stage, missing), Extract(folder))
+        trainer.strategy.barrier("features written")
+
+
+def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
+    """What the stage gives out for the clips of its board; with `average_outputs` the mean over its parent's epochs."""
+    if not stage.config.average_outputs:
+        return predict(trainer, module, data)
+    assert stage.parent is not None and stage.board is not None
+    each = []
+    for epoch in epochs_between(stage.config.average_outputs):
+        module.load_state_dict(read_weights(stage.parent, epoch))
+        each.append(predict(trainer, module, data))
+    return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
+
+
+def ensemble(stage: PlannedStage) -> tasks.Predictions:
+    """The mean probability of the members' predictions."""
+    assert stage.board is not None
+    each = [read_predictions(member.folder / PREDICTIONS, member.spec.num_classes) for member in stage.members]
+    modalities = [member.config.modality for member in stage.members]
+    return mean_probability(stage.board, stage.config.modality, each, modalities)
+
+
+def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Collect | Extract) -> None:
+    """Gives all of `data.scored` to the module once, and what it makes of them to the callback."""
+    trainer.callbacks.append(callback)
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    finally:
+        trainer.callbacks.remove(callback)
+
+
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
     """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
-    collected = next(c for c in trainer.callbacks if isinstance(c, Collect))
-    trainer.test(module, datamodule=data, verbose=False)
+    collected = Collect()
+    passed(trainer, module, data, collected)
     mine = {
         "clip_id": collected.clip_id,
         "target": torch.cat(collected.target).numpy() if collected.target else None,

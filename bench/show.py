@@ -56,8 +56,6 @@ def print_list() -> None:
 
 def print_plan(plan: Plan) -> None:
     """The stages, their data with coverage, their size, and what is done."""
-    from bench import cost
-
     config = plan.config
     table = Table(
         Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips",
@@ -65,18 +63,17 @@ def print_plan(plan: Plan) -> None:
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:
-        module = cost.build_on_meta(stage.stage_class, stage.spec)
         table.add_row(
             stage.name,
-            stage.parent.name if stage.parent else "",
+            ", ".join(other.name for other in stage.used),
             f"{stage.config.dataset} {'+'.join(stage.config.train)}" if stage.train else "",
             clips(stage.train),
             str(stage.config.epochs) if stage.train else "",
             str(stage.steps or ""),
             stage.board.name if stage.board else "",
             clips(stage.scored),
-            f"{cost.parameters(module) / 1e6:.2f} M",
-            f"{cost.inference_flops(stage.stage_class, stage.spec) / 1e9:.3g}" if stage.board else "",
+            f"{stage.parameters / 1e6:.2f} M",
+            f"{stage.flops / 1e9:.3g}" if stage.board else "",
             stage.state,
         )
     console.print(table)

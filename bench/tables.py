@@ -79,8 +79,20 @@ class Row:
 
     @property
     def pretraining(self) -> str:
-        """What the stages before this one were trained on, each once, in their order."""
-        return ", ".join(dict.fromkeys(parent.data or parent.stage for parent in self.newest.parents))
+        """What the stages before this one were trained on, and checkpoints it came from, each once, in their order.
+
+        The row's own training set is no pretraining, nor is that of the classifiers that a row averages.
+        """
+        record = self.newest
+        last = record.parents[-1].data if record.parents else ""
+        own = ""
+        if record.train:
+            own = f"{record.train.dataset} {record.train.split}"
+        elif "R@1" not in record.metrics and last.startswith(f"{record.data.dataset} "):
+            own = last
+        start = {"imagenet": "ImageNet"}
+        sources = [start.get(p.identity, "init") if p.stage == "init" else p.data for p in record.parents]
+        return ", ".join(dict.fromkeys(source for source in sources if source not in ("", own)))
 
     def metric(self, name: str) -> Cell | None:
         """A metric over the row's records; None where one of them lacks it."""

@@ -1,6 +1,7 @@
 """Sound on the device: log-mel features and the augmentations of waveforms and log-mels, batched.
 
-The order is AudioMAE's (`dataset.py`): `roll_gain` and `mixup` on waveforms, `LogMel`, `spec_mask`, `normalise`.
+The order is AudioMAE's (`dataset.py`): `roll_gain` and `mixup` on waveforms, `LogMel`, `spec_mask`, `normalise`; then
+UAVM's (`src/dataloader.py`): `add_noise`, `roll_frames`.
 Shape suffixes: B clips, T samples, F frames, M mel bins, N samples of a frame.
 """
 
@@ -21,6 +22,9 @@ _PREEMPHASIS = 0.97
 _LOW_HZ = 20.0
 _FLOOR = torch.finfo(torch.float32).eps
 
+# The same windows as Kaldi's `hanning` and `hamming`.
+_WINDOWS = {"hanning": torch.hann_window, "hamming": torch.hamming_window}
+
 # Frames worked on at a time, in whole clips: few enough that a CPU's caches and a GPU's memory hold their spectra.
 _CHUNK_CPU, _CHUNK_GPU = 1024, 65536
 # Mel bins multiplied at a time: a filter is zero at most frequencies, so blocks of filters skip most of the matrix.
@@ -30,7 +34,7 @@ _BLOCK = 16
 class LogMel(nn.Module):
     """Kaldi-compatible log-mel energies of a batch of waveforms.
 
-    Equal to `torchaudio.compliance.kaldi.fbank(htk_compat=True, use_energy=False, window_type="hanning", dither=0,
+    Equal to `torchaudio.compliance.kaldi.fbank(htk_compat=True, use_energy=False, window_type=inputs.window, dither=0,
     frame_shift=10)` of each clip minus its mean, as AST, AudioMAE and MAViL compute it: 25 ms frames, only whole ones.
     No gradient flows through it.
     """
@@ -47,7 +51,7 @@ class LogMel(nn.Module):
         self.shift = int(rate * _SHIFT_MS * 0.001)
         self.size = int(rate * _FRAME_MS * 0.001)
         self.fft_size = 1 << (self.size - 1).bit_length()
-        window_N = torch.hann_window(self.size, periodic=False)
+        window_N = _WINDOWS[inputs.window](self.size, periodic=False)
         self.register_buffer("window", nn.functional.pad(window_N, (0, self.fft_size - self.size)), persistent=False)
         self.register_buffer("one", torch.ones(()), persistent=False)
 
@@ -121,17 +125,19 @@ class LogMel(nn.Module):
         """
         frames_BFN = samples_BT.unfold(1, self.size, self.shift)
         torch.sub(frames_BFN, frames_BFN.mean(dim=2, keepdim=True), out=centred_BFN[..., : self.size])
-        # One flat x[t] - 0.97 x[t - 1] over all frames. It is wrong only where the window is zero: at the first
-        # sample, whose predecessor Kaldi takes to be itself, and after the last. `addcmul` rounds the product before
-        # it subtracts, as torchaudio does; `sub(alpha=...)` would not.
+        # One flat x[t] - 0.97 x[t - 1] over all frames. It is wrong after a frame's last sample, where the window is
+        # zero, and at its first, whose predecessor Kaldi takes to be itself. `addcmul` rounds the product before it
+        # subtracts, as torchaudio does; `sub(alpha=...)` would not.
         centred, windowed = centred_BFN.view(-1), windowed_BFN.view(-1)
         torch.addcmul(centred[1:], centred[:-1], self.one, value=-_PREEMPHASIS, out=windowed[1:])
+        first_BF = centred_BFN[..., 0]
+        torch.addcmul(first_BF, first_BF, self.one, value=-_PREEMPHASIS, out=windowed_BFN[..., 0])
         windowed_BFN.mul_(self.window)
 
 
-def normalise(log_mel_BFM: Tensor, mean: float, std: float) -> Tensor:
-    """`(x - mean) / (2 * std)`, as AST, AudioMAE and MAViL do, on padding too."""
-    return (log_mel_BFM - mean) / (2 * std)
+def normalise(log_mel_BFM: Tensor, inputs: AudioInputs) -> Tensor:
+    """`(x - mean) / (scale * std)`, on padding too."""
+    return (log_mel_BFM - inputs.mean) / (inputs.scale * inputs.std)
 
 
 def _within(length_B: Tensor, size: int) -> Tensor:
@@ -159,30 +165,45 @@ def roll_gain(waveform_BT: Tensor, length_B: Tensor, key_B: Tensor) -> Tensor:
     return waveform_BT.gather(1, source_BT) * gain_B1
 
 
-def _span(key_B: Tensor, purpose: str, longest: int, size: int) -> Tensor:
-    """[B, size] bool: a random span of each clip, with the distribution of torchaudio's `mask_along_axis`."""
-    width_B1, start_B1 = uniform(key_B, purpose, 2, 1).unbind(1)
-    width_B1 = width_B1 * min(longest, size)
-    start_B1 = (start_B1 * (size - width_B1)).long()
+def _spans(key_B: Tensor, purpose: str, longest: int, size: int, count: int = 1) -> Tensor:
+    """[B, size] bool: random spans of each clip, each with the distribution of torchaudio's `mask_along_axis`."""
+    width_BK1, start_BK1 = uniform(key_B, purpose, count, 2, 1).unbind(2)
+    width_BK1 = width_BK1 * min(longest, size)
+    start_BK1 = (start_BK1 * (size - width_BK1)).long()
     position = torch.arange(size, device=key_B.device)
-    return (position >= start_B1) & (position < start_B1 + width_B1.long())
+    return ((position >= start_BK1) & (position < start_BK1 + width_BK1.long())).any(dim=1)
 
 
-def spec_mask(log_mel_BFM: Tensor, key_B: Tensor, freq_mask: int, time_mask: int) -> Tensor:
-    """SpecAugment: one span of mel bins and one of frames of each clip set to 0.
+def spec_mask(log_mel_BFM: Tensor, key_B: Tensor, freq_mask: int, time_mask: int, time_masks: int = 1) -> Tensor:
+    """SpecAugment: one span of mel bins and `time_masks` of frames of each clip set to 0.
 
-    AudioMAE masks before it normalises, so a masked value ends as `-mean / (2 * std)`, like padding does.
+    AudioMAE masks before it normalises, so a masked value ends as `-mean / (scale * std)`, like padding does.
 
     Args:
         log_mel_BFM: [B, F, M] log-mel before normalisation.
         key_B: [B] int64 keys.
         freq_mask: mel bins; the width is uniform in [0, freq_mask), 0 for none.
-        time_mask: frames; the width is uniform in [0, time_mask), 0 for none.
+        time_mask: frames; the width of each span is uniform in [0, time_mask), 0 for none.
+        time_masks: spans of frames, which may overlap.
     """
     _, F, M = log_mel_BFM.shape
-    freq_BM = _span(key_B, "spec mask freq", freq_mask, M)
-    time_BF = _span(key_B, "spec mask time", time_mask, F)
+    freq_BM = _spans(key_B, "spec mask freq", freq_mask, M)
+    time_BF = _spans(key_B, "spec mask time", time_mask, F, time_masks)
     return log_mel_BFM.masked_fill(freq_BM[:, None, :] | time_BF[:, :, None], 0.0)
+
+
+def add_noise(log_mel_BFM: Tensor, key_B: Tensor, most: float) -> Tensor:
+    """Adds U(0, 1) a bin, times a level a clip from U(0, most), to normalised log-mels (UAVM `src/dataloader.py`)."""
+    level_B11 = most * uniform(key_B, "log-mel noise level", 1, 1)
+    return log_mel_BFM + level_B11 * uniform(key_B, "log-mel noise", *log_mel_BFM.shape[1:])
+
+
+def roll_frames(log_mel_BFM: Tensor, key_B: Tensor, most: int) -> Tensor:
+    """Rolls each clip later in a circle by -most..most - 1 frames, padding with it (UAVM `src/dataloader.py`)."""
+    F = log_mel_BFM.shape[1]
+    later_B1 = (uniform(key_B, "log-mel roll", 1) * (2 * most)).long() - most
+    source_BF = (torch.arange(F, device=key_B.device) - later_B1) % F
+    return log_mel_BFM.gather(1, source_BF[..., None].expand_as(log_mel_BFM))
 
 
 def mixup(batch: RawBatch, share: float) -> RawBatch:

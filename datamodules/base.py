@@ -6,7 +6,8 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,9 +18,10 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules import audio as audio_features
 from datamodules import video as video_features
 from datamodules.clips import ClipDataset
+from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
-from datamodules.types import AugmentConfig, Batch, DataConfig, Inputs, RawBatch
+from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
 PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
 """Keys of what differs in length from clip to clip -> the key of the lengths."""
@@ -75,19 +77,44 @@ class Features(nn.Module):
         if (wanted := self.inputs.features) is not None:
             batch["video_feat"] = pad_to(raw["video_feat"], wanted.frames)
             batch["video_feat_length"] = raw["video_feat_length"]
-        if (audio := self.inputs.audio) is not None:
-            mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
-            if train and (augment.freq_mask or augment.time_mask):
-                mel_BFM = audio_features.spec_mask(mel_BFM, key, augment.freq_mask, augment.time_mask)
-            batch["audio"] = audio_features.normalise(mel_BFM, audio.mean, audio.std)[:, None]
-        if (video := self.inputs.video) is not None:
-            pixels = video_features.normalise(raw["frames"], video.mean, video.std)
-            if train:
-                pixels = video_features.random_resized_crop(pixels, key, video.size, augment.crop_scale)
-                if augment.flip:
-                    pixels = video_features.horizontal_flip(pixels, key)
-            batch["video"] = pixels
+        for name in FEATURE_KEYS.values():  # of a stage of the method
+            if name in raw and name not in batch:
+                batch[name] = raw[name]
+        if self.inputs.audio is not None:
+            batch["audio"] = self._audio(raw, self.inputs.audio, train)
+        if self.inputs.video is not None:
+            batch["video"] = self._video(raw, self.inputs.video, train)
         return batch
+
+    def _audio(self, raw: RawBatch, inputs: AudioInputs, train: bool) -> Tensor:
+        """[B, 1, frames, mels] float32, normalised."""
+        key, augment = raw["key"], self.augment
+        mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
+        if train and (augment.freq_mask or augment.time_mask):
+            masks = (augment.freq_mask, augment.time_mask, augment.time_masks)
+            mel_BFM = audio_features.spec_mask(mel_BFM, key, *masks)
+        mel_BFM = audio_features.normalise(mel_BFM, inputs)
+        if train and augment.noise:
+            mel_BFM = audio_features.add_noise(mel_BFM, key, augment.noise)
+        if train and augment.shift:
+            mel_BFM = audio_features.roll_frames(mel_BFM, key, augment.shift)
+        return mel_BFM[:, None]
+
+    def _video(self, raw: RawBatch, inputs: VideoInputs, train: bool) -> Tensor:
+        """[B, 3, T, size, size] float32, normalised."""
+        key, augment = raw["key"], self.augment
+        video_B3THW = video_features.normalise(raw["frames"], inputs.mean, inputs.std)
+        if not train:
+            return video_B3THW
+        video_B3THW = video_features.random_resized_crop(video_B3THW, key, inputs.size, augment.crop_scale)
+        if augment.flip:
+            video_B3THW = video_features.horizontal_flip(video_B3THW, key)
+        if augment.color_jitter or augment.gray:
+            pixels_B3THW = video_features.denormalise(video_B3THW, inputs.mean, inputs.std)
+            pixels_B3THW = video_features.color_jitter(pixels_B3THW, key, augment.color_jitter)
+            pixels_B3THW = video_features.gray(pixels_B3THW, key, augment.gray)
+            video_B3THW = video_features.standardise(pixels_B3THW, inputs.mean, inputs.std)
+        return video_B3THW
 
 
 def worker_count(wanted: int, ranks_here: int = 1) -> int:
@@ -108,6 +135,7 @@ class AVDataModule(L.LightningDataModule):
         epochs: passes over the training clips.
         seed: of order and augmentation.
         views: windows of each scored clip.
+        extracted: modality -> folder of the features that are read in the place of media, see `extracted.py`.
     """
 
     # A rank without clips to score takes part with none.
@@ -123,16 +151,20 @@ class AVDataModule(L.LightningDataModule):
         epochs: int,
         seed: int,
         views: int = 1,
+        extracted: Mapping[str, Path] | None = None,
     ):
         super().__init__()
+        self.extracted = extracted or {}
         self.train, self.scored, self.config = train, scored, config
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features = Features(config.inputs, config.augment)
 
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> DataLoader:
         workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
+        clip_ids = manifest.table["clip_id"]
+        extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
         return DataLoader(
-            ClipDataset(manifest, self.config, self.seed, self.views),
+            ClipDataset(manifest, self.config, self.seed, self.views, extracted),
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
@@ -157,7 +189,8 @@ class AVDataModule(L.LightningDataModule):
             seed=self.seed,
             start=self.trainer.global_step * accumulate,
             weights=weights,
-            draws=loader.weighted_draws,
+            draws=loader.draws(len(self.train)),
+            replacement=loader.weighted_replacement,
         )
         return self._loader(self.train, sampler)
 

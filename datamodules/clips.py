@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -14,13 +15,14 @@ from torch.utils.data import Dataset
 
 from datamodules import cache, features
 from datamodules.captions import grow
+from datamodules.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
 from datamodules.manifest import Manifest
 from datamodules.media import Media, MediaError
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.shards import WHERE, PackedClip
 from datamodules.table import SharedTable
-from datamodules.types import DataConfig
+from datamodules.types import FEATURE_KEYS, DataConfig
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +54,19 @@ class ClipDataset(Dataset):
         config: inputs and how they are read.
         seed: of all randomness.
         views: windows of each clip in evaluation.
+        extracted: modality -> features that a stage of the method wrote, in the order of the manifest.
     """
 
-    def __init__(self, manifest: Manifest, config: DataConfig, seed: int, views: int = 1):
+    def __init__(
+        self,
+        manifest: Manifest,
+        config: DataConfig,
+        seed: int,
+        views: int = 1,
+        extracted: Mapping[str, ExtractedFeatures] | None = None,
+    ):
         self.config, self.inputs, self.seed, self.views = config, config.inputs, seed, views
+        self.extracted = {FEATURE_KEYS[modality]: features for modality, features in (extracted or {}).items()}
         self.table, self.captions, self.pack = SharedTable(manifest.table), manifest.captions, manifest.pack
         self.num_classes = len(manifest.classes)
         self.tokenizer = None
@@ -109,22 +120,24 @@ class ClipDataset(Dataset):
         if self.captions is not None and ref.epoch != EVALUATION:
             return self._narrated(ref, clip_id)
         text = self.table.value("text", ref.index) if "text" in self.table else ""
-        return [Moment(clip_id, self.key(ref.epoch, clip_id), start, seconds, text)]
+        again = ref.view if ref.epoch != EVALUATION else 0
+        return [Moment(clip_id, self.key(ref.epoch, clip_id, again), start, seconds, text)]
 
-    def key(self, epoch: int, clip_id: str) -> int:
-        """The source of the clip's randomness in this epoch."""
-        return stable_hash("clip", self.seed, epoch, clip_id)
+    def key(self, epoch: int, clip_id: str, again: int = 0) -> int:
+        """The source of the clip's randomness in this epoch; other ones where the epoch draws the clip again."""
+        return stable_hash("clip", self.seed, epoch, clip_id, *[again] * bool(again))
 
     def _narrated(self, ref: ClipRef, video_id: str) -> list[Moment]:
         """Clips around captions of the video, drawn without replacement while there are enough."""
         said = self.captions.of(self.table.value("caption_row", ref.index))
         wanted = self.config.narration
-        order = np.random.default_rng(abs(self.key(ref.epoch, video_id))).permutation(len(said.text))
+        rng = np.random.default_rng(abs(self.key(ref.epoch, video_id, ref.view)))
+        order = rng.permutation(len(said.text))
         moments = []
         for i in range(wanted.per_video):
             start, end, text = grow(said, int(order[i % len(order)]), wanted.seconds)
             clip_id = f"{video_id}/{i}"
-            moments.append(Moment(clip_id, self.key(ref.epoch, clip_id), start, end - start, text))
+            moments.append(Moment(clip_id, self.key(ref.epoch, clip_id, ref.view), start, end - start, text))
         return moments
 
     def _window(self, ref: ClipRef, key: int) -> float:
@@ -162,6 +175,8 @@ class ClipDataset(Dataset):
             start = moment.start + (window * spare if spare < math.inf else 0.0)
             end = moment.start + moment.seconds
             read["video_feat"] = torch.from_numpy(features.read_window(paths, wanted, start, end))
+        for name, features_of in self.extracted.items():
+            read[name] = features_of[index]
         if self.tokenizer is not None:
             read["text"] = torch.from_numpy(self.tokenizer(moment.text))
         return read

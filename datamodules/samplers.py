@@ -21,7 +21,7 @@ class ClipRef(NamedTuple):
     index: int
     epoch: int
     view: int = 0
-    """In evaluation: which of the clip's views."""
+    """In evaluation: which of the clip's views. In training: how often the epoch has drawn the clip before."""
 
 
 EVALUATION = -1
@@ -41,8 +41,25 @@ def weighted_epoch_order(weights: np.ndarray, draws: int, seed: int, epoch: int)
     return np.argsort(race / weights, kind="stable")[:draws]
 
 
+def weighted_epoch_draws(weights: np.ndarray, draws: int, seed: int, epoch: int) -> np.ndarray:
+    """[draws] clips drawn with replacement with probabilities proportional to their weights."""
+    rng = np.random.default_rng([abs(stable_hash("weighted draws", seed)), epoch])
+    return rng.choice(len(weights), draws, p=weights / weights.sum())
+
+
+def times_before(order: np.ndarray) -> np.ndarray:
+    """How often each entry's clip came before it: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    by_clip = np.argsort(order, kind="stable")
+    clips = order[by_clip]
+    before = np.empty_like(order)
+    before[by_clip] = np.arange(len(order)) - np.searchsorted(clips, clips)
+    return before
+
+
 def class_balancing_weights(counts: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """[clips] the sum over a clip's classes of 1 / (clips of that class), as PSLA, AST and AudioMAE weight AudioSet.
+
+    They take 1 / (clips + 0.01), which differs by 1% for a class of one clip and by less for others.
 
     Args:
         counts: [clips] labels of each clip.
@@ -64,8 +81,9 @@ class TrainSampler(Sampler[list[ClipRef]]):
         rank, ranks: this process, and how many there are; `global_batch` must be a multiple of `ranks`.
         seed: of the order.
         start: global batches that an earlier, cut-off run has done.
-        weights: [count] for weighted drawing without replacement; None = each clip once an epoch.
+        weights: [count] for weighted drawing; None = each clip once an epoch.
         draws: clips an epoch when weighted.
+        replacement: a weighted epoch may draw a clip again; its k-th repetition is view k.
     """
 
     def __init__(
@@ -80,16 +98,19 @@ class TrainSampler(Sampler[list[ClipRef]]):
         start: int = 0,
         weights: np.ndarray | None = None,
         draws: int = 0,
+        replacement: bool = False,
     ):
         if global_batch % ranks:
             raise ValueError(f"a batch of {global_batch} clips does not divide over {ranks} processes")
         self.count, self.epochs, self.global_batch = count, epochs, global_batch
         self.rank, self.ranks, self.seed, self.start = rank, ranks, seed, start
-        self.weights, self.draws = weights, draws
+        self.weights, self.draws, self.replacement = weights, draws, replacement
 
     @property
     def steps_per_epoch(self) -> int:
-        return (self.count if self.weights is None else min(self.draws, self.count)) // self.global_batch
+        if self.weights is None:
+            return self.count // self.global_batch
+        return (self.draws if self.replacement else min(self.draws, self.count)) // self.global_batch
 
     def __len__(self) -> int:
         """Global batches of all epochs, those before `start` included."""
@@ -98,16 +119,19 @@ class TrainSampler(Sampler[list[ClipRef]]):
     def _order(self, epoch: int) -> np.ndarray:
         if self.weights is None:
             return epoch_order(self.count, self.seed, epoch)
-        return weighted_epoch_order(self.weights, self.draws, self.seed, epoch)
+        draw = weighted_epoch_draws if self.replacement else weighted_epoch_order
+        return draw(self.weights, self.draws, self.seed, epoch)
 
     def __iter__(self) -> Iterator[list[ClipRef]]:
         share = self.global_batch // self.ranks
         for epoch in range(self.start // max(self.steps_per_epoch, 1), self.epochs):
             order = self._order(epoch)
+            views = times_before(order)
             first = max(0, self.start - epoch * self.steps_per_epoch)
             for step in range(first, self.steps_per_epoch):
                 at = step * self.global_batch + self.rank * share
-                yield [ClipRef(int(i), epoch) for i in order[at : at + share]]
+                places = slice(at, at + share)
+                yield [ClipRef(int(i), epoch, int(k)) for i, k in zip(order[places], views[places], strict=True)]
 
 
 class EvalSampler(Sampler[list[ClipRef]]):

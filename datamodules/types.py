@@ -27,7 +27,10 @@ class AudioInputs:
     mean: float = -4.2677393
     """Of the log-mel values. AudioSet's, from AST and AudioMAE (`dataset.py`)."""
     std: float = 4.5689974
-    """Values are normalised to `(x - mean) / (2 * std)`, as AST, AudioMAE and MAViL do."""
+    scale: float = 2.0
+    """Values are normalised to `(x - mean) / (scale * std)`: 2 in AST, AudioMAE and MAViL, 1 in PSLA and UAVM."""
+    window: Literal["hanning", "hamming"] = "hanning"
+    """Of the 25 ms frames; Hamming in MBT."""
 
     @property
     def seconds(self) -> float:
@@ -109,16 +112,27 @@ class AugmentConfig:
     freq_mask: int = 0
     """SpecAugment: at most this many mel bins are masked."""
     time_mask: int = 0
-    """SpecAugment: at most this many frames are masked."""
+    """SpecAugment: at most this many frames are masked by each time mask."""
+    time_masks: int = 1
+    """SpecAugment: how many time masks; they may overlap."""
+    noise: float = 0.0
+    """Normalised log-mels get `noise * u * U(0, 1)` added a bin, u from U(0, 1) a clip; 0.1 in UAVM
+    (`src/dataloader.py`)."""
+    shift: int = 0
+    """Normalised log-mels are rolled in a circle by -shift..shift - 1 frames; 10 in UAVM."""
     crop_scale: float = 1.0
     """Random resized crop: the smallest share of the picture's area that is kept; 1 = no crop."""
     flip: bool = False
     """Horizontal flip of half of the clips."""
+    color_jitter: float = 0.0
+    """Share of clips whose brightness, saturation, contrast and hue are changed; 0.8 in MBT."""
+    gray: float = 0.0
+    """Share of clips turned grey; 0.1 in MBT."""
 
 
 @dataclass
 class LoaderConfig:
-    """How clips are read. None of it changes a result, but `train_windows` and `weighted_draws`."""
+    """How clips are read. None of it changes a result, but `train_windows` and what is weighted."""
 
     workers: int = -1
     """Processes that decode; -1 = one a core less one, at most 16; 0 = the training process itself."""
@@ -127,7 +141,15 @@ class LoaderConfig:
     train_windows: int = 0
     """Training cuts a clip at one of this many evenly spaced starts; 0 = anywhere, 1 = always at its start."""
     weighted_draws: int = 0
-    """Clips drawn an epoch by class-balancing weights without replacement; 0 = each clip once an epoch."""
+    """Clips drawn an epoch by class-balancing weights; -1 = as many as there are, 0 = each clip once an epoch."""
+    weighted_replacement: bool = False
+    """Weighted draws are with replacement, as torch's `WeightedRandomSampler` draws in AST, PSLA and UAVM."""
+
+    def draws(self, clips: int) -> int:
+        """Clips an epoch, out of so many."""
+        if self.weighted_draws <= 0:
+            return clips
+        return self.weighted_draws if self.weighted_replacement else min(self.weighted_draws, clips)
 
 
 @dataclass
@@ -161,6 +183,10 @@ class DataConfig:
     narration: NarrationConfig = field(default_factory=NarrationConfig)
 
 
+FEATURE_KEYS = {"a": "audio_feat", "v": "video_feat"}
+"""Modality -> key of its features in a batch."""
+
+
 class Batch(TypedDict, total=False):
     """A batch as a method's steps see it, on the device. B clips.
 
@@ -181,7 +207,9 @@ class Batch(TypedDict, total=False):
     video_feat: Tensor
     """[B, T, D] float32 precomputed features, zero after the end."""
     video_feat_length: Tensor
-    """[B] int64 moments."""
+    """[B] int64 moments; absent where a stage of the method extracted the features, which are all equally long."""
+    audio_feat: Tensor
+    """[B, T, D] float32, features of the sound that a stage of the method extracted."""
     label: Tensor
     """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
 
@@ -212,6 +240,8 @@ class Outputs(TypedDict, total=False):
     """Modality -> [B, C], before sigmoid or softmax."""
     embedding: dict[str, Tensor]
     """Modality -> [B, D]; retrieval compares them by cosine."""
+    features: Tensor
+    """[B, T, D], of a stage that extracts."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,36 @@ from datamodules.precision import full_precision
 _ASPECTS = (3 / 4, 4 / 3)
 _TRIES = 10
 
+# Google's video augmentation, which MBT and VATT use (dmvr `processors.color_default_augm`): brightness is added,
+# saturation and contrast are factors, hue is added in turns.
+_BRIGHTNESS = 32 / 255
+_SATURATION = 0.4
+_CONTRAST = 0.4
+_HUE = 0.2
+
+# Luma of red, green and blue (ITU-R BT.601), as TensorFlow and torchvision round it.
+_LUMA = (0.2989, 0.587, 0.114)
+
 
 def normalise(frames_BTHW3: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """[B, T, H, W, 3] uint8 RGB -> [B, 3, T, H, W] float32, `(x / 255 - mean) / std` a colour."""
     video_B3THW = frames_BTHW3.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    mean_3111 = video_B3THW.new_tensor(mean).view(3, 1, 1, 1)
-    std_3111 = video_B3THW.new_tensor(std).view(3, 1, 1, 1)
-    return video_B3THW.div_(255).sub_(mean_3111).div_(std_3111)
+    return standardise(video_B3THW.div_(255), mean, std)
+
+
+def standardise(pixels_B3THW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels 0..1 -> `(x - mean) / std` a colour, in place."""
+    return pixels_B3THW.sub_(_a_colour(mean, pixels_B3THW)).div_(_a_colour(std, pixels_B3THW))
+
+
+def denormalise(video_B3THW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalised video -> pixels 0..1."""
+    return video_B3THW * _a_colour(std, video_B3THW) + _a_colour(mean, video_B3THW)
+
+
+def _a_colour(values: Sequence[float], like: Tensor) -> Tensor:
+    """[3, 1, 1, 1] one value a colour."""
+    return like.new_tensor(values).view(3, 1, 1, 1)
 
 
 def random_boxes(key_B: Tensor, height: int, width: int, scale_min: float) -> Tensor:
@@ -101,3 +124,63 @@ def horizontal_flip(video_B3THW: Tensor, key_B: Tensor) -> Tensor:
     """Mirrors half of the clips, each with all its frames."""
     flipped_B = uniform(key_B, "video flip") < 0.5
     return torch.where(flipped_B.view(-1, 1, 1, 1, 1), video_B3THW.flip(-1), video_B3THW)
+
+
+def color_jitter(pixels_B3THW: Tensor, key_B: Tensor, share: float) -> Tensor:
+    """Changes brightness, saturation, contrast and hue, in this order, of a share of the clips.
+
+    As dmvr's `color_default_augm`: all frames of a clip are changed alike, and pixels are clipped at the end only.
+
+    Args:
+        pixels_B3THW: [B, 3, T, H, W] float32, RGB 0..1.
+        key_B: [B] int64 keys.
+        share: of the clips that are changed, 0..1; the others come out as they went in.
+    """
+    chosen_B = uniform(key_B, "color jitter") < share
+    by_B4 = 2 * uniform(key_B, "color jitter strengths", 4) - 1
+    brightness_B, saturation_B, contrast_B, hue_B = by_B4[..., None, None, None, None].unbind(1)
+    changed = pixels_B3THW + _BRIGHTNESS * brightness_B
+    changed = adjust_saturation(changed, 1 + _SATURATION * saturation_B)
+    changed = adjust_contrast(changed, 1 + _CONTRAST * contrast_B)
+    changed = adjust_hue(changed, _HUE * hue_B).clamp_(0, 1)
+    return torch.where(chosen_B.view(-1, 1, 1, 1, 1), changed, pixels_B3THW)
+
+
+def adjust_saturation(pixels_B3THW: Tensor, factor: Tensor) -> Tensor:
+    """Multiplies HSV's saturation, at most to 1, as `tf.image.adjust_saturation`; hue and value stay.
+
+    Saturation is `(max - min) / max`. With hue and value kept, what a colour lacks to the maximum grows in the same
+    proportion in all three, so that no conversion to HSV is needed.
+    """
+    value = pixels_B3THW.amax(dim=1, keepdim=True)
+    lacking = value - pixels_B3THW
+    most = value / lacking.amax(dim=1, keepdim=True).clamp(min=torch.finfo(lacking.dtype).tiny)
+    return value - lacking * torch.minimum(factor, most).clamp_(min=0)
+
+
+def adjust_contrast(pixels_B3THW: Tensor, factor: Tensor) -> Tensor:
+    """Multiplies the distance from the mean of each colour of each frame, as `tf.image.adjust_contrast`."""
+    mean_B3T11 = pixels_B3THW.mean(dim=(3, 4), keepdim=True)
+    return (pixels_B3THW - mean_B3T11) * factor + mean_B3T11
+
+
+def adjust_hue(pixels_B3THW: Tensor, turns: Tensor) -> Tensor:
+    """Turns HSV's hue, 1 being a whole turn, as `tf.image.adjust_hue`; a pixel's maximum and minimum stay."""
+    red, green, blue = pixels_B3THW.unbind(1)
+    value, low = pixels_B3THW.amax(dim=1), pixels_B3THW.amin(dim=1)
+    span = value - low
+    safe = torch.where(span > 0, span, 1.0)
+    hue = torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    hue = torch.where(value == red, (green - blue) / safe, hue)  # in sixths of a turn: red 0, green 2, blue 4
+    hue_B1THW = (hue[:, None] + 6 * turns) % 6
+    # How far each colour is up from the minimum to the maximum: trapezoids over the hue, centred at its own.
+    centre = hue.new_tensor([0.0, 2.0, 4.0]).view(3, 1, 1, 1)
+    distance = 3 - ((hue_B1THW - centre).abs() - 3).abs()
+    return low[:, None] + span[:, None] * (2 - distance).clamp_(0, 1)
+
+
+def gray(pixels_B3THW: Tensor, key_B: Tensor, share: float) -> Tensor:
+    """Turns a share of the clips grey, each with all its frames."""
+    chosen_B = uniform(key_B, "gray") < share
+    luma = (pixels_B3THW * _a_colour(_LUMA, pixels_B3THW)).sum(dim=1, keepdim=True)
+    return torch.where(chosen_B.view(-1, 1, 1, 1, 1), luma, pixels_B3THW)

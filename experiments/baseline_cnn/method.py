@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
 from experiments.baseline_cnn.model import CNN, CNNConfig
+from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import load_strict
 
@@ -17,7 +17,7 @@ from experiments.common.weights import load_strict
 @dataclass
 class TrainOptions:
     label_smoothing: float = 0.0
-    """Of cross-entropy; datasets with several labels a clip have none."""
+    """Of the targets."""
 
 
 class Train(Stage):
@@ -35,13 +35,9 @@ class Train(Stage):
         load_strict(self, {k: v for k, v in weights.items() if not k.startswith("net.head.")}, new=("net.head",))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits, label = self.net(batch["audio"]).float(), batch["label"]
-        if self.spec.multilabel:
-            loss = F.binary_cross_entropy_with_logits(logits, label)
-        else:
-            loss = F.cross_entropy(logits, label, label_smoothing=self.spec.options.label_smoothing)
-        self.log("loss/loss", loss.detach(), batch_size=len(label))
-        return loss
+        smoothing = self.spec.options.label_smoothing
+        loss = classification_loss(self.net(batch["audio"]), batch["label"], self.spec.multilabel, smoothing)
+        return self.logged({"loss": loss}, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         return {"logits": {"a": self.net(batch["audio"])}}

@@ -1,10 +1,14 @@
-"""AdamW with linear warm-up, half-cycle cosine and layer-wise decay: the recipe of the MAE family."""
+"""Optimisers and their schedules, a function of the step alone.
+
+AdamW with linear warm-up, half a cosine and layer-wise decay is the recipe of the MAE family; Adam with steps of the
+rate that of AST, PSLA and UAVM; SGD with a cosine that of MBT.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -16,23 +20,38 @@ if TYPE_CHECKING:
 class OptimConfig:
     """Numbers of the optimiser and its schedule."""
 
+    algorithm: Literal["adamw", "adam", "sgd"] = "adamw"
+    """`sgd` has momentum `betas[0]`, not Nesterov's."""
     base_lr: float = 2e-4
     """Learning rate of 256 clips a step; the peak rate is `base_lr * batch_size / 256` (AudioMAE `--blr`)."""
+    lr: float = 0.0
+    """The peak rate itself, whatever the batch; 0 = see `base_lr`."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    """Of AdamW."""
     weight_decay: float = 0.0
-    """Of AdamW; biases, norms and single tokens (parameters of one axis) are spared."""
+    """AdamW spares biases, norms and single tokens (parameters of one axis); Adam and SGD spare nothing, as torch's."""
     warmup_epochs: float = 0.0
     """Epochs in which the rate rises linearly from 0 to its peak."""
+    warmup_steps: int = 0
+    """The same in steps, on top of the schedule (AST, PSLA `traintest.py`)."""
+    warmup_stairs: int = 1
+    """Steps between two changes of the rate in `warmup_steps`; AST and PSLA change it every 50."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """After `warmup_epochs`: half a cosine down to `min_lr`, or steps down."""
     min_lr: float = 0.0
     """Rate at the end of the cosine."""
+    step_first: int = 1
+    """Epochs before the first step down (AST `lrscheduler_start`)."""
+    step_every: int = 1
+    """Epochs between steps down (AST `lrscheduler_step`)."""
+    step_factor: float = 0.5
+    """By which a step multiplies the rate (AST `lrscheduler_decay`)."""
     layer_decay: float = 1.0
     """The rate of layer i of n is multiplied by `layer_decay ** (n - i)`; 1 = off."""
 
 
 def peak_lr(optim: OptimConfig, batch_size: int) -> float:
     """The learning rate after warm-up for a global batch of `batch_size` clips (linear scaling rule)."""
-    return optim.base_lr * batch_size / 256
+    return optim.lr or optim.base_lr * batch_size / 256
 
 
 def lr_factor(epoch: float, epochs: float, warmup_epochs: float, min_factor: float) -> float:
@@ -43,6 +62,28 @@ def lr_factor(epoch: float, epochs: float, warmup_epochs: float, min_factor: flo
     return min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def step_down(epoch: int, first: int, every: int, factor: float) -> float:
+    """Share of the peak rate in an epoch (the first is 0): multiplied by `factor` from epoch `first` on, and again
+    every `every` epochs, as `MultiStepLR` stepped at the end of each epoch."""
+    return 1.0 if epoch < first else factor ** ((epoch - first) // every + 1)
+
+
+def stairs(step: int, steps: int, height: int) -> float:
+    """Share of the scheduled rate while it rises from 0 to 1 over `steps`, changing every `height` steps."""
+    return step // height * height / steps if step < steps else 1.0
+
+
+def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Share of the peak rate at a step."""
+    warm = stairs(step, optim.warmup_steps, optim.warmup_stairs)
+    epoch = step / steps_per_epoch
+    if optim.schedule == "cosine":
+        return warm * lr_factor(epoch, epochs, optim.warmup_epochs, optim.min_lr / peak_lr(optim, batch_size))
+    if epoch < optim.warmup_epochs:
+        return warm * epoch / optim.warmup_epochs
+    return warm * step_down(int(epoch), optim.step_first, optim.step_every, optim.step_factor)
+
+
 def param_groups(stage: Stage) -> list[dict[str, Any]]:
     """The trainable parameters by (layer, decayed or not), each group with its learning rate and weight decay."""
     optim, peak = stage.spec.optim, peak_lr(stage.spec.optim, stage.spec.batch_size)
@@ -51,7 +92,7 @@ def param_groups(stage: Stage) -> list[dict[str, Any]]:
         if not parameter.requires_grad:
             continue
         layer, layers = stage.layer_of(name)
-        decayed = parameter.ndim > 1
+        decayed = parameter.ndim > 1 or optim.algorithm != "adamw"
         group = groups.setdefault(
             (layer, decayed),
             {
@@ -66,12 +107,15 @@ def param_groups(stage: Stage) -> list[dict[str, Any]]:
 
 
 def make_optimizer(stage: Stage) -> dict[str, Any]:
-    """AdamW and its per-step schedule, as Lightning's `configure_optimizers` returns them."""
+    """The optimiser and its per-step schedule, as Lightning's `configure_optimizers` returns them."""
     spec, optim = stage.spec, stage.spec.optim
-    optimizer = torch.optim.AdamW(param_groups(stage), betas=tuple(optim.betas))
-    min_factor = optim.min_lr / peak_lr(optim, spec.batch_size)
+    groups = param_groups(stage)
+    if optim.algorithm == "sgd":
+        optimizer = torch.optim.SGD(groups, momentum=optim.betas[0])
+    else:
+        make = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
+        optimizer = make(groups, betas=tuple(optim.betas))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: lr_factor(step / spec.steps_per_epoch, spec.epochs, optim.warmup_epochs, min_factor),
+        optimizer, lambda step: schedule_factor(optim, spec.batch_size, step, spec.steps_per_epoch, spec.epochs)
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

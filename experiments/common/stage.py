@@ -30,6 +30,10 @@ class StageSpec:
     """Clips of one optimiser step, over all devices."""
     steps_per_epoch: int = 1
     epochs: int = 1
+    seed: int = 0
+    """For what must be drawn alike on all ranks; what is drawn for a clip comes from the batch's keys."""
+    features: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Modality -> (moments, length of a vector) of the features that are read in the place of media."""
 
 
 class Stage(L.LightningModule):
@@ -37,6 +41,8 @@ class Stage(L.LightningModule):
 
     model_config: ClassVar[type]
     options_config: ClassVar[type]
+    some_parameters_idle: ClassVar[bool] = False
+    """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
 
     def __init__(self, spec: StageSpec):
         super().__init__()
@@ -50,16 +56,40 @@ class Stage(L.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} starts from nothing; remove `after`")
 
+    def load_imagenet(self) -> None:
+        """Starts from what the library of its network offers (`init: imagenet`).
+
+        Raises:
+            ValueError: where it cannot be had, saying so and that a file does it, too.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no ImageNet weights; remove `init`")
+
+    def load_teacher(self, teacher: StageSpec, weights: Mapping[str, Tensor]) -> None:
+        """Takes the network of the stage named in `teacher`; also called when a cut-off run goes on.
+
+        Args:
+            teacher: what that stage was built from.
+            weights: its `state_dict`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns from no teacher; remove `teacher`")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         raise NotImplementedError
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        """What is measured. Called without gradients, in evaluation mode, with every clip of a split once."""
+        """What is measured, or `features` to be written. Called without gradients, in evaluation mode, with every clip
+        of a split once."""
         raise NotImplementedError
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
         # The harness measures with `Trainer.test`, as Lightning rebuilds batch samplers in `Trainer.predict`.
         return self.predict_step(batch, batch_idx)
+
+    def logged(self, terms: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Logs the terms as `loss/...` and returns the one to minimise, `loss`."""
+        values = {f"loss/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, batch_size=len(batch["label"]))
+        return terms["loss"]
 
     def layer_of(self, name: str) -> tuple[int, int]:
         """(layer, number of layers) of a parameter, for layer-wise learning rate decay.

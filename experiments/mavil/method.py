@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from datamodules.types import Batch, Modality, Outputs
 from experiments.common.contrastive import symmetric_info_nce
 from experiments.common.layers import LayerNorm
+from experiments.common.losses import classification_loss
 from experiments.common.masking import Masking, random_masking, random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import load_strict
@@ -137,7 +138,7 @@ class MaskedAudioVideo(Stage):
         return {"loss": loss, **terms}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return logged(self, self.losses(batch), batch)
+        return self.logged(self.losses(batch), batch)
 
 
 class Pretrain(MaskedAudioVideo):
@@ -309,13 +310,11 @@ class Finetune(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Binary cross-entropy where a clip has several labels, else cross-entropy; labels may be mixed."""
-        logits, label = self(batch).float(), batch["label"]
-        if self.spec.multilabel:
-            return {"loss": F.binary_cross_entropy_with_logits(logits, label)}
-        return {"loss": F.cross_entropy(logits, label, label_smoothing=self.spec.options.label_smoothing)}
+        smoothing = self.spec.options.label_smoothing
+        return {"loss": classification_loss(self(batch), batch["label"], self.spec.multilabel, smoothing)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return logged(self, self.losses(batch), batch)
+        return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         return {"logits": {self.spec.modality: self(batch)}}
@@ -352,10 +351,3 @@ class Retrieve(Stage):
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         embedding = {"a": pool(self.trunk.audio(batch["audio"])), "v": pool(self.trunk.video(batch["video"]))}
         return {"embedding": embedding}
-
-
-def logged(stage: Stage, terms: dict[str, Tensor], batch: Batch) -> Tensor:
-    """Logs the terms as `loss/...` and returns the one to minimise."""
-    values = {f"loss/{name}": value.detach() for name, value in terms.items()}
-    stage.log_dict(values, batch_size=len(batch["key"]))
-    return terms["loss"]

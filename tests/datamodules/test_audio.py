@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchaudio.compliance.kaldi import fbank
 
-from datamodules.audio import LogMel, mixup, normalise, roll_gain, spec_mask
+from datamodules.audio import LogMel, add_noise, mixup, normalise, roll_frames, roll_gain, spec_mask
 from datamodules.precision import full_precision
 from datamodules.types import AudioInputs
 
@@ -29,7 +29,7 @@ def kaldi(clip: torch.Tensor, inputs: AudioInputs) -> torch.Tensor:
         htk_compat=True,
         sample_frequency=inputs.sample_rate,
         use_energy=False,
-        window_type="hanning",
+        window_type=inputs.window,
         num_mel_bins=inputs.mel_bins,
         dither=0.0,
         frame_shift=10,
@@ -107,6 +107,14 @@ def test_log_mel_equals_kaldi_at_any_rate(rate, mels):
     assert_equals_kaldi([noise(1.0, rate), chirps(0.7, rate)], AudioInputs(rate, frames=110, mel_bins=mels))
 
 
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_log_mel_equals_kaldi_with_a_hamming_window(rate):
+    clips, inputs = [noise(1.0, rate), chirps(0.7, rate)], AudioInputs(rate, frames=110, window="hamming")
+    assert_equals_kaldi(clips, inputs)
+    hanning = LogMel(AudioInputs(rate, frames=110))(*as_batch(clips))
+    assert (LogMel(inputs)(*as_batch(clips)) - hanning).abs().max() > 0.1, "the windows differ"
+
+
 def test_log_mel_equals_kaldi_when_clips_share_a_chunk_and_when_not(monkeypatch):
     clips = [noise(0.3, seed=seed) for seed in range(7)]
     for frames_at_a_time in (1, 60, 10**6):
@@ -181,11 +189,11 @@ def test_log_mel_has_nothing_to_save():
     assert not LogMel(AudioInputs()).state_dict()
 
 
-def test_normalise_is_the_fields_formula():
-    inputs = AudioInputs()
+@pytest.mark.parametrize("scale", [2.0, 1.0])
+def test_normalise_is_the_fields_formula(scale):
+    inputs = AudioInputs(scale=scale)
     x = torch.tensor([inputs.mean, inputs.mean + inputs.std, inputs.mean - 2 * inputs.std, 0.0])
-    got = normalise(x, inputs.mean, inputs.std)
-    torch.testing.assert_close(got, torch.tensor([0.0, 0.5, -1.0, -inputs.mean / (2 * inputs.std)]))
+    torch.testing.assert_close(normalise(x, inputs), torch.tensor([0.0, 1.0, -2.0, -inputs.mean / inputs.std]) / scale)
 
 
 # --- Augmentations ---------------------------------------------------------------------------------------------------
@@ -262,6 +270,47 @@ def test_spec_mask_of_zero_does_nothing_and_one_larger_than_the_axis_is_cut():
     assert (masked_spans(1000, 0)[0].sum(dim=1) < 40).all()
 
 
+def test_time_masks_are_a_union_of_independent_spans_the_first_as_without_the_others():
+    count, size, longest = 3000, 100, 20
+    spans = [spec_mask(torch.ones(count, size, 1), torch.arange(count), 0, longest, n)[..., 0] == 0 for n in (1, 2, 4)]
+    one, two, four = spans
+    assert (two | ~one).all() and (four | ~two).all(), "a further mask takes nothing back"
+    torch.manual_seed(0)
+    theirs = [AF.mask_along_axis_iid(torch.ones(count, 1, 1, size), longest, 0.0, 3) == 0 for _ in range(4)]
+    reference = torch.stack(theirs).any(dim=0)[:, 0, 0]
+    for statistic in (lambda m: m.sum(dim=1), lambda m: m.int().diff(dim=1).abs().sum(dim=1)):
+        assert stats.ks_2samp(statistic(four).numpy(), statistic(reference).numpy()).pvalue > 1e-3
+
+
+def test_noise_is_uniform_a_bin_times_a_uniform_level_a_clip():
+    """As `fbank + torch.rand(F, M) * np.random.rand() / 10` (UAVM `src/dataloader.py`)."""
+    key, log_mel = torch.arange(3000), torch.randn(3000, 20, 10)
+    added = add_noise(log_mel, key, 0.1) - log_mel
+    level, mean = added.amax(dim=(1, 2)), added.mean(dim=(1, 2))
+    assert added.min() > -1e-6 and level.max() <= 0.1 + 1e-6
+    rng = np.random.default_rng(0)
+    theirs = rng.random((3000, 20, 10)) * rng.random((3000, 1, 1)) / 10
+    for got, reference in ((level, theirs.max(axis=(1, 2))), (mean, theirs.mean(axis=(1, 2)))):
+        assert stats.ks_2samp(got.numpy(), reference).pvalue > 1e-3
+    within = added[level > 0.02] / level[level > 0.02, None, None]
+    assert stats.kstest(within.flatten()[::100].numpy(), "uniform").pvalue > 1e-3
+    assert torch.equal(add_noise(log_mel, key, 0.0), log_mel)
+
+
+def test_frames_are_rolled_as_torch_rolls_them_by_as_many_as_numpys_randint():
+    """As `torch.roll(fbank, np.random.randint(-10, 10), 0)` (UAVM `src/dataloader.py`)."""
+    count, most = 4000, 10
+    log_mel = torch.randn(30, 2).expand(count, -1, -1)
+    out = roll_frames(log_mel, torch.arange(count), most)
+    places = (out[:, :, 0] == log_mel[:, :1, 0]).int().argmax(dim=1)  # where the first frame has gone
+    steps = torch.where(places < 15, places, places - 30)
+    assert sorted(steps.unique().tolist()) == list(range(-most, most))
+    for step in range(-most, most):
+        assert (out[steps == step] == log_mel[0].roll(step, 0)).all()
+    counts = torch.bincount(steps + most)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
 def make_batch(size: int = 64) -> dict:
     generator = torch.Generator().manual_seed(3)
     length = torch.randint(100, 400, (size,), generator=generator)
@@ -336,6 +385,11 @@ def test_augmentation_of_a_clip_depends_on_its_key_alone(order):
     assert torch.equal(roll_gain(waveform[order], length[order], key[order]), whole[order])
     assert torch.equal(roll_gain(waveform[:1], length[:1], key[:1]), whole[:1])
     log_mel = waveform.view(6, 40, 10) + 5
-    masked = spec_mask(log_mel, key, 5, 20)
-    assert torch.equal(spec_mask(log_mel[order], key[order], 5, 20), masked[order])
-    assert torch.equal(spec_mask(log_mel[:1], key[:1], 5, 20), masked[:1])
+    for augment in (
+        lambda x, k: spec_mask(x, k, 5, 20, 3),
+        lambda x, k: add_noise(x, k, 0.1),
+        lambda x, k: roll_frames(x, k, 10),
+    ):
+        changed = augment(log_mel, key)
+        assert torch.equal(augment(log_mel[order], key[order]), changed[order])
+        assert torch.equal(augment(log_mel[:1], key[:1]), changed[:1])

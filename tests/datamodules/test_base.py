@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,31 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules import cache
+from datamodules.audio import LogMel, add_noise, roll_frames, spec_mask
 from datamodules.base import Features, collate, worker_count
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import read_audio, read_frames
 from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
-from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, LoaderConfig, VideoInputs
+from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, LoaderConfig, RawBatch, VideoInputs
 from datamodules.vggsound import VGGSound
+from datamodules.video import denormalise
 
 INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
-AUGMENT = AugmentConfig(roll_gain=True, mixup=0.5, freq_mask=16, time_mask=32, crop_scale=0.5, flip=True)
+WITHOUT_MIXUP = AugmentConfig(
+    roll_gain=True,
+    freq_mask=16,
+    time_mask=32,
+    time_masks=2,
+    noise=0.1,
+    shift=10,
+    crop_scale=0.5,
+    flip=True,
+    color_jitter=0.8,
+    gray=0.1,
+)
+AUGMENT = replace(WITHOUT_MIXUP, mixup=0.5)
 
 
 @pytest.fixture
@@ -78,7 +93,7 @@ def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_workers_or_ranks(manifest, workers):
-    features = Features(INPUTS, AugmentConfig(roll_gain=True, freq_mask=16, time_mask=32, crop_scale=0.5, flip=True))
+    features = Features(INPUTS, WITHOUT_MIXUP)
 
     def batches(ranks: int, rank: int, workers: int) -> list:
         sampler = TrainSampler(len(manifest), 2, 8, rank=rank, ranks=ranks)
@@ -105,12 +120,62 @@ def test_epochs_see_a_clip_differently_and_a_repeat_sees_it_the_same(manifest):
     assert torch.equal(seen(1), seen(1)) and not torch.equal(seen(1), seen(2))
 
 
+def test_a_clip_drawn_again_in_an_epoch_is_seen_differently_and_a_view_of_evaluation_has_the_clips_key(manifest):
+    clips = dataset(manifest)
+    keys = [clips[ClipRef(3, 1, view)][0]["key"] for view in range(3)]
+    assert len(set(keys)) == 3 and keys[0] == clips[ClipRef(3, 1)][0]["key"]
+    assert clips[ClipRef(3, EVALUATION, 0)][0]["key"] == clips[ClipRef(3, EVALUATION, 1)][0]["key"]
+
+
 def test_evaluation_is_free_of_augmentation(manifest):
     raw = collate([dataset(manifest)[ClipRef(i, EVALUATION)] for i in range(4)])
     plain = Features(INPUTS, AugmentConfig())(dict(raw), train=False)
     augmenting = Features(INPUTS, AUGMENT)(dict(raw), train=False)
     for name in ("audio", "video", "label"):
         assert torch.equal(plain[name], augmenting[name])
+
+
+def raw_clips(count: int = 8) -> RawBatch:
+    """Noise with pictures, made up."""
+    generator = torch.Generator().manual_seed(0)
+    return RawBatch(
+        clip_id=[str(i) for i in range(count)],
+        key=torch.arange(count),
+        waveform=0.1 * torch.randn(count, 20000, generator=generator),
+        waveform_length=torch.full((count,), 20000),
+        frames=torch.randint(0, 256, (count, 4, 72, 72, 3), dtype=torch.uint8, generator=generator),
+        label=torch.eye(count),
+    )
+
+
+def test_log_mels_are_masked_normalised_made_noisy_and_rolled_in_this_order():
+    """UAVM's order (`src/dataloader.py`), so that neither noise nor roll is normalised and padding is rolled with."""
+    inputs = Inputs(AudioInputs(frames=128, scale=1.0, mean=-5.081, std=4.4849), None)
+    augment = AugmentConfig(freq_mask=48, time_mask=64, time_masks=2, noise=0.1, shift=10)
+    raw, key = raw_clips(), torch.arange(8)
+    mel = LogMel(inputs.audio)(raw["waveform"], raw["waveform_length"])
+    mel = (spec_mask(mel, key, 48, 64, 2) + 5.081) / 4.4849
+    expected = roll_frames(add_noise(mel, key, 0.1), key, 10)
+    torch.testing.assert_close(Features(inputs, augment)(raw, train=True)["audio"][:, 0], expected)
+
+
+@pytest.mark.parametrize("name", ["noise", "shift", "color_jitter", "gray"])
+def test_an_augmentation_changes_what_it_names_in_training_and_nothing_else(name):
+    inputs = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
+    augment = AugmentConfig(**{name: 10 if name == "shift" else 1.0})
+    plain, changed = (Features(inputs, which)(raw_clips(), train=True) for which in (AugmentConfig(), augment))
+    heard = name in ("noise", "shift")
+    assert torch.equal(plain["audio"], changed["audio"]) != heard
+    assert torch.equal(plain["video"], changed["video"]) == heard
+
+
+def test_colours_are_changed_on_pixels_from_0_to_1():
+    """Grey is grey before it is normalised, and no pixel leaves 0..1."""
+    inputs = Inputs(None, VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
+    video = Features(inputs, AugmentConfig(color_jitter=1.0, gray=1.0))(raw_clips(), train=True)["video"]
+    pixels = denormalise(video, inputs.video.mean, inputs.video.std)
+    assert pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6
+    torch.testing.assert_close(pixels[:, :1].expand_as(pixels), pixels, rtol=0, atol=1e-6)
 
 
 def test_a_clip_that_vanishes_is_left_out_of_evaluation_and_replaced_in_training(manifest, caplog):

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.samplers import EvalSampler, TrainSampler, class_balancing_weights, weighted_epoch_order
+from datamodules.samplers import (
+    EvalSampler,
+    TrainSampler,
+    class_balancing_weights,
+    times_before,
+    weighted_epoch_draws,
+    weighted_epoch_order,
+)
+from datamodules.types import LoaderConfig
 
 
 @given(count=st.integers(0, 200), batch=st.integers(1, 17), ranks=st.integers(1, 5))
@@ -113,3 +123,69 @@ def test_each_view_of_each_clip_is_evaluated_once(count, batch, ranks, views):
     seen = sorted((ref.index, ref.view) for sampler in samplers for refs in sampler for ref in refs)
     assert seen == [(i, v) for i in range(count) for v in range(views)]
     assert all(len(sampler) == len(list(sampler)) for sampler in samplers)
+
+
+# --- With replacement ------------------------------------------------------------------------------------------------
+
+
+def test_draws_with_replacement_are_distributed_as_torchs_multinomial():
+    """Each clip's count, and how many clips an epoch leaves out, over 2000 epochs; 5 standard errors."""
+    epochs, draws = 2000, 40
+    weights = np.random.default_rng(0).exponential(size=20)
+    torch.manual_seed(0)
+    theirs = torch.multinomial(torch.from_numpy(weights).expand(epochs, -1), draws, replacement=True).numpy()
+    ours = np.stack([weighted_epoch_draws(weights, draws, 3, epoch) for epoch in range(epochs)])
+    assert ours.shape == theirs.shape
+    share = weights / weights.sum()
+    error = np.sqrt(share * (1 - share) / ours.size)
+    for drawn in (ours, theirs):
+        assert np.all(np.abs(np.bincount(drawn.flatten(), minlength=20) / ours.size - share) < 5 * error)
+    left_out = [20 - np.array([len(set(epoch)) for epoch in drawn]) for drawn in (ours, theirs)]
+    difference = left_out[0].mean() - left_out[1].mean()
+    assert abs(difference) < 5 * np.sqrt((left_out[0].var() + left_out[1].var()) / epochs)
+    assert left_out[0].mean() > 0.5
+
+
+def test_draws_with_replacement_are_independent_of_their_place_and_of_the_epoch():
+    weights = np.array([1.0, 3.0])
+    ours = np.stack([weighted_epoch_draws(weights, 2, 0, epoch) for epoch in range(4000)])
+    assert np.all(np.abs(ours.mean(axis=0) - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000))
+    flat = ours.flatten()
+    assert abs(np.corrcoef(flat[:-1], flat[1:])[0, 1]) < 5 / np.sqrt(len(flat))
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_times_before_counts_a_clips_earlier_places(order):
+    expected = [order[:i].count(clip) for i, clip in enumerate(order)]
+    assert times_before(np.array(order, dtype=np.int64)).tolist() == expected
+
+
+@given(ranks=st.integers(1, 3), start=st.integers(0, 30), draws=st.integers(12, 300))
+def test_draws_with_replacement_are_the_same_for_any_number_of_ranks_and_go_on_exactly(ranks, start, draws):
+    """More draws than clips are allowed; the k-th draw of a clip in an epoch is its view k on whichever rank."""
+    options = {"seed": 3, "weights": np.linspace(0.1, 5, 50), "draws": draws, "replacement": True}
+    whole = list(TrainSampler(50, 3, 12, **options))
+    assert len(whole) == 3 * (draws // 12)
+    parts = [list(TrainSampler(50, 3, 12, rank=r, ranks=ranks, start=start, **options)) for r in range(ranks)]
+    assert [[ref for refs in step for ref in refs] for step in zip(*parts, strict=True)] == whole[start:]
+    refs = [ref for batch in whole for ref in batch]
+    assert len(set(refs)) == len(refs), "no clip comes twice alike"
+
+
+def test_without_replacement_every_view_is_the_first():
+    for options in ({}, {"weights": np.linspace(1, 2, 30), "draws": 30}):
+        assert {ref.view for batch in TrainSampler(30, 2, 5, **options) for ref in batch} == {0}
+
+
+@pytest.mark.parametrize(
+    ("weighted_draws", "weighted_replacement", "draws"),
+    [(0, False, 100), (30, False, 30), (300, False, 100), (-1, False, 100), (-1, True, 100), (300, True, 300)],
+)
+def test_an_epoch_draws_as_many_clips_as_wanted_but_none_twice_without_replacement(
+    weighted_draws, weighted_replacement, draws
+):
+    loader = LoaderConfig(weighted_draws=weighted_draws, weighted_replacement=weighted_replacement)
+    assert loader.draws(100) == draws
+    weights = np.ones(100) if weighted_draws else None
+    sampler = TrainSampler(100, 1, 10, weights=weights, draws=loader.draws(100), replacement=weighted_replacement)
+    assert sampler.steps_per_epoch == len(list(sampler)) == draws // 10

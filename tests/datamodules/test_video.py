@@ -1,7 +1,8 @@
-"""video: normalisation, crop and flip against torchvision."""
+"""video: normalisation, crop, flip and colours against torchvision and colorsys."""
 
 from __future__ import annotations
 
+import colorsys
 import math
 
 import numpy as np
@@ -13,8 +14,21 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from datamodules.keyed import uniform
 from datamodules.types import VideoInputs
-from datamodules.video import horizontal_flip, normalise, random_boxes, random_resized_crop
+from datamodules.video import (
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    color_jitter,
+    denormalise,
+    gray,
+    horizontal_flip,
+    normalise,
+    random_boxes,
+    random_resized_crop,
+    standardise,
+)
 
 INPUTS = VideoInputs()
 
@@ -150,3 +164,101 @@ def test_crop_keeps_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = random_resized_crop(clips, torch.arange(3), 24, 0.2)
     assert torch.equal(got, expected)
+
+
+# --- Colours ---------------------------------------------------------------------------------------------------------
+
+
+def colours(count: int, frames: int = 2, size: int = 16) -> torch.Tensor:
+    """[count, 3, frames, size, size] pixels 0..1, with greys, black, white and pure colours among them."""
+    pixels = torch.rand(count, 3, frames, size, size, generator=torch.Generator().manual_seed(0))
+    pixels[:, :, :, 0, :8] = torch.tensor([[i >> b & 1 for i in range(8)] for b in range(3)])[:, None].float()
+    pixels[:, :, :, 1] = pixels[:, :1, :, 1]
+    return pixels
+
+
+def each(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1, 1, 1)
+
+
+def test_denormalise_undoes_normalise_and_standardise_does_it_again():
+    frames = pictures(2)
+    pixels = denormalise(normalise(frames, INPUTS.mean, INPUTS.std), INPUTS.mean, INPUTS.std)
+    torch.testing.assert_close(pixels, frames.permute(0, 4, 1, 2, 3) / 255, rtol=0, atol=1e-6)
+    again = standardise(pixels, INPUTS.mean, INPUTS.std)
+    torch.testing.assert_close(again, normalise(frames, INPUTS.mean, INPUTS.std), rtol=0, atol=1e-5)
+
+
+def test_hue_equals_torchvisions():
+    turns = [-0.5, -0.2, -1 / 6, 0.0, 0.07, 0.2, 1 / 3, 0.5]
+    clips = colours(len(turns))
+    for clip, turn, got in zip(clips, turns, adjust_hue(clips, each(turns)), strict=True):
+        reference = TF.adjust_hue(clip.transpose(0, 1), turn).transpose(0, 1)
+        torch.testing.assert_close(got, reference, rtol=0, atol=2e-6)
+
+
+def test_hue_keeps_the_maximum_and_minimum_of_colours_out_of_range():
+    clips = 3 * colours(4) - 1
+    out = adjust_hue(clips, each([-0.2, 0.1, 0.2, 0.5]))
+    torch.testing.assert_close(out.amax(dim=1), clips.amax(dim=1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.amin(dim=1), clips.amin(dim=1), rtol=0, atol=1e-5)
+
+
+def test_contrast_equals_torchvisions_of_each_colour_of_each_frame():
+    factors = [0.6, 0.9, 1.0, 1.4]
+    clips = colours(len(factors))
+    got = adjust_contrast(clips, each(factors)).clamp(0, 1)  # torchvision clips
+    for clip, factor, frames in zip(clips, factors, got, strict=True):
+        torch.testing.assert_close(frames, TF.adjust_contrast(clip[..., None, :, :], factor)[..., 0, :, :])
+
+
+def test_saturation_multiplies_that_of_colorsys():
+    factors = [0.0, 0.6, 1.0, 1.4, 3.0]
+    clips = colours(len(factors), frames=1, size=8)
+    for clip, factor, got in zip(clips, factors, adjust_saturation(clips, each(factors)), strict=True):
+        reference = []
+        for pixel in clip.flatten(1).T.tolist():
+            hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+            reference.append(colorsys.hsv_to_rgb(hue, min(1.0, factor * saturation), value))
+        torch.testing.assert_close(got.flatten(1).T, torch.tensor(reference), rtol=0, atol=1e-6)
+
+
+def test_colour_jitter_is_its_parts_in_order_by_strengths_drawn_for_each_clip():
+    """Strengths and order of dmvr's `color_default_augm`."""
+    key, clips = torch.arange(64), colours(64)
+    brightness, saturation, contrast, hue = (2 * uniform(key, "color jitter strengths", 4) - 1).T.view(
+        4, 64, 1, 1, 1, 1
+    )
+    expected = clips + 32 / 255 * brightness
+    expected = adjust_saturation(expected, 1 + 0.4 * saturation)
+    expected = adjust_contrast(expected, 1 + 0.4 * contrast)
+    expected = adjust_hue(expected, 0.2 * hue).clamp(0, 1)
+    got = color_jitter(clips, key, 1.0)
+    torch.testing.assert_close(got, expected)
+    assert got.min() == 0.0 and got.max() == 1.0
+    assert ((got - clips).abs().amax(dim=(1, 2, 3, 4)) > 0.01).all()
+
+
+def test_grey_equals_torchvisions():
+    clips = colours(4)
+    for clip, got in zip(clips, gray(clips, torch.arange(4), 1.0), strict=True):
+        torch.testing.assert_close(got, TF.rgb_to_grayscale(clip.transpose(0, 1), 3).transpose(0, 1))
+
+
+def test_colours_change_in_their_share_of_clips_and_leave_the_others_exactly():
+    key, clips = torch.arange(2000), colours(1, frames=1).expand(2000, -1, -1, -1, -1)
+    changed = {}
+    for change, share in ((color_jitter, 0.8), (gray, 0.1)):
+        changed[change] = (change(clips, key, share) != clips).flatten(1).any(dim=1)
+        assert stats.binomtest(int(changed[change].sum()), 2000, share).pvalue > 1e-3
+        assert torch.equal(change(clips[:9], key[:9], 0.0), clips[:9])
+    assert abs(np.corrcoef(*(which.numpy() for which in changed.values()))[0, 1]) < 4 / math.sqrt(2000)
+
+
+def test_colours_change_alike_in_equal_frames_and_by_the_clips_key_alone():
+    key, clips = torch.arange(6), colours(6, frames=1).expand(-1, -1, 3, -1, -1)
+    order = [3, 1, 5, 0, 4, 2]
+    for change in (color_jitter, gray):
+        out = change(clips, key, 0.5)
+        assert torch.equal(out, out[:, :, :1].expand_as(out))
+        assert torch.equal(change(clips[order], key[order], 0.5), out[order])

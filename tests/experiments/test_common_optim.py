@@ -88,3 +88,37 @@ def test_config_is_a_structured_config():
 
     config = OmegaConf.merge(OmegaConf.structured(OptimConfig), {"betas": [0.9, 0.999], "warmup_epochs": 2})
     assert OmegaConf.to_object(config) == OptimConfig(betas=[0.9, 0.999], warmup_epochs=2.0)
+
+
+def test_steps_down_are_those_of_multi_step_lr_at_the_ends_of_epochs():
+    """AST's AudioSet-20K recipe on 10 steps an epoch: milestones 3, 5, 7, ... halve the rate."""
+    _, optimizer, scheduler = made(lr=5e-5, schedule="step", step_first=3, step_every=2, step_factor=0.5)
+    lr = rates(optimizer, scheduler)[:60]
+    reference = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=5e-5)
+    milestones = torch.optim.lr_scheduler.MultiStepLR(reference, [3, 5, 7], gamma=0.5)
+    for epoch in range(6):
+        assert lr[10 * epoch : 10 * epoch + 10] == pytest.approx([reference.param_groups[0]["lr"]] * 10)
+        reference.step()
+        milestones.step()
+
+
+def test_warm_up_in_stairs_leaves_the_first_steps_at_zero_and_multiplies_the_schedule():
+    _, optimizer, scheduler = made(lr=1.0, schedule="step", step_first=1, warmup_steps=20, warmup_stairs=5)
+    lr = rates(optimizer, scheduler)
+    assert lr[:5] == [0] * 5 and lr[5:10] == [0.25] * 5  # AST changes it every so many steps, from 0
+    assert lr[10:15] == [0.25] * 5 and lr[15:20] == [0.375] * 5  # of half the rate: epoch 1 has begun
+    assert lr[20:30] == [0.25] * 10
+
+
+def test_a_rate_of_its_own_does_not_scale_with_the_batch():
+    _, optimizer, scheduler = made(lr=0.3)
+    assert rates(optimizer, scheduler, 1)[0] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), [("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_adam_and_sgd_decay_every_parameter_as_the_authors_trainers_do(algorithm, kind):
+    _, optimizer, _ = made(algorithm=algorithm, betas=[0.95, 0.999])
+    assert type(optimizer) is kind
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+    first = optimizer.param_groups[0]
+    assert first["momentum"] == 0.95 if algorithm == "sgd" else first["betas"] == (0.95, 0.999)

@@ -1,0 +1,106 @@
+"""Combinations of settings that cannot work, told before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import identity, registry
+from bench.config import BenchConfig, StageConfig
+from bench.errors import UserError, unknown
+
+
+def check_combinations(config: BenchConfig, names: list[str]) -> None:
+    """Checks the stages that are to be run.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for name in names:
+        stage, where = config.stages[name], f"stages.{name}"
+        _check_data(stage, where)
+        _check_purpose(config, name, stage, where)
+        processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
+        if stage.train and stage.batch_size % processes:
+            raise UserError(
+                f"{where}.batch_size={stage.batch_size} does not divide over trainer.devices x trainer.nodes x "
+                f"trainer.accumulate = {processes}"
+            )
+    used = {config.stages[name].dataset for name in names}
+    if config.data.root and len(used) > 1:
+        raise UserError(
+            f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "
+            f"above them as data_root=FOLDER, or choose stages of one dataset with stage=NAME"
+        )
+    if config.init and not Path(config.init).is_file():
+        raise UserError(f"init={config.init}: there is no such file")
+
+
+def _check_data(stage: StageConfig, where: str) -> None:
+    """Splits, board, modality and inputs fit the dataset and each other."""
+    source = registry.dataset(stage.dataset)
+    for key in ("train", "extract"):
+        for split in getattr(stage, key):
+            if split not in source.splits:
+                raise unknown(f"split of {stage.dataset} ({where}.{key})", split, source.splits)
+    if stage.board is not None:
+        board = registry.board(stage.board)
+        if board.dataset != stage.dataset:
+            raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
+    if set(stage.modality) - set("avt") or not stage.modality:
+        raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
+    inputs = stage.data.inputs
+    given = {"a": inputs.audio, "v": inputs.video or inputs.features, "t": inputs.text}
+    for letter, wanted in given.items():
+        if letter in stage.modality and letter not in stage.features and wanted is None:
+            raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
+    if stage.data.loader.weighted_replacement and not stage.data.loader.weighted_draws:
+        raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
+    if strange := sorted(set(stage.features) - set(stage.modality) & set("av")):
+        raise UserError(f"{where}.features.{strange[0]}: only a and v of the stage's modality can be features")
+
+
+def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: str) -> None:
+    """The stage has something to do, and something to do it with."""
+    if not (stage.train or stage.board or stage.extract):
+        raise UserError(f"{where}: neither trains (train is empty) nor measures (board is empty) nor extracts")
+    if stage.train and stage.extract:
+        raise UserError(f"{where}: trains and extracts; let another stage extract, with after={name}")
+    if stage.ensemble:
+        _check_ensemble(config, stage, where)
+    for key in ("average_weights", "average_outputs"):
+        _check_average(config, stage, f"{where}.{key}", getattr(stage, key))
+    if stage.average_outputs and (stage.train or stage.module != config.stages[str(stage.after)].module):
+        raise UserError(f"{where}.average_outputs measures {stage.after}: give it the same module, and no train")
+    for modality, other in stage.features.items():
+        if other in config.stages and not config.stages[other].extract:
+            raise UserError(f"{where}.features.{modality}: {other} extracts nothing (its extract is empty)")
+    if stage.after or stage.ensemble:
+        return
+    start = identity.start(config, name)
+    if start is None and not stage.train:
+        raise UserError(f"stage {name} uses weights that it is given: init=FILE or {where}.init=FILE")
+    if start not in (None, identity.IMAGENET) and not Path(str(start)).is_file():
+        raise UserError(f"{where}.init={start}: there is no such file")
+
+
+def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None:
+    if stage.train or stage.after or stage.board is None:
+        raise UserError(f"{where}: an ensemble has a board, and neither train nor after")
+    if registry.board(stage.board).task not in ("tagging", "classification"):
+        raise UserError(f"{where}.ensemble: probabilities can be averaged on boards of tagging and classification only")
+    for member in stage.ensemble:
+        other = config.stages.get(member)
+        if other is not None and other.board != stage.board:
+            raise UserError(f"{where}.ensemble: {member} is measured on {other.board}, not on {stage.board}")
+
+
+def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: list[int]) -> None:
+    if not span:
+        return
+    if len(span) != 2 or not 1 <= span[0] <= span[1]:
+        raise UserError(f"{where}={span}: give the first and the last epoch, counted from 1")
+    parent = config.stages.get(stage.after or "")
+    if parent is None:
+        raise UserError(f"{where}: averages the weights of the stage in `after`, which is not set")
+    if span[1] > parent.epochs or not parent.train:
+        raise UserError(f"{where}={span}: {stage.after} trains for {parent.epochs} epochs")

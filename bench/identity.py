@@ -1,0 +1,127 @@
+"""A stage's identity: the hash of all that determines its result, and of nothing that does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.config import BenchConfig, StageConfig, method_version
+from bench.devices import resolve_precision
+from datamodules.manifest import Manifest
+from datamodules.types import Board, Inputs
+
+IMAGENET = "imagenet"
+"""As a stage's `init`: what the library of its network offers."""
+
+
+def identity(determining: Mapping[str, Any], seed: int, start: str | None, related: Mapping[str, str]) -> str:
+    """Hash of a stage's result.
+
+    Args:
+        determining: see `determining`.
+        seed: of all random numbers.
+        start: identity of what its weights start from; None = fresh ones.
+        related: role -> identity of the other stages that it uses.
+    """
+    return _digest({**determining, "seed": seed, "start": start, **_roles(related)})
+
+
+def recipe(determining: Mapping[str, Any], start: str | None, related: Mapping[str, str], any_fold: bool) -> str:
+    """The same without the seed, and for cross-validation without the fold: equal for repetitions of one experiment."""
+    if any_fold:
+        train = determining["train"]
+        determining = {**determining, "train": train and train | {"fingerprint": None}, "scored": None}
+    return _digest({**determining, "start": start, **_roles(related)})
+
+
+def _roles(related: Mapping[str, str]) -> dict[str, Any]:
+    return {"related": dict(related)} if related else {}
+
+
+def determining(
+    config: BenchConfig, stage: StageConfig, train: Manifest | None, scored: Manifest | None, board: Board | None
+) -> dict[str, Any]:
+    """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
+    does not (folders, loader processes, number of devices)."""
+    return {
+        "method": [config.method, method_version(config.method)],
+        "module": stage.module,
+        "model": asdict(config.model),
+        "options": stage.options and asdict(stage.options),
+        "modality": stage.modality,
+        "inputs": without_places(stage.data.inputs),
+        "precision": resolve_precision(config.trainer),
+        "train": train
+        and {
+            "fingerprint": train.fingerprint,
+            "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
+            "augment": asdict(stage.data.augment),
+            "windows": stage.data.loader.train_windows,
+            "draws": [stage.data.loader.weighted_draws, stage.data.loader.weighted_replacement],
+            "narration": asdict(stage.data.narration),
+            "optim": asdict(stage.optim),
+            "epochs": stage.epochs,
+            "batch_size": stage.batch_size,
+            "accumulate": config.trainer.accumulate,
+            "grad_clip": config.trainer.grad_clip,
+        },
+        "media": stage.data.media,
+        "packed": _packed(train or scored),
+        "board": board and board.protocol(),
+        "views": stage.data.views,
+        "scored": scored and scored.fingerprint,
+        "averaged": [stage.average_weights, stage.average_outputs],
+        "repeat": stage.repeat,
+    }
+
+
+def start(config: BenchConfig, name: str) -> str | None:
+    """What a stage without a parent starts from: a checkpoint's path, `imagenet`, or None for fresh weights."""
+    stage = config.stages[name]
+    if stage.init and stage.init != IMAGENET:
+        return stage.init
+    return (config.init if _takes_init(config, name) else None) or stage.init
+
+
+def _takes_init(config: BenchConfig, name: str) -> bool:
+    """Whether `init=` is meant for this stage."""
+    roots = [stage for stage, each in config.stages.items() if each.after is None and not each.ensemble]
+    named = [stage for stage in roots if stage in config.stage]
+    return name in (named or roots)
+
+
+def start_hash(start: str | None) -> str | None:
+    """SHA-256 of the checkpoint, or `imagenet`."""
+    return start if start in (None, IMAGENET) else file_hash(Path(start))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def without_places(inputs: Inputs) -> dict[str, Any]:
+    """The inputs, with what a file holds in the place of where it lies."""
+    content = asdict(inputs)
+    if inputs.text is not None and inputs.text.file is not None:
+        content["text"]["file"] = file_hash(Path(inputs.text.file))
+    if inputs.features is not None:
+        del content["features"]["root"]
+    return content
+
+
+def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
+    """How a pack stores the clips: its frames lose a little."""
+    if manifest is None or manifest.pack is None:
+        return None
+    return {split: asdict(format) for split, format in manifest.pack.formats.items()}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

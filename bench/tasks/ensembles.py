@@ -1,0 +1,36 @@
+"""Several networks' predictions as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from bench.tasks import Predictions
+from datamodules.types import Board
+
+
+def mean_probability(
+    board: Board, modality: str, each: Sequence[Predictions], modalities: Sequence[str]
+) -> Predictions:
+    """The mean of several networks' probabilities, on the clips that all of them have, as logits again.
+
+    Args:
+        board: of tagging (a sigmoid a class) or classification (softmax).
+        modality: under which the result is scored.
+        each: the networks' predictions.
+        modalities: whose scores are taken of each.
+    """
+    common = sorted(set.intersection(*(set(map(str, predictions.clip_id)) for predictions in each)))
+    aligned = [p.take(pd.Index(np.asarray(p.clip_id, dtype=str)).get_indexer(common)) for p in each]
+    logits = [np.asarray(p.scores[m], np.float64) for p, m in zip(aligned, modalities, strict=True)]
+    tiny = np.finfo(np.float64).tiny
+    if board.task == "tagging":
+        mean = np.mean([expit(x) for x in logits], axis=0)
+        others = np.mean([expit(-x) for x in logits], axis=0)
+        scores = np.log(np.maximum(mean, tiny)) - np.log(np.maximum(others, tiny))
+    else:
+        scores = np.log(np.maximum(np.mean([softmax(x, axis=1) for x in logits], axis=0), tiny))
+    return Predictions(common, aligned[0].target, {modality: scores})

@@ -1,0 +1,31 @@
+"""Classification losses against their formulas written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from experiments.common.losses import classification_loss, smooth
+
+
+def test_smoothing_keeps_the_sum_of_one_label_and_moves_the_given_share():
+    label = torch.tensor([[1.0, 0, 0, 0], [0.3, 0.7, 0, 0]])
+    smoothed = smooth(label, 0.2)
+    torch.testing.assert_close(smoothed, torch.tensor([[0.85, 0.05, 0.05, 0.05], [0.29, 0.61, 0.05, 0.05]]))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_are_the_written_out_ones(smoothing):
+    torch.manual_seed(0)
+    logits, label = torch.randn(5, 4), torch.rand(5, 4)
+    target = (1 - smoothing) * label + smoothing / 4
+    p = torch.sigmoid(logits)
+    expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    torch.testing.assert_close(classification_loss(logits, label, True, smoothing), expected)
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(classification_loss(logits, label, False, smoothing), expected)
+
+
+def test_half_precision_logits_are_judged_in_full():
+    logits, label = torch.tensor([[30.0, -30]], dtype=torch.bfloat16), torch.tensor([[0.0, 1]])
+    assert classification_loss(logits, label, True).dtype == torch.float32
