@@ -243,7 +243,7 @@ def _merge(schema: DictConfig, layers: list[Layer]) -> BenchConfig:
     valid = list(_keys(schema))
     for layer in layers:
         for key in _keys(layer.values):
-            if key not in valid:
+            if key not in valid and not _is_entry(schema, key):
                 raise UserError(_unknown_key(key, valid, layer.source))
         try:
             schema = OmegaConf.merge(schema, layer.values)
@@ -270,6 +270,12 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
         if isinstance(config, DictConfig) and OmegaConf.is_missing(config, name):
             continue
         yield from _keys(config[name], f"{key}.")
+
+
+def _is_entry(schema: DictConfig, key: str) -> bool:
+    """Whether the key names an entry of a field like `dict[str, str]`, which may have any."""
+    parent = OmegaConf.select(schema, key.rpartition(".")[0])
+    return isinstance(parent, DictConfig) and parent._metadata.element_type is str
 
 
 def _unknown_key(key: str, valid: list[str], source: str) -> str:

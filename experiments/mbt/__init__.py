@@ -1,0 +1,1 @@
+"""MBT: Attention Bottlenecks for Multimodal Fusion (Nagrani et al., NeurIPS 2021)."""

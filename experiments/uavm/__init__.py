@@ -1,0 +1,1 @@
+"""UAVM: towards unifying audio and visual models (Gong et al., IEEE Signal Processing Letters 2022)."""
