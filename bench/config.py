@@ -267,7 +267,9 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
     for name in config:
         key = f"{prefix}{name}"
         yield key
-        if isinstance(config, DictConfig) and OmegaConf.is_missing(config, name):
+        if isinstance(config, DictConfig) and (
+            OmegaConf.is_missing(config, name) or OmegaConf.is_interpolation(config, name)
+        ):
             continue
         yield from _keys(config[name], f"{key}.")
 

@@ -35,6 +35,14 @@ CLIPS_TOLERANCE = 0.05
 """Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
 
 
+LEFT_OUT = {
+    "tagging": "Means over classes leave out classes without positives among the scored clips; a remark counts them.",
+    "classification": "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a "
+    "remark counts them.",
+}
+"""Task -> what is done where a class cannot be measured."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of a board: all current records of one method, variant, preset, stage and modality."""
@@ -129,7 +137,7 @@ class BoardTable:
     rows: tuple[Row, ...]
     sample: bool
     other_protocols: int = 0
-    """Records that are not shown, as their protocol is not the board's."""
+    """Records that are not shown, as their protocol is not the board's; a row with other `views` is, with a remark."""
     metrics: tuple[str, ...] = field(init=False)
     """The main one first."""
 
@@ -154,7 +162,7 @@ def board_table(board: Board, records: Iterable[Record]) -> BoardTable:
     mine = [record for record in records if record.board == board.name]
     if len({record.sample for record in mine}) > 1:
         raise ValueError(f"{board.name}: records of sample data and of real data must not share a table")
-    current = [record for record in mine if record.protocol == board.protocol()]
+    current = [record for record in mine if record.protocol | {"views": board.views} == board.protocol()]
     newest: dict[tuple[str, ...], dict[tuple[int, str], Record]] = {}
     for record in sorted(current, key=_age):
         key = (record.method, record.variant, record.preset, record.stage, record.modality)
@@ -162,7 +170,7 @@ def board_table(board: Board, records: Iterable[Record]) -> BoardTable:
     rows = [Row(tuple(record for _, record in sorted(newest[key].items()))) for key in sorted(newest)]
     return BoardTable(
         board=board,
-        rows=tuple(_rank(_remark(rows), board.main)),
+        rows=tuple(_rank(_remark(rows, board.views), board.main)),
         sample=bool(mine) and mine[0].sample,
         other_protocols=len(mine) - len(current),
     )
@@ -179,8 +187,12 @@ def _rank(rows: Sequence[Row], main: str) -> list[Row]:
     return ranked + [row for row in rows if row.metric(main) is None]
 
 
-def _remark(rows: Sequence[Row]) -> list[Row]:
-    """The rows with what stands between them and a fair comparison, in words."""
+def _remark(rows: Sequence[Row], views: int) -> list[Row]:
+    """The rows with what stands between them and a fair comparison, in words.
+
+    Args:
+        views: of each clip, as the board says.
+    """
     if not rows:
         return []
     # The clips to compare with: the most there are, and of these the set that most rows scored.
@@ -191,6 +203,8 @@ def _remark(rows: Sequence[Row]) -> list[Row]:
         remarks = []
         if row.dirty:
             remarks.append("uncommitted changes")
+        if own := sorted({record.protocol.get("views", 1) for record in row.records} - {views}):
+            remarks.append(f"{' or '.join(map(str, own))} views a clip, the board has {views}")
         if row.coverage < 1:
             remarks.append(f"{_coverage(row.coverage)} of the clips")
         if row.n < (1 - CLIPS_TOLERANCE) * most:
@@ -302,6 +316,8 @@ def _legend(table: BoardTable) -> list[str]:
         "[low, high]: 95 % bootstrap interval over clips, one seed. ±: standard deviation over seeds or folds. "
         "Device-hours include the stages before. *: the tree had uncommitted changes.",
     ]
+    if board.task in LEFT_OUT:
+        lines.append(LEFT_OUT[board.task])
     if table.other_protocols:
         lines.append(f"Not shown: {table.other_protocols} records of another protocol.")
     return lines

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from datamodules.keyed import beta, uniform
+from datamodules.keyed import beta, mixing, uniform
 from datamodules.precision import full_precision
 from datamodules.types import AudioInputs, RawBatch
 
@@ -218,14 +218,10 @@ def mixup(batch: RawBatch, share: float) -> RawBatch:
         batch: with `key`; what else it has of `waveform` (with `waveform_length`), `frames` and `label` is mixed.
         share: share of clips that are mixed, 0..1; the others come out as they went in.
     """
-    key_B = batch["key"]
-    B = len(key_B)
-    if B < 2:
+    if len(batch["key"]) < 2:
         return batch
-    chosen_B = uniform(key_B, "mixup") < share
-    distance_B = (uniform(key_B, "mixup other") * (B - 1)).long() + 1
-    other_B = (torch.arange(B, device=key_B.device) + distance_B) % B
-    weight_B = torch.where(chosen_B, 1 - beta(key_B, "mixup lambda", 10, 10), 0.0)  # of the other clip
+    other_B, weight_B = mixing(batch["key"], share)
+    chosen_B = weight_B > 0
 
     mixed = RawBatch(**batch)
     if "waveform" in batch:

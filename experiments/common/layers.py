@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -18,6 +19,15 @@ def transformer(dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: f
     return nn.Sequential(
         *(Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate) for rate in rates)
     )
+
+
+def start_at_prior(head: nn.Linear, prior: float) -> None:
+    """Sets the bias of a classifier so that each class has the probability `prior` (of a sigmoid) before training.
+
+    Published codes start at a bias of 0, which is 0.5. Where labels are rare, a smaller one spares binary cross-entropy
+    its first steps, in which it would only learn that they are.
+    """
+    nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
 
 
 def init_mae(module: nn.Module) -> None:

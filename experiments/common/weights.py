@@ -12,6 +12,11 @@ def matches(key: str, prefixes: tuple[str, ...]) -> bool:
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
 
 
+def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same with `prefix` taken off the keys that have it, e.g. a stage's weights as those of its `net`."""
+    return {key.removeprefix(prefix): value for key, value in weights.items()}
+
+
 def load_strict(
     module: nn.Module,
     weights: Mapping[str, Tensor],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Batch, Modality, Outputs
 from experiments.common.contrastive import symmetric_info_nce
-from experiments.common.layers import LayerNorm
+from experiments.common.layers import LayerNorm, start_at_prior
 from experiments.common.losses import classification_loss
 from experiments.common.masking import Masking, random_masking, random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
@@ -249,8 +248,7 @@ class FinetuneOptions:
     label_smoothing: float = 0.0
     """Of the cross-entropy."""
     prior: float = 0.5
-    """Probability of a class before training; the published code's bias of 0 means 0.5. Where labels are rare, a
-    smaller one spares binary cross-entropy its first steps, in which it would only learn that they are."""
+    """Probability of a class before training, see `start_at_prior`."""
     layer_decay_fusion: Literal["official", "top"] = "official"
     """`official` gives the fusion blocks the rates of the lowest encoder blocks, as the published code does by the
     accident that their names start with `blocks`; `top` gives them the rate of the head."""
@@ -272,7 +270,7 @@ class Finetune(Stage):
         self.norm = LayerNorm(features)
         self.head = nn.Linear(features, spec.num_classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)  # AudioMAE main_finetune_as.py
-        nn.init.constant_(self.head.bias, math.log(options.prior / (1 - options.prior)))
+        start_at_prior(self.head, options.prior)
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From stage 1, stage 2 or a fine-tuned model of the same classes; ours or the authors'."""

@@ -18,10 +18,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import timm
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from experiments.common.weights import load_strict
 from experiments.mbt.model import MBT
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
@@ -207,3 +209,47 @@ def bottleneck_grid(bottlenecks: int) -> tuple[int, int]:
             "set model.bottlenecks to e.g. 4, 6, 16 or 64"
         )
     return rows, bottlenecks // rows
+
+
+IMAGE_VIT = {
+    192: "vit_tiny_patch16_224.augreg_in21k",
+    384: "vit_small_patch16_224.augreg_in21k",
+    768: "vit_base_patch16_224.augreg_in21k",
+    1024: "vit_large_patch16_224.augreg_in21k",
+}
+"""timm's ViTs pretrained on ImageNet-21k, by their channels; the paper's is the Base."""
+
+
+def imagenet(dim: int) -> dict[str, Tensor]:
+    """timm's ViT of so many channels, which it downloads unless it is in its cache.
+
+    Raises:
+        ValueError: for a size that has none, or where it cannot be downloaded.
+    """
+    if dim not in IMAGE_VIT:
+        raise ValueError(f"ImageNet has no ViT of model.dim={dim}, only of {', '.join(map(str, IMAGE_VIT))}")
+    try:
+        return timm.create_model(IMAGE_VIT[dim], pretrained=True).state_dict()
+    except OSError as error:
+        raise ValueError(
+            f"ImageNet's ViT could not be downloaded ({error}). Fetch timm's {IMAGE_VIT[dim]} elsewhere and name the "
+            f"file with init=FILE"
+        ) from error
+
+
+def load(model: MBT, weights: Mapping[str, Any]) -> None:
+    """Fills the network with its own weights, the authors' or an image ViT's.
+
+    The classifier is new after an image ViT, and where the weights' is for another number of classes.
+
+    Raises:
+        ValueError: naming every key that is missing, unknown or of another shape.
+    """
+    new: tuple[str, ...] = ()
+    if is_image_vit(weights):
+        weights, new = from_image_vit(weights, model), ("head",)
+    elif is_scenic(weights):
+        weights = from_scenic(weights, model)
+    if "head.weight" in weights and len(weights["head.weight"]) != model.head.out_features:
+        weights, new = {key: value for key, value in weights.items() if not key.startswith("head.")}, ("head",)
+    load_strict(model, weights, new=new)

@@ -1,4 +1,4 @@
-"""UAVM's stages: `TrainExtractor`, `Extract` (no training), `Train` of the unified network, `Retrieve` (no training)."""
+"""UAVM's stages: `TrainExtractor`, `Extract`, `Train` of the unified network, `Retrieve`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datamodules import keyed
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
+from experiments.common.weights import without_prefix
 from experiments.uavm.checkpoints import imagenet, load, load_extractor
 from experiments.uavm.extractor import AudioConvNeXt, Extractor, VideoConvNeXt
 from experiments.uavm.model import UAVM, OneModality, UAVMConfig, prepare
@@ -56,7 +57,7 @@ class TrainExtractor(Stage):
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' audio extractor, ImageNet's ConvNeXt or our own; the classifier is new."""
-        load_extractor(self.net, of_net(weights), new_head=True)
+        load_extractor(self.net, without_prefix(weights, "net."), new_head=True)
 
     def load_imagenet(self) -> None:
         self.load_parent(imagenet(self.spec.model.extractor.size))
@@ -89,7 +90,7 @@ class Extract(Stage):
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From `TrainExtractor`, the authors' audio extractor or ImageNet's ConvNeXt, of any classes."""
-        load_extractor(self.net, of_net(weights))
+        load_extractor(self.net, without_prefix(weights, "net."))
 
     def load_imagenet(self) -> None:
         self.load_parent(imagenet(self.spec.model.extractor.size))
@@ -135,7 +136,7 @@ class Train(Stage):
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' file of the same variant and classes, or our own."""
-        load(self.net, of_net(weights))
+        load(self.net, without_prefix(weights, "net."))
 
     def modality_of_step(self, step: int) -> OneModality:
         """A coin that falls alike on all ranks, so that a step sees one modality in its whole batch."""
@@ -184,11 +185,6 @@ class Retrieve(Train):
         layer = self.spec.options.layer
         embedding = {m: self.net.representation(self.features(batch, m), m, layer) for m in ("a", "v")}
         return {"embedding": embedding}
-
-
-def of_net(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A stage's weights as those of its `net`; a file's are so already."""
-    return {key.removeprefix("net."): value for key, value in weights.items()}
 
 
 def mixed(values_B: Tensor, key_B: Tensor, share: float) -> Tensor:

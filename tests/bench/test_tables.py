@@ -197,6 +197,14 @@ def test_sample_and_real_records_never_share_a_table(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_row_with_other_views_of_each_clip_stands_on_the_board_and_says_so() -> None:
+    four = record(method="mbt", value=0.99, protocol={**BOARD.protocol(), "views": 4})
+    table = board_table(BOARD, [four, record()])
+    assert len(table.rows) == 2 and table.other_protocols == 0
+    assert [row.remarks for row in table.rows if row.newest.method == "mbt"] == [("4 views a clip, the board has 1",)]
+    assert "views" not in str([row.remarks for row in table.rows if row.newest.method != "mbt"])
+
+
 def test_records_of_another_protocol_are_counted_and_not_ranked() -> None:
     old = record(method="mbt", value=0.99, protocol={**BOARD.protocol(), "version": 2})
     assert [row["method"] for row in lines([old, record()])] == ["mavil"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from bench import metrics
 from bench.tasks import METRICS, TASK_METRICS, Evaluation, EvaluationError, Predictions, evaluate, retrieval
@@ -202,3 +204,37 @@ def test_other_wrong_predictions_are_errors_that_say_why() -> None:
         evaluate(
             BOARDS["retrieval"], "av", Predictions(pairs.clip_id, pairs.target, {**pairs.scores, "v": np.ones((80, 3))})
         )
+
+
+def degenerate_scores() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {
+        "random": rng.normal(size=(40, 4)),
+        "few levels, so that most scores are tied": rng.integers(0, 3, (40, 4)).astype(float),
+        "all equal": np.full((40, 4), 0.3),
+        "equal within each clip": np.repeat(rng.normal(size=(40, 1)), 4, axis=1),
+    }
+
+
+@pytest.mark.parametrize("kind", degenerate_scores())
+def test_map_equals_sklearn_on_degenerate_scores_and_without_positives(kind: str) -> None:
+    rng, score_NC = np.random.default_rng(2), degenerate_scores()[kind]
+    target_NC = (rng.random((40, 4)) < 0.3).astype(float)
+    target_NC[:, 2] = 0  # a class without positives: scikit-learn gives it 0 and warns, here it is left out
+    found = evaluate(BOARDS["tagging"], "a", Predictions([f"{i:02}" for i in range(40)], target_NC, {"a": score_NC}))
+    known = [0, 1, 3]
+    expected = average_precision_score(target_NC[:, known], score_NC[:, known])
+    assert found.metrics["mAP"].value == pytest.approx(expected, abs=1e-6)
+    assert found.notes["classes_without_positives"] == 1
+
+
+@pytest.mark.parametrize("kind", degenerate_scores())
+def test_top1_equals_sklearn_over_all_orders_of_tied_classes(kind: str) -> None:
+    """argmax takes the first of tied classes; the mean of scikit-learn's accuracy over all orders of the classes is
+    what a fair scorer gets."""
+    score_NC = degenerate_scores()[kind]
+    label_N = np.arange(40) % 3  # class 3 has no clips
+    given = Predictions([f"{i:02}" for i in range(40)], np.eye(4)[label_N], {"a": score_NC})
+    orders = [list(order) for order in itertools.permutations(range(4))]
+    expected = np.mean([accuracy_score(label_N, np.take(o, score_NC[:, o].argmax(1))) for o in orders])
+    assert evaluate(BOARDS["classification"], "a", given).metrics["top1"].value == pytest.approx(expected, abs=1e-6)
