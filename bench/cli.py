@@ -84,6 +84,12 @@ def make_parser() -> argparse.ArgumentParser:
     plan = command("plan", show_plan, "show a method's stages, data, size and state without running them")
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
+    new = command("new", make_method, "make the folder of a new method: a small one that works, and its tests")
+    new.add_argument("name", metavar="NAME", help="a Python identifier in lower case")
+    new.add_argument("--title", default="", metavar="TITLE", help="of the paper; default: from the name")
+    new.add_argument(
+        "--folder", metavar="FOLDER", help="default: experiments/; elsewhere the method is a package of its own"
+    )
     command("list", show_list, "list methods, datasets and boards")
     plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     data = command("data", None, "check or pack a dataset, extract features, make the sample data")
@@ -134,6 +140,14 @@ def show_plan(options: argparse.Namespace) -> None:
     from bench.show import print_plan
 
     print_plan(make_plan(compose(options.method, options.overrides)))
+
+
+def make_method(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.new import new
+
+    new(options.name, options.title, Path(options.folder) if options.folder else None)
 
 
 def show_list(options: argparse.Namespace) -> None:

@@ -1,0 +1,183 @@
+"""`bench new`: what it makes works at once, inside the suite and outside, and a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import registry
+from bench.cli import main
+from bench.config import compose
+from bench.new import LONGEST
+from datamodules import sample
+from tests.conftest import REPOSITORY
+
+SHARED = ("bench", "datamodules", "experiments/__init__.py", "experiments/common", "pyproject.toml", "setup.cfg")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of the suite without methods, which is the working directory."""
+    folder = tmp_path / "checkout"
+    (folder / "tests" / "experiments").mkdir(parents=True)
+    (folder / "experiments").mkdir()
+    for shared in SHARED:
+        (folder / shared).symlink_to(REPOSITORY / shared)
+    monkeypatch.setattr(registry, "EXPERIMENTS", folder / "experiments")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """Runs a module with a folder as the working directory; returns what it printed."""
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def tree(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_a_new_method_has_the_one_shape_and_its_tests_pass(checkout, capsys):
+    assert main(["new", "my_net", "--title", 'Of "Hearing" \\ and\n Seeing $well']) == 0
+    names = {path.name for path in (checkout / "experiments" / "my_net").iterdir()}
+    assert names == {"__init__.py", "model.py", "method.py", "checkpoints.py", "config.yaml", "README.md"}
+    readme = (checkout / "experiments" / "my_net" / "README.md").read_text()
+    assert readme.startswith('# Of "Hearing" \\ and Seeing $well\n')
+    out = capsys.readouterr().out
+    test = "tests/experiments/test_my_net.py"
+    for command in ("bench plan my_net", "bench run my_net", f"pytest {test}"):
+        assert f"python -m {command}\n" in out
+    assert "entry-points" not in out
+    assert "10 passed" in python(checkout, "pytest", "-q", "-p", "no:cacheprovider", test)
+
+
+def test_the_readme_has_the_sections_of_the_others(checkout):
+    def sections(readme: Path) -> list[str]:
+        return [line for line in readme.read_text().splitlines() if line.startswith("## ")]
+
+    assert main(["new", "my_net"]) == 0
+    readme = checkout / "experiments" / "my_net" / "README.md"
+    assert readme.read_text().startswith("# My net\n")
+    assert sections(readme) == [s for s in sections(REPOSITORY / "experiments/mavil/README.md") if s != "## Cost"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="needs ruff")
+def test_what_is_made_is_in_the_suite_s_style_whatever_the_name(checkout):
+    """Imports of a name before and after `common` stand in different places; the longest makes the longest lines."""
+    for name in ("a", "z_2", "commo", "common_net", "m" * LONGEST):
+        assert main(["new", name]) == 0
+    places = ("experiments", "tests")
+    python(checkout, "ruff", "check", "--no-cache", *places)
+    python(checkout, "ruff", "format", "--check", "--no-cache", *places)
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+    """A folder with the method `avl_new_net`, as if installed with the lines that the command printed."""
+    folder = tmp_path / "new" / "folder"
+    assert main(["new", "avl_new_net", "--folder", str(folder)]) == 0
+    toml = capsys.readouterr().out.partition(" needs\n")[2].partition("\nnext:\n")[0]
+    (folder / "pyproject.toml").write_text(toml)
+    project = tomllib.loads(toml)
+    points = project["project"]["entry-points"]["avl_bench.methods"]
+    assert set(project["tool"]["setuptools"]["package-data"]["avl_new_net"]) == {"*.yaml", "*.md"}
+    about = folder / "avl_new_net-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: avl-new-net\nVersion: 0.1.0\n")
+    lines = "".join(f"{name} = {package}\n" for name, package in points.items())
+    (about / "entry_points.txt").write_text(f"[avl_bench.methods]\n{lines}")
+    monkeypatch.syspath_prepend(folder)
+    registry.methods.cache_clear()
+    yield folder
+    registry.methods.cache_clear()
+    for module in [name for name in sys.modules if name.partition(".")[0] == "avl_new_net"]:
+        del sys.modules[module]
+
+
+def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(outside, tmp_path, capsys):
+    assert registry.methods()["avl_new_net"] == "avl_new_net"
+    paper = compose("avl_new_net", ["preset=paper"])
+    assert paper.model.widths == [32, 64, 128, 256] and list(paper.stages) == ["train_vggsound"]
+    sample.make(tmp_path / "data", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}}, workers=1)
+    quick = ["stages.train_vggsound.epochs=1", "stages.train_vggsound.batch_size=8", "model.widths=[8,8]"]
+    places = [f"sample_root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}", f"leaderboards={tmp_path / 'boards'}"]
+    assert main(["run", "avl_new_net", *quick, *places]) == 0
+    [record] = [json.loads(path.read_text()) for path in (tmp_path / "boards/sample/results").glob("*.json")]
+    assert record["method"] == "avl_new_net" and record["n"] == 12 and "avl_new_net" in capsys.readouterr().out
+
+    # From those weights: sound alone, a part of the network is left over and the head is new.
+    [weights] = tmp_path.glob("runs/*/train_vggsound-*/weights.pt")
+    alone = ["stages.train_vggsound.modality=a", f"init={weights}"]
+    assert main(["run", "avl_new_net", *quick, *places, *alone]) == 0
+    assert len(list((tmp_path / "boards/sample/results").glob("*.json"))) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="needs ruff")
+def test_a_package_of_its_own_is_in_the_style_that_its_pyproject_names(outside):
+    python(outside, "ruff", "check", "--no-cache", "avl_new_net", "tests")
+    python(outside, "ruff", "format", "--check", "--no-cache", "avl_new_net", "tests")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MyNet", "must be a Python identifier in lower case"),
+        ("my-net", "must be a Python identifier in lower case"),
+        ("../net", "must be a Python identifier in lower case"),
+        ("class", "must be a Python identifier in lower case"),
+        ("n" * (LONGEST + 1), f"at most {LONGEST}"),
+        ("mavil", "the name of a method"),
+        ("vggsound", "the name of a dataset"),
+        ("common", "the name of a folder beside the methods"),
+        ("there", "experiments/there exists already"),
+        ("tested", "tests/experiments/test_tested.py exists already"),
+    ],
+)
+def test_a_name_that_cannot_be_used_changes_nothing(checkout, capsys, monkeypatch, name, message):
+    monkeypatch.setattr(registry, "methods", lambda: {"mavil": "experiments.mavil"})
+    (checkout / "experiments" / "there").mkdir()
+    (checkout / "tests" / "experiments" / "test_tested.py").touch()
+    before = tree(checkout)
+    assert main(["new", name]) == 2
+    assert message in capsys.readouterr().err
+    assert tree(checkout) == before
+
+
+def test_a_package_that_would_hide_another_is_refused(tmp_path, capsys):
+    assert main(["new", "json", "--folder", str(tmp_path / "new")]) == 2
+    assert "there is a Python package 'json' already" in capsys.readouterr().err
+    assert not tree(tmp_path)
+
+
+def test_without_a_checkout_a_folder_is_asked_for(tmp_path, monkeypatch, capsys):
+    """As where the suite is installed without its tests."""
+    (tmp_path / "experiments").mkdir()
+    monkeypatch.setattr(registry, "EXPERIMENTS", tmp_path / "experiments")
+    assert main(["new", "my_net"]) == 2
+    assert "--folder" in capsys.readouterr().err and tree(tmp_path) == {tmp_path / "experiments"}
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path, monkeypatch, capsys, moved):
+    """The disk fails at the first move or at the second; the folders that were made for it go, too."""
+    rename, calls = Path.rename, []
+
+    def failing(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) > moved:
+            raise OSError("no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    assert main(["new", "my_net", "--folder", str(tmp_path / "new" / "folder")]) == 2
+    assert "no space left; nothing was changed" in capsys.readouterr().err
+    assert len(calls) == moved + 1 and not tree(tmp_path)
