@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -16,3 +17,12 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"no such {kind}: {name!r}.{hint} There are: {', '.join(names) or 'none'}")
+
+
+@contextmanager
+def told_of(what: str) -> Iterator[None]:
+    """A method's refusal (`ValueError`: settings or weights that do not fit) becomes an error of `what`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from error

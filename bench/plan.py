@@ -11,7 +11,7 @@ from typing import Any
 from bench import cost, identity, registry
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, stage_class
-from bench.errors import UserError, unknown
+from bench.errors import UserError, told_of, unknown
 from bench.folds import base_name
 from bench.progress import track
 from datamodules import sample
@@ -116,7 +116,8 @@ class PlannedStage:
         """Of the network, or of all networks of an ensemble."""
         if self.stage_class is None:
             return sum(member.parameters for member in self.members)
-        return cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+        with told_of(f"stage {self.name}"):
+            return cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
 
     @property
     def flops(self) -> int:
@@ -124,7 +125,8 @@ class PlannedStage:
         if self.stage_class is None:
             return sum(member.flops for member in self.members)
         networks = len(self.config.average_outputs) and len(epochs_between(self.config.average_outputs))
-        return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
+        with told_of(f"stage {self.name}"):
+            return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
 
     def seed(self, config: BenchConfig) -> int:
         """Of order and augmentation; repetitions of a stage have their own."""
@@ -338,7 +340,8 @@ def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:
 def _features_shape(stage: PlannedStage) -> tuple[int, int]:
     """(moments, length of a vector) of what a stage extracts of a clip."""
     assert stage.stage_class is not None
-    return cost.features_shape(stage.stage_class, stage.spec)
+    with told_of(f"stage {stage.name}"):
+        return cost.features_shape(stage.stage_class, stage.spec)
 
 
 def _kept_epochs(config: BenchConfig, name: str) -> frozenset[int]:

@@ -34,7 +34,7 @@ from bench.callbacks import (
 )
 from bench.config import BenchConfig, TrainerConfig
 from bench.devices import resolve_accelerator, resolve_precision
-from bench.errors import UserError
+from bench.errors import UserError, told_of
 from bench.identity import IMAGENET, file_hash
 from bench.plan import CHECKPOINT, DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
@@ -166,21 +166,42 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
 def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
     """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
     torch.manual_seed(seed)
-    module = stage_class(stage.spec)
-    if stage.parent is not None:
-        start = mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent)
-        if stage.stage_class is stage.parent.stage_class and stage.train is None:
-            module.load_state_dict(start)  # measured as it is, head and all
-        else:
-            module.load_parent(start)
-    elif stage.start == IMAGENET:
-        module.load_imagenet()
-    elif stage.start is not None:
-        loaded = torch.load(stage.start, weights_only=True, map_location="cpu")
-        module.load_parent(loaded.get("model", loaded.get("state_dict", loaded)))
-    if stage.teacher is not None:
-        module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
+    with told_of(f"stage {stage.name}"):
+        module = stage_class(stage.spec)
+        if stage.parent is not None:
+            start = mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent)
+            if stage_class is stage.parent.stage_class and stage.train is None:
+                module.load_state_dict(start)  # measured as it is, head and all
+            else:
+                module.load_parent(start)
+        elif stage.start == IMAGENET:
+            module.load_imagenet()
+        if stage.teacher is not None:
+            module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
+    if stage.start not in (None, IMAGENET):
+        with told_of(f"stage {stage.name}: {stage.start}"):
+            module.load_parent(read_checkpoint(stage.start))
     return module
+
+
+def read_checkpoint(path: str) -> dict[str, Tensor]:
+    """The weights in somebody's file, whether they lie under `model`, `state_dict` or nothing.
+
+    Raises:
+        ValueError: for a file that holds something else. Nothing but tensors and plain containers is ever unpacked.
+    """
+    try:
+        loaded = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError:
+        raise
+    except Exception as error:  # what is no such file fails in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"no file of weights that may be read (weights_only): {reason}") from error
+    if isinstance(loaded, Mapping):
+        loaded = loaded.get("model", loaded.get("state_dict", loaded))
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError("it holds no state dict (names and tensors)")
+    return dict(loaded)
 
 
 def read_weights(stage: PlannedStage, epoch: int | None = None) -> dict[str, Tensor]:
