@@ -62,7 +62,8 @@ class KeepEpochs(Callback):
         self.folder, self.steps = folder, {epoch * steps_per_epoch: epoch for epoch in epochs}
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        epoch = self.steps.get(trainer.global_step)
+        # Taken out: with `accumulate`, the step's number stays while the next one's first parts go through.
+        epoch = self.steps.pop(trainer.global_step, None)
         if epoch is not None and trainer.is_global_zero:
             with replacing(epoch_weights(self.folder, epoch)) as temporary:
                 torch.save(module.state_dict(), temporary)

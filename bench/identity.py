@@ -14,6 +14,7 @@ from bench.config import BenchConfig, StageConfig, method_version
 from bench.devices import resolve_precision
 from datamodules.manifest import Manifest
 from datamodules.types import Board, Inputs
+from experiments.common.stage import Stage
 
 IMAGENET = "imagenet"
 """As a stage's `init`: what the library of its network offers."""
@@ -44,14 +45,20 @@ def _roles(related: Mapping[str, str]) -> dict[str, Any]:
 
 
 def determining(
-    config: BenchConfig, stage: StageConfig, train: Manifest | None, scored: Manifest | None, board: Board | None
+    config: BenchConfig,
+    stage: StageConfig,
+    stage_class: type[Stage] | None,
+    train: Manifest | None,
+    scored: Manifest | None,
+    board: Board | None,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
-    does not (folders, loader processes, number of devices)."""
+    does not (folders, loader processes, number of devices, parts of the model that it is not built from)."""
+    model = stage_class.model_of(config.model, stage.options) if stage_class else None
     return {
         "method": [config.method, method_version(config.method)],
         "module": stage.module,
-        "model": asdict(config.model),
+        "model": model and asdict(model),
         "options": stage.options and asdict(stage.options),
         "modality": stage.modality,
         "inputs": without_places(stage.data.inputs),

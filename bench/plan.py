@@ -277,7 +277,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"features {modality}": other for modality, other in features.items()}
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
-    determining = identity.determining(config, stage, train, scored, board)
+    own_class = stage_class(config, name)
+    determining = identity.determining(config, stage, own_class, train, scored, board)
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
         determining,
@@ -288,7 +289,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     return PlannedStage(
         name=name,
         config=stage,
-        stage_class=stage_class(config, name),
+        stage_class=own_class,
         train=train,
         scored=scored,
         extracted=extracted,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
 from experiments.cmkd.checkpoints import imagenet, load
-from experiments.cmkd.model import CMKDConfig, Network, build
+from experiments.cmkd.model import ASTConfig, CMKDConfig, CNNConfig, Network, PSLAConfig, build
 from experiments.common.layers import start_at_prior
 from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
@@ -47,6 +47,10 @@ class Train(Stage):
             head = self.net.head[-1] if spec.options.network == "ast" else self.net.head
             start_at_prior(head, spec.options.prior)
 
+    @classmethod
+    def model_of(cls, model: CMKDConfig, options: TrainOptions) -> ASTConfig | CNNConfig | PSLAConfig:
+        return getattr(model, options.network)
+
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' AST or PSLA, a picture network's weights, or our own; the head is new for other classes."""
         load(self.net, without_prefix(weights, "net."))
@@ -59,9 +63,7 @@ class Train(Stage):
 
     def ground_truth_loss(self, logits_BC: Tensor, batch: Batch) -> Tensor:
         """Binary cross-entropy where a clip has several labels, else cross-entropy; labels are mixed and smoothed."""
-        return classification_loss(
-            logits_BC, batch["label"], self.spec.multilabel, self.spec.options.label_smoothing
-        )
+        return classification_loss(logits_BC, batch["label"], self.spec.multilabel, self.spec.options.label_smoothing)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.logged(self.losses(batch), batch)

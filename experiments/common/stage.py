@@ -48,6 +48,11 @@ class Stage(L.LightningModule):
         super().__init__()
         self.spec = spec
 
+    @classmethod
+    def model_of(cls, model: Any, options: Any) -> Any:
+        """The part of the method's `model` that this stage is built from; another part may change without it."""
+        return model
+
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """Starts from the weights (the `state_dict`) of the stage named in `after`, or of `init`.
 

@@ -14,7 +14,7 @@ from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import without_prefix
 from experiments.uavm.checkpoints import imagenet, load, load_extractor
-from experiments.uavm.extractor import AudioConvNeXt, Extractor, VideoConvNeXt
+from experiments.uavm.extractor import AudioConvNeXt, ConvNeXtConfig, Extractor, VideoConvNeXt
 from experiments.uavm.model import UAVM, OneModality, UAVMConfig, prepare
 
 INPUT = {"a": "audio", "v": "video"}
@@ -51,6 +51,10 @@ class TrainExtractor(Stage):
     model_config = UAVMConfig
     options_config = TrainExtractorOptions
 
+    @classmethod
+    def model_of(cls, model: UAVMConfig, options: TrainExtractorOptions) -> ConvNeXtConfig:
+        return model.extractor
+
     def __init__(self, spec: StageSpec):
         super().__init__(spec)
         self.net = make_extractor(spec)
@@ -82,6 +86,10 @@ class Extract(Stage):
 
     model_config = UAVMConfig
     options_config = ExtractOptions
+
+    @classmethod
+    def model_of(cls, model: UAVMConfig, options: ExtractOptions) -> ConvNeXtConfig:
+        return model.extractor
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)

@@ -1,0 +1,220 @@
+"""Settings that cannot work together are told before anything is read, each by the key that is to be changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.combinations import check_combinations
+from bench.config import BenchConfig, StageConfig, TrainerConfig, compose
+from bench.errors import UserError
+from datamodules.types import DataConfig, Inputs, LoaderConfig, VideoInputs
+
+
+def stage(**changes) -> StageConfig:
+    """A stage that can work, with changes."""
+    usual = {"module": "Train", "dataset": "audioset", "train": ["balanced"], "board": "audioset-20k", "modality": "a"}
+    return StageConfig(**{**usual, "epochs": 4, **changes})
+
+
+def measuring(**changes) -> StageConfig:
+    return stage(**{"train": [], "after": "parent", **changes})
+
+
+def ensemble(**changes) -> StageConfig:
+    return stage(**{"module": None, "train": [], "ensemble": ["parent", "parent"], **changes})
+
+
+def message(x: StageConfig, parent: StageConfig | None = None, **general) -> str:
+    config = BenchConfig(method="m", stages={"parent": parent or stage(), "x": x}, **general)
+    with pytest.raises(UserError) as caught:
+        check_combinations(config, ["parent", "x"])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("x", "parent"),
+    [
+        (stage(), None),
+        (measuring(), None),
+        (measuring(average_weights=[2, 4]), None),
+        (measuring(average_outputs=[1, 1]), None),
+        (ensemble(), None),
+        (stage(features={"a": "parent"}), stage(train=[], board=None, extract=["balanced", "eval"], init="imagenet")),
+        (stage(data=DataConfig(loader=LoaderConfig(weighted_draws=-1, weighted_replacement=True))), None),
+    ],
+)
+def test_what_can_work_is_let_through(x, parent):
+    check_combinations(BenchConfig(method="m", stages={"parent": parent or stage(), "x": x}), ["parent", "x"])
+
+
+@pytest.mark.parametrize("method", ["cmkd", "mavil", "mbt", "uavm"])
+def test_the_methods_own_configurations_can_work(method, tmp_path):
+    for options in ([], [f"data_root={tmp_path}"]):
+        config = compose(method, options)
+        check_combinations(config, [name for name, each in config.stages.items() if not each.on_request])
+
+
+# --- what concerns the whole run
+
+
+@pytest.mark.parametrize("trainer", [{"devices": 3}, {"nodes": 3}, {"accumulate": 3}])
+def test_a_batch_that_does_not_divide(trainer):
+    text = message(stage(), measuring(after=None, init="imagenet"), trainer=TrainerConfig(**trainer))
+    assert (
+        "stages.x.batch_size=64 does not divide over trainer.devices x trainer.nodes x trainer.accumulate = 3" in text
+    )
+
+
+def test_one_folder_for_two_datasets(tmp_path):
+    other = stage(dataset="vggsound", train=["train"], board="vggsound")
+    text = message(stage(), other, data=DataConfig(root=str(tmp_path)))
+    assert "data.root names one dataset's folder, but the stages use audioset, vggsound" in text
+    assert "data_root=FOLDER" in text and "stage=NAME" in text
+
+
+def test_an_init_that_is_not_there():
+    assert message(measuring(), init="nowhere.pt").endswith("init=nowhere.pt: there is no such file")
+
+
+# --- data
+
+
+@pytest.mark.parametrize("key", ["train", "extract"])
+def test_a_split_that_the_dataset_has_not(key):
+    text = message(stage(**{"train": [], "board": None, "init": "imagenet", key: ["balance"]}))
+    assert f"no such split of audioset (stages.x.{key}): 'balance'. Did you mean 'balanced'?" in text
+
+
+def test_a_board_of_another_dataset():
+    assert "stages.x.board: vggsound is a board of vggsound, not of audioset" in message(stage(board="vggsound"))
+
+
+@pytest.mark.parametrize("modality", ["", "x", "audio"])
+def test_a_modality_that_is_none(modality):
+    assert f"stages.x.modality: {modality!r} is not made of a, v and t" in message(stage(modality=modality))
+
+
+@pytest.mark.parametrize(
+    ("modality", "inputs", "missing"),
+    [("a", Inputs(None, VideoInputs()), "a"), ("av", Inputs(video=None), "v"), ("at", Inputs(), "t")],
+)
+def test_a_modality_that_the_inputs_leave_out(modality, inputs, missing):
+    text = message(stage(modality=modality, data=DataConfig(inputs=inputs)))
+    assert text == f"stages.x.modality is {modality!r}, but data.inputs leaves {missing!r} out"
+
+
+def test_replacement_without_weighted_draws():
+    text = message(stage(data=DataConfig(loader=LoaderConfig(weighted_replacement=True))))
+    assert text == "stages.x.data.loader.weighted_replacement needs weighted_draws, e.g. -1"
+
+
+@pytest.mark.parametrize(("modality", "strange"), [("a", "v"), ("a", "audio"), ("at", "t")])
+def test_features_of_what_the_stage_does_not_look_at(modality, strange):
+    parent = stage(train=[], board=None, extract=["balanced"], init="imagenet")
+    text = message(stage(modality=modality, data=with_text(), features={strange: "parent"}), parent)
+    assert text == f"stages.x.features.{strange}: only a and v of the stage's modality can be features"
+
+
+def with_text() -> DataConfig:
+    from datamodules.types import TextInputs
+
+    return DataConfig(inputs=Inputs(text=TextInputs()))
+
+
+# --- purpose
+
+
+def test_a_stage_with_nothing_to_do():
+    text = message(stage(train=[], board=None))
+    assert text.startswith("stages.x: neither trains (train is empty) nor measures (board is empty) nor extracts")
+
+
+def test_a_stage_that_trains_and_extracts():
+    assert message(stage(extract=["eval"])) == "stages.x: trains and extracts; let another stage extract, with after=x"
+
+
+def test_features_of_a_stage_that_extracts_nothing():
+    text = message(stage(features={"a": "parent"}))
+    assert text == "stages.x.features.a: parent extracts nothing (its extract is empty)"
+
+
+@pytest.mark.parametrize("work", [{}, {"board": None, "extract": ["eval"]}])
+def test_weights_that_nobody_gives(work):
+    text = message(measuring(after=None, **work))
+    assert text == "stage x uses weights that it is given: init=FILE or stages.x.init=FILE"
+
+
+def test_init_is_given_to_the_stage_that_is_named_and_only_to_it(tmp_path):
+    (tmp_path / "weights.pt").touch()
+    x = measuring(after=None)
+    stages = {"x": x, "y": replace(x)}
+    check_combinations(BenchConfig(method="m", stages=stages, stage=["x"], init=str(tmp_path / "weights.pt")), ["x"])
+    with pytest.raises(UserError, match=r"stages\.y\.init=FILE"):
+        config = BenchConfig(method="m", stages=stages, stage=["x"], init=str(tmp_path / "weights.pt"))
+        check_combinations(config, ["x", "y"])
+
+
+def test_a_stage_s_init_that_is_not_there():
+    assert message(stage(init="nowhere.pt")) == "stages.x.init=nowhere.pt: there is no such file"
+
+
+def test_a_stage_s_init_counts_before_the_run_s(tmp_path: Path):
+    (tmp_path / "weights.pt").touch()
+    text = message(stage(init="nowhere.pt"), init=str(tmp_path / "weights.pt"))
+    assert text == "stages.x.init=nowhere.pt: there is no such file"
+
+
+# --- ensembles and averages
+
+
+@pytest.mark.parametrize("wrong", [{"train": ["balanced"]}, {"after": "parent"}, {"board": None, "extract": ["eval"]}])
+def test_an_ensemble_only_measures(wrong):
+    assert message(ensemble(**wrong)) == "stages.x: an ensemble has a board, and neither train nor after"
+
+
+def test_embeddings_have_no_mean_probability():
+    board = {"dataset": "vggsound", "board": "vggsound-a2v"}
+    text = message(ensemble(**board), stage(train=["train"], **board))
+    assert text.startswith("stages.x.ensemble: probabilities can be averaged on boards of tagging and classification")
+
+
+@pytest.mark.parametrize("other", ["audioset-2m", None])
+def test_an_ensemble_of_stages_of_another_board(other):
+    text = message(ensemble(), stage(board=other))
+    assert text == f"stages.x.ensemble: parent is measured on {other}, not on audioset-20k"
+
+
+AVERAGES = pytest.mark.parametrize("key", ["average_weights", "average_outputs"])
+
+
+@AVERAGES
+@pytest.mark.parametrize("span", [[3], [1, 2, 3], [0, 2], [3, 2]])
+def test_a_span_of_epochs_that_is_none(key, span):
+    text = message(measuring(**{key: span}))
+    assert text == f"stages.x.{key}={span}: give the first and the last epoch, counted from 1"
+
+
+@AVERAGES
+def test_an_average_of_nothing(key):
+    text = message(measuring(after=None, init="imagenet", **{key: [1, 2]}))
+    assert text == f"stages.x.{key}: averages the weights of the stage in `after`, which is not set"
+
+
+@AVERAGES
+def test_an_average_over_more_epochs_than_there_are(key):
+    assert message(measuring(**{key: [1, 5]})) == f"stages.x.{key}=[1, 5]: parent trains for 4 epochs"
+
+
+@AVERAGES
+def test_an_average_over_a_stage_that_does_not_train(key):
+    text = message(measuring(**{key: [1, 2]}), measuring(after=None, init="imagenet"))
+    assert text.startswith(f"stages.x.{key}=[1, 2]: parent trains for")
+
+
+@pytest.mark.parametrize("wrong", [{"module": "Other"}, {"train": ["balanced"]}])
+def test_an_average_of_outputs_is_of_the_parent_s_own_network(wrong):
+    text = message(measuring(average_outputs=[1, 2], **wrong))
+    assert text == "stages.x.average_outputs measures parent: give it the same module, and no train"
