@@ -55,7 +55,7 @@ def _check_data(stage: StageConfig, where: str) -> None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     if stage.data.loader.weighted_replacement and not stage.data.loader.weighted_draws:
         raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
-    if strange := sorted(set(stage.features) - set(stage.modality) & set("av")):
+    if strange := sorted(set(stage.features) - (set(stage.modality) & set("av"))):
         raise UserError(f"{where}.features.{strange[0]}: only a and v of the stage's modality can be features")
 
 

@@ -12,12 +12,18 @@ from typing import Any
 from bench import registry
 from bench.config import BenchConfig, StageConfig, method_version
 from bench.devices import resolve_precision
+from datamodules.keyed import stable_hash
 from datamodules.manifest import Manifest
 from datamodules.types import Board, Inputs
 from experiments.common.stage import Stage
 
 IMAGENET = "imagenet"
 """As a stage's `init`: what the library of its network offers."""
+
+
+def data_seed(seed: int, repeat: int) -> int:
+    """Of order and augmentation; repetitions of a stage have their own."""
+    return stable_hash("repeat", seed, repeat) if repeat else seed
 
 
 def identity(determining: Mapping[str, Any], seed: int, start: str | None, related: Mapping[str, str]) -> str:
@@ -49,6 +55,7 @@ def determining(
     stage: StageConfig,
     stage_class: type[Stage] | None,
     train: Manifest | None,
+    extracted: Manifest | None,
     scored: Manifest | None,
     board: Board | None,
 ) -> dict[str, Any]:
@@ -78,7 +85,8 @@ def determining(
             "grad_clip": config.trainer.grad_clip,
         },
         "media": stage.data.media,
-        "packed": _packed(train or scored),
+        "packed": _packed(train or extracted or scored),
+        "extracted": extracted and extracted.fingerprint,
         "board": board and board.protocol(),
         "views": stage.data.views,
         "scored": scored and scored.fingerprint,

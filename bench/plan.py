@@ -16,7 +16,6 @@ from bench.folds import base_name
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
-from datamodules.keyed import stable_hash
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
@@ -127,10 +126,6 @@ class PlannedStage:
         networks = len(self.config.average_outputs) and len(epochs_between(self.config.average_outputs))
         with told_of(f"stage {self.name}"):
             return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
-
-    def seed(self, config: BenchConfig) -> int:
-        """Of order and augmentation; repetitions of a stage have their own."""
-        return stable_hash("repeat", config.seed, self.config.repeat) if self.config.repeat else config.seed
 
 
 def epochs_between(span: list[int]) -> range:
@@ -262,7 +257,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         batch_size=stage.batch_size,
         steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
         epochs=stage.epochs,
-        seed=config.seed,
+        seed=identity.data_seed(config.seed, stage.repeat),
         features={modality: _features_shape(other) for modality, other in features.items()},
     )
     if train is not None and spec.steps_per_epoch == 0:
@@ -278,7 +273,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     own_class = stage_class(config, name)
-    determining = identity.determining(config, stage, own_class, train, scored, board)
+    determining = identity.determining(config, stage, own_class, train, extracted, scored, board)
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
         determining,

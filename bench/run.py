@@ -106,7 +106,7 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
         checkpoint = stage.folder / CHECKPOINT
         if checkpoint.is_file():
             say(f"{title}: goes on where it was cut off")
-        data = data_module(config, stage, stage.scored)
+        data = data_module(stage, stage.scored)
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     if trainer.is_global_zero and not weights.is_file():
         write_json(spent, tracked.state_dict())
@@ -114,11 +114,11 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
             torch.save(module.state_dict(), temporary)
 
     if stage.extracted is not None:
-        extract(trainer, module, config, stage, title)
+        extract(trainer, module, stage, title)
     predictions = None
     if stage.board is not None:
         say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
-        predictions = measure(trainer, module, data_module(config, stage, stage.scored), stage)
+        predictions = measure(trainer, module, data_module(stage, stage.scored), stage)
     if trainer.is_global_zero:
         finish(plan, stage, predictions, tracked, trainer.world_size)
     trainer.strategy.barrier("stage done")
@@ -137,7 +137,7 @@ def finish(
     (stage.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def data_module(config: BenchConfig, stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
+def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
     """The stage's clips to train on, and those of `scored` to go through once."""
     return AVDataModule(
         stage.train,
@@ -145,7 +145,7 @@ def data_module(config: BenchConfig, stage: PlannedStage, scored: Manifest | Non
         stage.config.data,
         batch_size=stage.config.batch_size,
         epochs=stage.config.epochs,
-        seed=stage.seed(config),
+        seed=stage.spec.seed,
         views=stage.views,
         extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
     )
@@ -265,7 +265,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     )
 
 
-def extract(trainer: L.Trainer, module: Stage, config: BenchConfig, stage: PlannedStage, title: str) -> None:
+def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) -> None:
     """Writes the features of the stage's clips, of those that an earlier run of it has not written."""
     assert stage.extracted is not None
     folder = stage.folder / FEATURES
@@ -274,7 +274,7 @@ def extract(trainer: L.Trainer, module: Stage, config: BenchConfig, stage: Plann
     trainer.strategy.barrier("what is missing is known to all")
     if len(missing):
         say(f"{title}: extracts features of {len(missing)} of {len(stage.extracted)} clips")
-        passed(trainer, module, data_module(config, stage, missing), Extract(folder))
+        passed(trainer, module, data_module(stage, missing), Extract(folder))
         trainer.strategy.barrier("features written")
 
 

@@ -92,7 +92,7 @@ class Row:
         The row's own training set is no pretraining, nor is that of the classifiers that a row averages.
         """
         record = self.newest
-        last = record.parents[-1].data if record.parents else ""
+        last = next((parent.data for parent in reversed(record.parents) if parent.data), "")
         own = ""
         if record.train:
             own = f"{record.train.dataset} {record.train.split}"

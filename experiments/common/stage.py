@@ -31,7 +31,7 @@ class StageSpec:
     steps_per_epoch: int = 1
     epochs: int = 1
     seed: int = 0
-    """For what must be drawn alike on all ranks; what is drawn for a clip comes from the batch's keys."""
+    """Of order and augmentation, and of what must be drawn alike on all ranks."""
     features: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Modality -> (moments, length of a vector) of the features that are read in the place of media."""
 
