@@ -7,6 +7,7 @@ from pathlib import Path
 from bench import identity, registry
 from bench.config import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
+from bench.folds import scored_split
 
 
 def check_combinations(config: BenchConfig, names: list[str]) -> None:
@@ -67,13 +68,15 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
         raise UserError(f"{where}: trains and extracts; let another stage extract, with after={name}")
     if stage.ensemble:
         _check_ensemble(config, stage, where)
+    if stage.ensemble or stage.average_outputs:
+        _check_probabilities(stage, where)
     for key in ("average_weights", "average_outputs"):
         _check_average(config, stage, f"{where}.{key}", getattr(stage, key))
     if stage.average_outputs and (stage.train or stage.module != config.stages[str(stage.after)].module):
         raise UserError(f"{where}.average_outputs measures {stage.after}: give it the same module, and no train")
     for modality, other in stage.features.items():
-        if other in config.stages and not config.stages[other].extract:
-            raise UserError(f"{where}.features.{modality}: {other} extracts nothing (its extract is empty)")
+        if other in config.stages:
+            _check_features(stage, f"{where}.features.{modality}", other, config.stages[other])
     if stage.after or stage.ensemble:
         return
     start = identity.start(config, name)
@@ -86,12 +89,26 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
 def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None:
     if stage.train or stage.after or stage.board is None:
         raise UserError(f"{where}: an ensemble has a board, and neither train nor after")
-    if registry.board(stage.board).task not in ("tagging", "classification"):
-        raise UserError(f"{where}.ensemble: probabilities can be averaged on boards of tagging and classification only")
     for member in stage.ensemble:
         other = config.stages.get(member)
         if other is not None and other.board != stage.board:
             raise UserError(f"{where}.ensemble: {member} is measured on {other.board}, not on {stage.board}")
+
+
+def _check_probabilities(stage: StageConfig, where: str) -> None:
+    if stage.board is None or registry.board(stage.board).task not in ("tagging", "classification"):
+        raise UserError(f"{where}: probabilities can be averaged on boards of tagging and classification only")
+
+
+def _check_features(stage: StageConfig, where: str, name: str, other: StageConfig) -> None:
+    if not other.extract:
+        raise UserError(f"{where}: {name} extracts nothing (its extract is empty)")
+    if other.dataset != stage.dataset:
+        raise UserError(f"{where}: {name} extracts features of {other.dataset}, not of {stage.dataset}")
+    board = registry.board(stage.board) if stage.board else None
+    read = [*stage.train, *stage.extract, *([scored_split(stage, board)] if board else [])]
+    if missing := [split for split in read if split not in other.extract]:
+        raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
 
 
 def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: list[int]) -> None:

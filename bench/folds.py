@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.errors import UserError
+from datamodules.types import Board
 
 if TYPE_CHECKING:  # the configuration is composed with this
     from bench.config import BenchConfig, StageConfig
@@ -50,6 +51,11 @@ def fold_name(name: str, fold: int) -> str:
 def base_name(name: str, fold: int) -> str:
     """The stage's name in the configuration, which its folds share on the boards."""
     return name.removesuffix(f"_fold{fold}") if fold else name
+
+
+def scored_split(stage: StageConfig, board: Board) -> str:
+    """The split on which the stage is measured."""
+    return f"fold{stage.fold}" if board.folds else board.split
 
 
 def _folds(name: str, stage: StageConfig) -> list[int]:

@@ -12,7 +12,7 @@ from bench import cost, identity, registry
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, stage_class
 from bench.errors import UserError, told_of, unknown
-from bench.folds import base_name
+from bench.folds import base_name, scored_split
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
@@ -199,10 +199,6 @@ def make_plan(config: BenchConfig) -> Plan:
         except DataError as error:
             raise UserError(f"stage {name}: {error}") from error
     return Plan(config, list(planned.values()), data.is_sample)
-
-
-def scored_split(stage: StageConfig, board: Board) -> str:
-    return f"fold{stage.fold}" if board.folds else board.split
 
 
 def _selected(config: BenchConfig) -> list[str]:

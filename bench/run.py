@@ -18,7 +18,6 @@ import torch.distributed as dist
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from bench import tasks
 from bench.callbacks import (
@@ -30,16 +29,16 @@ from bench.callbacks import (
     KeepEpochs,
     StageProgress,
     StepSeed,
-    epoch_weights,
 )
 from bench.config import BenchConfig, TrainerConfig
 from bench.devices import resolve_accelerator, resolve_precision
-from bench.errors import UserError, told_of
-from bench.identity import IMAGENET, file_hash
+from bench.errors import UserError
+from bench.identity import file_hash
 from bench.plan import CHECKPOINT, DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
 from bench.results import PREDICTIONS, read_predictions, stage_cost, write_record
 from bench.tasks.ensembles import mean_probability
+from bench.weights import build_module, read_weights
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
 from datamodules.files import replacing, write_json
@@ -161,72 +160,6 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
     }
     with replacing(stage.folder / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-
-
-def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
-    """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
-    torch.manual_seed(seed)
-    with told_of(f"stage {stage.name}"):
-        module = stage_class(stage.spec)
-        if stage.parent is not None:
-            start = mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent)
-            if stage_class is stage.parent.stage_class and stage.train is None:
-                module.load_state_dict(start)  # measured as it is, head and all
-            else:
-                module.load_parent(start)
-        elif stage.start == IMAGENET:
-            module.load_imagenet()
-        if stage.teacher is not None:
-            module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
-    if stage.start not in (None, IMAGENET):
-        with told_of(f"stage {stage.name}: {stage.start}"):
-            module.load_parent(read_checkpoint(stage.start))
-    return module
-
-
-def read_checkpoint(path: str) -> dict[str, Tensor]:
-    """The weights in somebody's file, whether they lie under `model`, `state_dict` or nothing.
-
-    Raises:
-        ValueError: for a file that holds something else. Nothing but tensors and plain containers is ever unpacked.
-    """
-    try:
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
-    except Exception as error:  # what is no such file fails in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"no file of weights that may be read (weights_only): {reason}") from error
-    if isinstance(loaded, Mapping):
-        loaded = loaded.get("model", loaded.get("state_dict", loaded))
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError("it holds no state dict (names and tensors)")
-    return dict(loaded)
-
-
-def read_weights(stage: PlannedStage, epoch: int | None = None) -> dict[str, Tensor]:
-    """A finished stage's weights, or those of an epoch's end."""
-    path = stage.folder / WEIGHTS if epoch is None else epoch_weights(stage.folder, epoch)
-    if not path.is_file():
-        raise UserError(
-            f"{path} is not there; remove {stage.folder} and run again, so that {stage.name} is trained anew and "
-            "keeps it"
-        )
-    return torch.load(path, weights_only=True, map_location="cpu")
-
-
-def mean_weights(stage: PlannedStage) -> dict[str, Tensor]:
-    """The mean of every entry of the parent's weights over epochs (PSLA, AST: batch norm's statistics, too)."""
-    epochs = epochs_between(stage.config.average_weights)
-    assert stage.parent is not None
-    mean: dict[str, Tensor] = {}
-    for epoch in epochs:
-        for name, value in read_weights(stage.parent, epoch).items():
-            if value.is_floating_point():
-                mean[name] = mean.get(name, 0) + value.double() / len(epochs)
-            else:
-                mean[name] = value  # e.g. how many batches were seen
-    return {name: value.float() if value.dtype == torch.float64 else value for name, value in mean.items()}
 
 
 def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:

@@ -141,6 +141,25 @@ def test_features_of_a_stage_that_extracts_nothing():
     assert text == "stages.x.features.a: parent extracts nothing (its extract is empty)"
 
 
+@pytest.mark.parametrize(
+    ("extracting", "told"),
+    [
+        (stage(dataset="vggsound", board=None, train=[], extract=["test"], init="imagenet"), "features of vggsound"),
+        (stage(train=[], board=None, extract=["balanced"], init="imagenet"), "extracts balanced, but eval is read"),
+        (stage(train=[], board=None, extract=["eval"], init="imagenet"), "extracts eval, but balanced is read"),
+    ],
+)
+def test_features_are_of_the_clips_that_are_read(extracting, told):
+    text = message(stage(features={"a": "parent"}), extracting)
+    assert text.startswith("stages.x.features.a: parent ") and told in text
+
+
+def test_probabilities_are_averaged_where_there_are_some():
+    parent = stage(dataset="vggsound", train=["train"], board="vggsound")
+    text = message(measuring(dataset="vggsound", board="vggsound-a2v", average_outputs=[1, 2]), parent)
+    assert text == "stages.x: probabilities can be averaged on boards of tagging and classification only"
+
+
 @pytest.mark.parametrize("work", [{}, {"board": None, "extract": ["eval"]}])
 def test_weights_that_nobody_gives(work):
     text = message(measuring(after=None, **work))
@@ -178,7 +197,7 @@ def test_an_ensemble_only_measures(wrong):
 def test_embeddings_have_no_mean_probability():
     board = {"dataset": "vggsound", "board": "vggsound-a2v"}
     text = message(ensemble(**board), stage(train=["train"], **board))
-    assert text.startswith("stages.x.ensemble: probabilities can be averaged on boards of tagging and classification")
+    assert text.startswith("stages.x: probabilities can be averaged on boards of tagging and classification")
 
 
 @pytest.mark.parametrize("other", ["audioset-2m", None])
