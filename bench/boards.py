@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
-from bench import records, registry, tables
+from bench import registry
+from bench.records import Record, read_all
+from bench.table_text import to_csv, to_markdown
+from bench.tables import BoardTable, board_table
+from datamodules.files import replacing
+from datamodules.types import Board
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +25,54 @@ def records_folder(leaderboards: Path, sample: bool) -> Path:
     return board_folder(leaderboards, sample) / "results"
 
 
-def rebuild(leaderboards: Path, sample: bool) -> list[tables.BoardTable]:
+def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     """Rewrites all tables from the records; files that are no valid records are told and left out.
 
     Returns:
         The boards that have records.
     """
-    found, errors = records.read_all(records_folder(leaderboards, sample))
+    found, errors = read_all(records_folder(leaderboards, sample))
     for error in errors:
         log.warning("not a record: %s", error)
-    tables.write_tables(found, registry.boards().values(), board_folder(leaderboards, sample))
+    write_tables(found, registry.boards().values(), board_folder(leaderboards, sample))
     by_board = {name: [r for r in found if r.board == name] for name in registry.boards()}
-    return [tables.board_table(registry.board(name), group) for name, group in by_board.items() if group]
+    return [board_table(registry.board(name), group) for name, group in by_board.items() if group]
+
+
+def write_tables(records: Iterable[Record], boards: Iterable[Board], folder: Path) -> list[Path]:
+    """Writes `<folder>/<board>.csv` and `.md` of each board that has records, and removes those of boards without.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        ValueError: if records of sample data and of real data are mixed.
+    """
+    boards = sorted(boards, key=lambda board: board.name)
+    by_board: dict[str, list[Record]] = {board.name: [] for board in boards}
+    for record in records:
+        if record.board in by_board:
+            by_board[record.board].append(record)
+        else:
+            log.warning("record %s is in no table: no board is called %r", record.id, record.board)
+    changed = []
+    for board in boards:
+        mine = by_board[board.name]
+        table = board_table(board, mine)
+        for suffix, render in (("csv", to_csv), ("md", to_markdown)):
+            path = folder / f"{board.name}.{suffix}"
+            if _write_if_changed(path, render(table) if mine else None):
+                changed.append(path)
+    return changed
+
+
+def _write_if_changed(path: Path, text: str | None) -> bool:
+    """Atomically; None removes the file. Returns whether anything changed."""
+    if (path.read_text(encoding="utf-8") if path.exists() else None) == text:
+        return False
+    if text is None:
+        path.unlink()
+        return True
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return True

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import registry, tables
+from bench import registry
 from bench.boards import board_folder, rebuild
+from bench.table_text import to_rich
 from datamodules.manifest import Manifest
 
 if TYPE_CHECKING:  # it imports torch, which other commands do without
@@ -24,7 +25,7 @@ def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> N
     """The boards by these names, or all that have records."""
     for table in rebuild(Path(leaderboards), is_sample):
         if not wanted or table.board.name in wanted:
-            console.print(tables.to_rich(table))
+            console.print(to_rich(table))
             console.print(f"{board_folder(Path(leaderboards), is_sample)}/{table.board.name}.md and .csv\n")
 
 

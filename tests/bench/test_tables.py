@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import tables
+from bench import table_text
+from bench.boards import write_tables
 from bench.records import Record, new_record
-from bench.tables import board_table, to_csv, to_markdown, to_rich, write_tables
+from bench.table_text import to_csv, to_markdown, to_rich
+from bench.tables import board_table
 from datamodules.types import Board
 
 BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")
@@ -182,7 +184,7 @@ def test_seeds_of_different_configurations_and_notes_are_flagged() -> None:
 def test_sample_boards_say_so_and_show_chance() -> None:
     made = [record(sample=True)]
     markdown = to_markdown(board_table(BOARD, made))
-    assert tables.SAMPLE_NOTICE in markdown.split("\n|")[0]
+    assert table_text.SAMPLE_NOTICE in markdown.split("\n|")[0]
     assert "| chance |" in markdown and "| 10.0 |" in markdown
     assert "Made-up sample data" in terminal(made)
     assert (lines(made)[0]["data"], lines(made)[0]["top1_chance"]) == ("made-up sample", "0.1")
@@ -239,11 +241,11 @@ def test_every_line_of_the_markdown_table_has_as_many_cells() -> None:
     ],
 )
 def test_markup_is_shown_as_text(text: str, escaped: str) -> None:
-    assert tables._escape(text) == escaped
+    assert table_text._escape(text) == escaped
 
 
 def test_addresses_do_not_become_links() -> None:
-    assert "www." not in tables._escape("www.example.org") and "http:" not in tables._escape("http://x")
+    assert "www." not in table_text._escape("www.example.org") and "http:" not in table_text._escape("http://x")
 
 
 def test_terminal_markup_in_a_record_is_shown_as_text() -> None:
@@ -274,5 +276,5 @@ def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_tables_need_no_torch() -> None:
-    code = "import sys, bench.tables; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys, bench.boards; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
