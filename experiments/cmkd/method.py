@@ -15,6 +15,7 @@ from experiments.cmkd.model import ASTConfig, CMKDConfig, CNNConfig, Network, PS
 from experiments.common.layers import start_at_prior
 from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
+from experiments.common.teacher import Taught
 from experiments.common.weights import without_prefix
 
 FAMILY = {"ast": "transformer", "cnn": "CNN", "psla": "CNN"}
@@ -84,25 +85,10 @@ class DistillOptions(TrainOptions):
     """Allows a teacher of the student's own family, the paper's control, which helps little."""
 
 
-class Distill(Train):
-    """The student sees what its frozen teacher sees, and learns from the labels and from the teacher's answers.
-
-    The teacher is no part of this module's parameters, checkpoints or state dict; `load_teacher` brings it, also when
-    a cut-off run goes on.
-    """
+class Distill(Taught, Train):
+    """The student sees what its frozen teacher sees, and learns from the labels and from the teacher's answers."""
 
     options_config = DistillOptions
-
-    def __init__(self, spec: StageSpec):
-        super().__init__(spec)
-        self._teacher: tuple[nn.Module, ...] = ()  # in a tuple, so that nn.Module does not take it for its own part
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The frozen network of another family."""
-        if not self._teacher:
-            raise RuntimeError("Distill needs a teacher: set `teacher` to a stage that trains one")
-        return self._teacher[0]
 
     def load_teacher(self, teacher: StageSpec, weights: Mapping[str, Tensor]) -> None:
         """Takes the network of a `Train` or `Distill` stage of the same classes.
@@ -123,10 +109,7 @@ class Distill(Train):
             )
         net = network(teacher)
         net.load_state_dict(without_prefix(weights, "net."))
-        self._teacher = (net.eval().requires_grad_(False),)
-
-    def on_fit_start(self) -> None:
-        self.teacher.to(self.device)
+        self.take_teacher(net)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """lambda * L_g(Z_s, y) + (1 - lambda) * L_d(Z_s, Z_t / tau), both from one augmented batch."""

@@ -16,6 +16,7 @@ from experiments.common.layers import LayerNorm, start_at_prior
 from experiments.common.losses import classification_loss
 from experiments.common.masking import Masking, random_masking, random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
+from experiments.common.teacher import Taught
 from experiments.common.weights import load_strict
 from experiments.mavil.checkpoints import from_image_mae, from_official, is_image_mae, is_official
 from experiments.mavil.model import MAViLConfig, Trunk, audio_decoder, patchify, pool, video_decoder
@@ -180,30 +181,13 @@ class DistillOptions(PretrainOptions):
     """The student starts afresh, or (ablation) as a copy of its teacher's encoders."""
 
 
-class Distill(MaskedAudioVideo):
-    """Stage 2: a masked student predicts what its frozen teacher, the stage before, makes of the complete pair.
-
-    The teacher is no part of this module's parameters, checkpoints or state dict; `load_parent` brings it, also when
-    a cut-off run goes on.
-    """
+class Distill(Taught, MaskedAudioVideo):
+    """Stage 2: a masked student predicts what its frozen teacher, the stage before, makes of the complete pair."""
 
     options_config = DistillOptions
 
-    def __init__(self, spec: StageSpec):
-        super().__init__(spec)
-        self._teacher: tuple[
-            Trunk, ...
-        ] = ()  # in a tuple, so that nn.Module does not take it for a part of the student
-
     def target_dims(self) -> tuple[int, int]:
         return self.spec.model.dim, self.spec.model.dim
-
-    @property
-    def teacher(self) -> Trunk:
-        """The frozen trunk of the stage before."""
-        if not self._teacher:
-            raise RuntimeError("Distill needs a teacher: set `after` to a pretraining stage, or `init` to its weights")
-        return self._teacher[0]
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """Takes a stage 1 or an earlier stage 2 as the teacher."""
@@ -211,12 +195,9 @@ class Distill(MaskedAudioVideo):
         holder.trunk = Trunk(self.spec.model, self.spec.inputs)
         unused = ("audio_decoder", "video_decoder", "norm", "head")
         load_strict(holder, translated(weights, holder.trunk), unused=unused)
-        self._teacher = (holder.trunk.eval().requires_grad_(False),)
+        self.take_teacher(holder.trunk)
         if self.spec.options.student_init == "teacher":
             self.trunk.load_state_dict(self.teacher.state_dict())
-
-    def on_fit_start(self) -> None:
-        self.teacher.to(self.device)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:

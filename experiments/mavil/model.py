@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from datamodules.types import AudioInputs, Inputs, Modality, VideoInputs
 from experiments.common.layers import LayerNorm, init_mae, transformer
 from experiments.common.masking import gather_tokens, scatter_tokens
+from experiments.common.patches import audio_grid, video_grid
 from experiments.common.positions import sincos_2d, sincos_3d, with_cls
 
 
@@ -46,23 +47,6 @@ class MAViLConfig:
 
 
 # --- patches --------------------------------------------------------------------------------------------------
-
-
-def audio_grid(config: MAViLConfig, audio: AudioInputs) -> tuple[int, int]:
-    """(time, mel): 64 x 8 patches."""
-    return _divide("audio.frames", audio.frames, config.patch), _divide("audio.mel_bins", audio.mel_bins, config.patch)
-
-
-def video_grid(config: MAViLConfig, video: VideoInputs) -> tuple[int, int, int]:
-    """(time, height, width): 4 x 14 x 14 patches."""
-    side = _divide("video.size", video.size, config.patch)
-    return _divide("video.frames", video.frames, config.tubelet), side, side
-
-
-def _divide(name: str, size: int, patch: int) -> int:
-    if size < patch or size % patch:
-        raise ValueError(f"{name} must be a multiple of the patch size {patch}, not {size}")
-    return size // patch
 
 
 def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
@@ -130,7 +114,7 @@ class AudioEncoder(Encoder):
     """[B, 1, frames, mels] -> [B, S, D]."""
 
     def __init__(self, config: MAViLConfig, audio: AudioInputs, drop_path: float = 0.0):
-        grid = audio_grid(config, audio)
+        grid = audio_grid(audio, config.patch)
         embed = nn.Conv2d(1, config.dim, config.patch, config.patch)
         super().__init__(config, embed, audio_positions(config, config.dim, grid), drop_path)
         self.grid = grid
@@ -140,7 +124,7 @@ class VideoEncoder(Encoder):
     """[B, 3, T, H, W] -> [B, S, D]."""
 
     def __init__(self, config: MAViLConfig, video: VideoInputs, drop_path: float = 0.0):
-        grid = video_grid(config, video)
+        grid = video_grid(video, config.patch, config.tubelet)
         patch = (config.tubelet, config.patch, config.patch)
         embed = nn.Conv3d(3, config.dim, patch, patch)
         super().__init__(config, embed, video_positions(config, config.dim, grid), drop_path)
@@ -232,9 +216,11 @@ class Decoder(nn.Module):
 
 def audio_decoder(config: MAViLConfig, audio: AudioInputs, out_dim: int) -> Decoder:
     """The audio decoder: [B, 1 + K, D] -> [B, 512, out_dim]."""
-    return Decoder(config, audio_positions(config, config.decoder_dim, audio_grid(config, audio)), out_dim)
+    return Decoder(config, audio_positions(config, config.decoder_dim, audio_grid(audio, config.patch)), out_dim)
 
 
 def video_decoder(config: MAViLConfig, video: VideoInputs, out_dim: int) -> Decoder:
     """The video decoder: [B, 1 + K, D] -> [B, 784, out_dim]."""
-    return Decoder(config, video_positions(config, config.decoder_dim, video_grid(config, video)), out_dim)
+    return Decoder(
+        config, video_positions(config, config.decoder_dim, video_grid(video, config.patch, config.tubelet)), out_dim
+    )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from datamodules.types import AudioInputs, Batch, Inputs, Modality, VideoInputs
 from experiments.common.layers import LayerNorm
+from experiments.common.patches import audio_grid, video_grid
 
 Streams = dict[str, Tensor]
 """Modality -> its tokens [B, S, D]."""
@@ -61,23 +62,6 @@ class MBTConfig:
 # --- tokens ---------------------------------------------------------------------------------------------------
 
 
-def audio_grid(config: MBTConfig, audio: AudioInputs) -> tuple[int, int]:
-    """(time, mel): 50 x 8 patches."""
-    return _divide("audio.frames", audio.frames, config.patch), _divide("audio.mel_bins", audio.mel_bins, config.patch)
-
-
-def video_grid(config: MBTConfig, video: VideoInputs) -> tuple[int, int, int]:
-    """(time, height, width): 8 x 14 x 14 patches."""
-    side = _divide("video.size", video.size, config.patch)
-    return _divide("video.frames", video.frames, config.tubelet), side, side
-
-
-def _divide(name: str, size: int, patch: int) -> int:
-    if size < patch or size % patch:
-        raise ValueError(f"{name} must be a multiple of the patch size {patch}, not {size}")
-    return size // patch
-
-
 class Tokens(nn.Module):
     """[B, C, *size] -> [B, S, D]: CLS and the patches of one modality, each with a learned position."""
 
@@ -97,13 +81,13 @@ class Tokens(nn.Module):
 
 def audio_tokens(config: MBTConfig, audio: AudioInputs) -> Tokens:
     """Of [B, 1, frames, mels]. The authors repeat the log-mel in three channels; one is the same function."""
-    return Tokens(nn.Conv2d(1, config.dim, config.patch, config.patch), audio_grid(config, audio))
+    return Tokens(nn.Conv2d(1, config.dim, config.patch, config.patch), audio_grid(audio, config.patch))
 
 
 def video_tokens(config: MBTConfig, video: VideoInputs) -> Tokens:
     """Of [B, 3, T, H, W]."""
     patch = (config.tubelet, config.patch, config.patch)
-    return Tokens(nn.Conv3d(3, config.dim, patch, patch), video_grid(config, video))
+    return Tokens(nn.Conv3d(3, config.dim, patch, patch), video_grid(video, config.patch, config.tubelet))
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------
