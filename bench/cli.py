@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning ends the process itself when it is interrupted in training or measuring.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 

@@ -233,13 +233,17 @@ class RawBatch(TypedDict, total=False):
     label: Tensor
 
 
+Similarity = Literal["cosine", "dot"]
+"""How retrieval compares two embeddings."""
+
+
 class Outputs(TypedDict, total=False):
     """What a method gives out for evaluation, keyed by what it looked at."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
     embedding: dict[str, Tensor]
-    """Modality -> [B, D]; retrieval compares them by cosine."""
+    """Modality -> [B, D]; retrieval compares them as the stage's `similarity` says."""
     features: Tensor
     """[B, T, D], of a stage that extracts."""
 
@@ -255,13 +259,17 @@ class Board:
     """The split methods train on, as readers of the board expect; it is shown, not enforced."""
     split: str
     """The split that is scored."""
-    task: Literal["tagging", "classification", "retrieval"]
+    task: Literal["tagging", "classification", "retrieval", "localisation"]
     main: str
     """The metric that sorts the board, e.g. `mAP`, `top1`, `R@1`."""
     query: str = ""
     """Retrieval: the modality of the queries, e.g. `a`."""
     gallery: str = ""
     """Retrieval: the modality of the gallery, e.g. `v`."""
+    unit: Literal["", "video"] = ""
+    """Retrieval: what is asked for and found; a clip, or a whole video by its clips."""
+    missing: Literal["", "misses"] = ""
+    """Retrieval: official clips that are not there are left out, or count as not found (PROTOCOLS.md section 8)."""
     views: int = 1
     """Windows of each clip, evenly spaced over it, whose outputs are averaged."""
     folds: int = 0

@@ -9,16 +9,16 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from datamodules.types import Board
+from datamodules.types import Board, Similarity
 
-MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval")}
+MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval", "localisation")}
 """Board.task -> module with `evaluate(board, modality, predictions)`; imported when first needed."""
 
 
@@ -52,12 +52,17 @@ METRICS: dict[str, MetricInfo] = {
     "R@10": MetricInfo("R@10", percent=True),
     "MedR": MetricInfo("MedR", better="lower", lowest=1.0, highest=math.inf),
     "MeanR": MetricInfo("MeanR", better="lower", lowest=1.0, highest=math.inf),
+    "recall": MetricInfo("recall", percent=True),
+    "recall_pooled": MetricInfo("pooled recall", percent=True),
+    "IoD": MetricInfo("IoD", percent=True),
+    "IoU": MetricInfo("IoU", percent=True),
 }
 
 TASK_METRICS: dict[str, tuple[str, ...]] = {
     "tagging": ("mAP", "AUC", "dprime", "lwlrap"),
     "classification": ("top1", "top5", "mean_class"),
     "retrieval": ("R@1", "R@5", "R@10", "MedR", "MeanR"),
+    "localisation": ("recall", "recall_pooled", "IoD", "IoU"),
 }
 """What each task measures, in the order in which tables show it."""
 
@@ -80,11 +85,25 @@ class Predictions:
     """[N, C], above 0 where the clip has the class; one-hot for classification."""
     scores: Mapping[str, NDArray[np.floating]]
     """Modality -> logits [N, C], or for retrieval embeddings [N, D]."""
+    group: NDArray[np.str_] | None = None
+    """[N] what a row belongs to. Retrieval: what is to be found, a clip (of which there may be several captions) or its
+    video; None: each row is a clip of its own. Localisation: the video of which the row is a second."""
+    steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Localisation: group -> the classes that are to be found in it, in their order; one may come twice."""
+    similarity: Similarity = "cosine"
+    """How embeddings are compared."""
+    missing: int = 0
+    """Official clips of the split that are not among these."""
 
     def take(self, rows: NDArray[np.intp]) -> Predictions:
         """These rows, in this order."""
-        scores = {modality: np.asarray(score)[rows] for modality, score in self.scores.items()}
-        return Predictions(np.asarray(self.clip_id)[rows], np.asarray(self.target)[rows], scores)
+        return replace(
+            self,
+            clip_id=np.asarray(self.clip_id)[rows],
+            target=np.asarray(self.target)[rows],
+            scores={modality: np.asarray(score)[rows] for modality, score in self.scores.items()},
+            group=None if self.group is None else np.asarray(self.group)[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +169,7 @@ def _check(board: Board, modalities: Sequence[str], predictions: Predictions) ->
             raise EvaluationError(f"{board.name}: scores {score.shape} of {modality!r} do not fit {target.shape}")
         _require_finite(board, f"scores of {modality!r}", score, ids)
     scores = {modality: predictions.scores[modality] for modality in modalities}
-    return Predictions(ids, target, scores).take(np.argsort(ids))
+    return replace(predictions, clip_id=ids, target=target, scores=scores).take(np.argsort(ids))
 
 
 def _require_finite(board: Board, what: str, values: NDArray, ids: NDArray) -> None:

@@ -1,4 +1,4 @@
-"""InfoNCE over the global batch, exact under DistributedDataParallel."""
+"""Contrastive losses over the global batch, exact under DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+
+LEAST = torch.finfo(torch.float32).min
+"""Score of what is no candidate; unlike -inf it leaves the gradients finite where nothing is."""
 
 
 def world_size() -> int:
@@ -37,7 +40,13 @@ def gather_rows(rows_BD: Tensor) -> Tensor:
     return _GatherRows.apply(rows_BD) if world_size() > 1 else rows_BD
 
 
-def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float) -> Tensor:
+def own_rows(count: int, device: torch.device) -> Tensor:
+    """[count] where this rank's rows stand among those that `gather_rows` gives."""
+    first = dist.get_rank() * count if world_size() > 1 else 0
+    return torch.arange(first, first + count, device=device)
+
+
+def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = None) -> Tensor:
     """One-way InfoNCE: each x must find its own y among the y of the global batch.
 
         -1/B sum_i log( exp(s(x_i, y_i) / tau) / sum_j exp(s(x_i, y_j) / tau) ),   s = cosine
@@ -49,15 +58,44 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float) -> Tensor:
     Args:
         x_BD, y_BD: [B, D] embeddings of any length; row i of both is a positive pair.
         tau: temperature.
+        valid_B: [B] bool, the pairs that take part; the loss is that of the batch without the others, and 0 where
+            there is none. None = all.
     """
-    first = dist.get_rank() * len(x_BD) if world_size() > 1 else 0
-    own_B = torch.arange(first, first + len(x_BD), device=x_BD.device)
     with torch.autocast(x_BD.device.type, enabled=False):
         x_BD = F.normalize(x_BD.float(), dim=1)
         y_GD = gather_rows(F.normalize(y_BD.float(), dim=1))
-        return F.cross_entropy(x_BD @ y_GD.T / tau, own_B)
+        return _find_own(x_BD @ y_GD.T / tau, valid_B)
 
 
 def symmetric_info_nce(x_BD: Tensor, y_BD: Tensor, tau: float) -> Tensor:
     """The mean of InfoNCE from x to y and from y to x."""
     return (info_nce(x_BD, y_BD, tau) + info_nce(y_BD, x_BD, tau)) / 2
+
+
+def masked_margin_softmax(x_BD: Tensor, y_BD: Tensor, margin: float, valid_B: Tensor | None = None) -> Tensor:
+    """Masked Margin Softmax (Ilharco et al. 2019) as in AVLnet's `loss.py`: each x must find its own y among the y of
+    the global batch, and each y its x, though the right pair's score is lowered by a margin.
+
+        CE_rows(S - margin * I) + CE_cols(S - margin * I),   S = x y^T, neither normalised nor divided
+
+    Args:
+        x_BD, y_BD, valid_B: as for `info_nce`, and so is what they give under DDP.
+        margin: delta.
+    """
+    with torch.autocast(x_BD.device.type, enabled=False):
+        x_BD, y_BD = x_BD.float(), y_BD.float()
+        lowered_BG = margin * F.one_hot(own_rows(len(x_BD), x_BD.device), len(x_BD) * world_size())
+        return _find_own(x_BD @ gather_rows(y_BD).T - lowered_BG, valid_B) + _find_own(
+            y_BD @ gather_rows(x_BD).T - lowered_BG, valid_B
+        )
+
+
+def _find_own(score_BG: Tensor, valid_B: Tensor | None) -> Tensor:
+    """Cross-entropy of this rank's rows, each with its own column as the right one, without what is not valid."""
+    own_B = own_rows(len(score_BG), score_BG.device)
+    if valid_B is None:
+        return F.cross_entropy(score_BG, own_B)
+    valid_G = gather_rows(valid_B.float()[:, None])[:, 0].bool()
+    loss_B = F.cross_entropy(score_BG.masked_fill(~valid_G, LEAST), own_B, reduction="none")
+    # A rank may have more or fewer of the valid pairs than the others.
+    return torch.where(valid_B, loss_B, 0).sum() * world_size() / valid_G.sum().clamp(min=1)

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from experiments.common.contrastive import info_nce, symmetric_info_nce
+from tests.ranks import RANKS, on_two_ranks
 
-RANKS, LOCAL, DIM = 2, 3, 5
+LOCAL, DIM = 3, 5
 
 
 def written_out(x, y, tau):
@@ -52,10 +51,7 @@ def objective(weight, x, y):
     return symmetric_info_nce(x @ weight.T, y @ weight.T, 0.1)
 
 
-def on_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    rendezvous, limit = f"file://{folder}/rendezvous", timedelta(seconds=120)  # an error instead of a stall
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=limit)
+def on_a_rank(rank):
     x, y, weight = inputs()
     weight.requires_grad_()
     own = slice(rank * LOCAL, (rank + 1) * LOCAL)
@@ -63,14 +59,11 @@ def on_a_rank(rank, folder):
     loss.backward()
     for value in (weight.grad, loss.detach()):
         dist.all_reduce(value)
-    if rank == 0:
-        torch.save((loss.detach() / RANKS, weight.grad / RANKS), f"{folder}/result.pt")
-    dist.destroy_process_group()
+    return loss.detach() / RANKS, weight.grad / RANKS
 
 
 def test_two_processes_give_the_loss_and_gradient_of_one_with_the_whole_batch(tmp_path):
-    mp.spawn(on_a_rank, (str(tmp_path),), nprocs=RANKS)
-    loss, grad = torch.load(tmp_path / "result.pt")
+    loss, grad = on_two_ranks(on_a_rank, tmp_path)
     x, y, weight = inputs()
     weight.requires_grad_()
     expected = objective(weight, x, y)

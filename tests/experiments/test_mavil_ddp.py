@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.experiments.mavil_tiny import objectives, random_batch
+from tests.ranks import RANKS, on_two_ranks
 
-RANKS, CLIPS = 2, 6
+CLIPS = 6
 NAMES = list(objectives())
 
 
@@ -28,10 +26,7 @@ class Objective(nn.Module):
         return self.stage.losses(batch)["loss"]
 
 
-def on_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    rendezvous, limit = f"file://{folder}/rendezvous", timedelta(seconds=120)  # an error instead of a stall
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=limit)
+def on_a_rank(rank):
     batch = {key: value[rank * CLIPS // RANKS :][: CLIPS // RANKS] for key, value in random_batch(CLIPS).items()}
     results = {}
     for name, stage in objectives().items():
@@ -42,16 +37,12 @@ def on_a_rank(rank, folder):
         dist.all_reduce(loss)
         gradients = {key: parameter.grad.clone() for key, parameter in stage.named_parameters()}
         results[name] = (loss / RANKS, gradients)
-    if rank == 0:
-        torch.save(results, f"{folder}/results.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ddp")
-    mp.spawn(on_a_rank, (str(folder),), nprocs=RANKS)
-    return torch.load(folder / "results.pt")
+    return on_two_ranks(on_a_rank, tmp_path_factory.mktemp("ddp"))
 
 
 @pytest.mark.parametrize("name", NAMES)

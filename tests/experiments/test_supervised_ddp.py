@@ -5,12 +5,9 @@ Without what a device draws for its own clips: MBT's lambda, the partners of UAV
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,9 +20,10 @@ from tests.experiments.supervised_tiny import (
     uavm_batch,
     uavm_train,
 )
+from tests.ranks import RANKS, on_two_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
-RANKS, CLIPS = 2, 6
+CLIPS = 6
 OBJECTIVES = {
     "cmkd train": lambda: (cmkd_train("ast"), cmkd_batch(CLIPS)),
     "cmkd cnn to ast": lambda: (cmkd_distill("ast", "cnn", temperature=2.5), cmkd_batch(CLIPS)),
@@ -67,10 +65,7 @@ def steps(model, stage, batch):
         yield loss.detach().clone(), gradients
 
 
-def on_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    rendezvous, limit = f"file://{folder}/rendezvous", timedelta(seconds=120)  # an error instead of a stall
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=limit)
+def on_a_rank(rank):
     results = {}
     for name, make in OBJECTIVES.items():
         stage, whole = make()
@@ -81,16 +76,12 @@ def on_a_rank(rank, folder):
         for loss, gradients in steps(model, stage, batch):
             dist.all_reduce(loss)
             results[name].append((loss / RANKS, gradients))
-    if rank == 0:
-        torch.save(results, f"{folder}/results.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ddp")
-    mp.spawn(on_a_rank, (str(folder),), nprocs=RANKS)
-    return torch.load(folder / "results.pt")
+    return on_two_ranks(on_a_rank, tmp_path_factory.mktemp("ddp"))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
