@@ -48,6 +48,11 @@ class Official:
     """File names without suffix under which the clips may lie, best first; each aligned with `clips`."""
     malformed: list[str] = field(default_factory=list)
     """Rows that could not be read: `file:line: reason`."""
+    segments: pd.DataFrame | None = None
+    """Of videos whose steps are to be found in time: clip_id, label (class index), start, end (seconds), one row a step
+    that is annotated. The manifest then has one row a second."""
+    steps: pd.Series | None = None
+    """Aligned with `clips`, `LABELS`: the classes that are to be found in each video, in their order."""
 
 
 class Source(ABC):
@@ -90,6 +95,11 @@ class Source(ABC):
     @abstractmethod
     def classes(self) -> list[str]:
         """Class names in the order of the class index."""
+
+    @property
+    def class_texts(self) -> list[str]:
+        """What a text branch is asked for each class."""
+        return [name.replace("_", " ") for name in self.classes]
 
     @abstractmethod
     def read_split(self, split: str) -> Official:
