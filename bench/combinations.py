@@ -54,10 +54,26 @@ def _check_data(stage: StageConfig, where: str) -> None:
     for letter, wanted in given.items():
         if letter in stage.modality and letter not in stage.features and wanted is None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
+    _check_text(stage, where)
     if stage.data.loader.weighted_replacement and not stage.data.loader.weighted_draws:
         raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
     if strange := sorted(set(stage.features) - (set(stage.modality) & set("av"))):
         raise UserError(f"{where}.features.{strange[0]}: only a and v of the stage's modality can be features")
+
+
+def _check_text(stage: StageConfig, where: str) -> None:
+    """Captions and the names of classes are there if and only if they are read."""
+    narrated = bool(stage.train) and registry.dataset(stage.dataset).narrated
+    cut = stage.data.narration.cut
+    if narrated and (cut == "windows") == ("t" in stage.modality):
+        cure = f"leave t out of the modality {stage.modality!r}" if cut == "windows" else "cut=windows does without"
+        raise UserError(
+            f"{where}.data.narration.cut={cut}: {'no text' if cut == 'windows' else 'text'} is read; {cure}"
+        )
+    if stage.board and registry.board(stage.board).task == "localisation" and stage.data.inputs.text is None:
+        raise UserError(
+            f"{where}.data.inputs.text: {stage.board} compares clips with the names of steps; name a tokenizer"
+        )
 
 
 def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: str) -> None:

@@ -24,8 +24,15 @@ def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch
     )
     if (audio := inputs.audio) is not None:
         batch["audio"] = torch.zeros(clips, 1, audio.frames, audio.mel_bins, device=device)
+        batch["audio_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
     if (video := inputs.video) is not None:
         batch["video"] = torch.zeros(clips, 3, video.frames, video.size, video.size, device=device)
+    if (text := inputs.text) is not None:
+        batch["text"] = torch.zeros(clips, text.length, dtype=torch.int64, device=device)
+        batch["text_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
+    if (features := inputs.features) is not None:
+        batch["video_feat"] = torch.zeros(clips, features.frames, sum(features.dims), device=device)
+        batch["video_feat_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
     for modality, shape in spec.features.items():
         batch[FEATURE_KEYS[modality]] = torch.zeros(clips, *shape, device=device)
     return batch

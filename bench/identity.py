@@ -58,6 +58,7 @@ def determining(
     extracted: Manifest | None,
     scored: Manifest | None,
     board: Board | None,
+    class_text: list[list[int]],
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
     does not (folders, loader processes, number of devices, parts of the model that it is not built from)."""
@@ -69,6 +70,7 @@ def determining(
         "options": stage.options and asdict(stage.options),
         "modality": stage.modality,
         "inputs": without_places(stage.data.inputs),
+        **({"class_text": class_text} if class_text else {}),
         "precision": resolve_precision(config.trainer),
         "train": train
         and {

@@ -19,7 +19,7 @@ from datamodules.checks import Checks
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
-from datamodules.types import Board, Inputs
+from datamodules.types import Board, Inputs, TextInputs
 from experiments.common.stage import Stage, StageSpec
 
 DONE = "done.json"
@@ -173,6 +173,14 @@ class Data:
             self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)
         return self._manifests[key]
 
+    def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
+        """Token ids of each class's name."""
+        from datamodules.text import make_tokenizer  # its libraries take a second to import
+
+        assert text is not None  # `combinations.py` asks for it
+        tokenizer = make_tokenizer(text)
+        return [tokenizer(name).tolist() for name in self.source(stage).class_texts]
+
 
 @dataclass
 class Plan:
@@ -228,6 +236,7 @@ def _uses(stage: StageConfig) -> Iterator[str]:
 
 def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str, PlannedStage]) -> PlannedStage:
     stage = config.stages[name]
+    text = stage.data.inputs.text
     features = {modality: planned[other] for modality, other in stage.features.items()}
     wanted = _wanted(stage, features)
     board = registry.board(stage.board) if stage.board else None
@@ -254,6 +263,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
         epochs=stage.epochs,
         seed=identity.data_seed(config.seed, stage.repeat),
+        text=text,
+        class_text=data.class_text(stage, text) if board and board.task == "localisation" else [],
         features={modality: _features_shape(other) for modality, other in features.items()},
     )
     if train is not None and spec.steps_per_epoch == 0:
@@ -269,7 +280,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     own_class = stage_class(config, name)
-    determining = identity.determining(config, stage, own_class, train, extracted, scored, board)
+    determining = identity.determining(config, stage, own_class, train, extracted, scored, board, spec.class_text)
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
         determining,

@@ -75,7 +75,7 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
         "split": "+".join(splits),
         "fingerprint": manifest.fingerprint,
         "official": manifest.official,
-        "used": len(manifest),
+        "used": manifest.used,
         "excluded": manifest.excluded,
         "coverage": manifest.coverage,
     }

@@ -214,13 +214,26 @@ def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) 
 def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
     """What the stage gives out for the clips of its board; with `average_outputs` the mean over its parent's epochs."""
     if not stage.config.average_outputs:
-        return predict(trainer, module, data)
+        return described(predict(trainer, module, data), stage)
     assert stage.parent is not None and stage.board is not None
     each = []
     for epoch in epochs_between(stage.config.average_outputs):
         module.load_state_dict(read_weights(stage.parent, epoch))
         each.append(predict(trainer, module, data))
     return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
+
+
+def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Predictions:
+    """The predictions with what their board's task must know beside them."""
+    board, scored = stage.board, stage.scored
+    assert board is not None and scored is not None and stage.stage_class is not None
+    return replace(
+        predictions,
+        group=tasks.groups_of(board, scored.table, predictions.clip_id),
+        steps=scored.steps,
+        similarity=stage.stage_class.similarity,
+        missing=scored.official - len(predictions.clip_id) if board.task == "retrieval" else 0,
+    )
 
 
 def ensemble(stage: PlannedStage) -> tasks.Predictions:

@@ -82,4 +82,4 @@ def print_plan(plan: Plan) -> None:
 
 def clips(manifest: Manifest | None) -> str:
     """`1075 of 1080 (99.5 %)`"""
-    return f"{len(manifest)} of {manifest.official} ({manifest.coverage:.1%})" if manifest else ""
+    return f"{manifest.used} of {manifest.official} ({manifest.coverage:.1%})" if manifest else ""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from datamodules import audio as audio_features
+from datamodules import decibels
 from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
@@ -25,6 +26,8 @@ from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, D
 
 PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
 """Keys of what differs in length from clip to clip -> the key of the lengths."""
+LOG_MELS = {"kaldi": audio_features.LogMel, "decibel": decibels.DecibelMel}
+"""`AudioInputs.kind` -> its log-mels."""
 
 
 def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
@@ -61,7 +64,7 @@ class Features(nn.Module):
         super().__init__()
         self.inputs, self.augment = inputs, augment
         if inputs.audio is not None:
-            self.log_mel = audio_features.LogMel(inputs.audio)
+            self.log_mel = LOG_MELS[inputs.audio.kind](inputs.audio)
 
     @torch.no_grad()
     def forward(self, raw: RawBatch, train: bool) -> Batch:
@@ -82,6 +85,7 @@ class Features(nn.Module):
                 batch[name] = raw[name]
         if self.inputs.audio is not None:
             batch["audio"] = self._audio(raw, self.inputs.audio, train)
+            batch["audio_length"] = self.log_mel.num_frames(raw["waveform_length"])
         if self.inputs.video is not None:
             batch["video"] = self._video(raw, self.inputs.video, train)
         return batch

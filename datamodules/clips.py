@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules import cache, features
-from datamodules.captions import grow
+from datamodules import cache, features, narration
 from datamodules.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
 from datamodules.manifest import Manifest
@@ -40,6 +39,10 @@ class Moment(NamedTuple):
     """Seconds in the source video."""
     seconds: float
     text: str = ""
+    audio_shift: float = 0.0
+    """Seconds by which its sound is read later."""
+    video_seconds: float | None = None
+    """Of a second whose surroundings are read: as much before as after it, as far as the video goes."""
 
 
 class ClipDataset(Dataset):
@@ -67,7 +70,8 @@ class ClipDataset(Dataset):
     ):
         self.config, self.inputs, self.seed, self.views = config, config.inputs, seed, views
         self.extracted = {FEATURE_KEYS[modality]: features for modality, features in (extracted or {}).items()}
-        self.table, self.captions, self.pack = SharedTable(manifest.table), manifest.captions, manifest.pack
+        self.table, self.pack = SharedTable(manifest.table), manifest.pack
+        self.narrated, self.captions = manifest.narrated, manifest.captions
         self.num_classes = len(manifest.classes)
         self.tokenizer = None
         if self.inputs.text is not None:
@@ -117,28 +121,48 @@ class ClipDataset(Dataset):
     def _moments(self, ref: ClipRef) -> list[Moment]:
         """What is read of a row: the clip, or in training clips that are cut out of a narrated video."""
         clip_id, start, seconds = (self.table.value(name, ref.index) for name in ("clip_id", "start", "seconds"))
-        if self.captions is not None and ref.epoch != EVALUATION:
+        if self.narrated and ref.epoch != EVALUATION:
             return self._narrated(ref, clip_id)
         text = self.table.value("text", ref.index) if "text" in self.table else ""
         again = ref.view if ref.epoch != EVALUATION else 0
-        return [Moment(clip_id, self.key(ref.epoch, clip_id, again), start, seconds, text)]
+        whole = self.table.value("video_seconds", ref.index) if "video_seconds" in self.table else None
+        return [Moment(clip_id, self.key(ref.epoch, clip_id, again), start, seconds, text, video_seconds=whole)]
 
     def key(self, epoch: int, clip_id: str, again: int = 0) -> int:
         """The source of the clip's randomness in this epoch; other ones where the epoch draws the clip again."""
         return stable_hash("clip", self.seed, epoch, clip_id, *[again] * bool(again))
 
     def _narrated(self, ref: ClipRef, video_id: str) -> list[Moment]:
-        """Clips around captions of the video, drawn without replacement while there are enough."""
-        said = self.captions.of(self.table.value("caption_row", ref.index))
-        wanted = self.config.narration
+        """Clips cut out of a video."""
         rng = np.random.default_rng(abs(self.key(ref.epoch, video_id, ref.view)))
-        order = rng.permutation(len(said.text))
+        wanted = self.config.narration
+        said = None
+        if wanted.cut != "windows":
+            assert self.captions is not None  # `combinations.py` asks for text
+            said = self.captions.of(self.table.value("caption_row", ref.index))
+        if wanted.cut == "captions":
+            cuts = narration.around_captions(rng, said, wanted)
+        else:
+            cuts = narration.at_random(rng, said, self._duration(ref.index), wanted)
         moments = []
-        for i in range(wanted.per_video):
-            start, end, text = grow(said, int(order[i % len(order)]), wanted.seconds)
+        for i, cut in enumerate(cuts):
             clip_id = f"{video_id}/{i}"
-            moments.append(Moment(clip_id, self.key(ref.epoch, clip_id, ref.view), start, end - start, text))
+            key = self.key(ref.epoch, clip_id, ref.view)
+            shift = wanted.audio_shift if cut.text else 0.0
+            moments.append(Moment(clip_id, key, cut.start, cut.end - cut.start, cut.text, shift))
         return moments
+
+    def _duration(self, index: int) -> float:
+        """Seconds of the video, by its file, or by those of its features where no media are read."""
+        seconds = self.table.value("seconds", index)
+        if math.isinf(seconds):
+            assert self.inputs.features is not None
+            seconds = features.seconds(self._feature_paths(index), self.inputs.features)
+        return seconds
+
+    def _feature_paths(self, index: int) -> list[str]:
+        assert self.inputs.features is not None
+        return [self.table.value(f"feature_{kind}", index) for kind in self.inputs.features.kinds]
 
     def _window(self, ref: ClipRef, key: int) -> float:
         """Where a clip that is longer than needed is cut: 0 = at its start, 1 = as late as it can be."""
@@ -157,24 +181,27 @@ class ClipDataset(Dataset):
         window, index = self._window(ref, moment.key), ref.index
         since = moment.start - self.table.value("start", index)  # the clip's own start
         if (audio := self.inputs.audio) is not None:
-            start = window * max(0.0, moment.seconds - audio.seconds)
+            start, left = _stretch(moment, audio.seconds, window)
+            if moment.audio_shift:
+                start += moment.audio_shift
+                left = min(left, self.table.value("seconds", index) - (since + start))
             offset = since + self.table.value("audio_offset", index)
-            span = (offset + start, min(audio.seconds, moment.seconds - start), audio.sample_rate)
-            read["waveform"] = self._decoded(self._media(files, "audio", index), "audio", *span)
+            request = (offset + start, min(audio.seconds, left), audio.sample_rate)
+            read["waveform"] = torch.empty(0)
+            if left > 0:  # a clip at the end of its video may have no sound so much later
+                read["waveform"] = self._decoded(self._media(files, "audio", index), "audio", *request)
         if (video := self.inputs.video) is not None:
-            start = window * max(0.0, moment.seconds - video.seconds)
+            start, left = _stretch(moment, video.seconds, window)
             offset = since + self.table.value("video_offset", index)
             # A clip that is too short starts over, as in av-superb's `expert.py`.
-            times = tuple(offset + (start + np.arange(video.frames) / video.fps) % moment.seconds)
+            times = tuple(offset + (start + np.arange(video.frames) / video.fps % left))
             size = video.size if ref.epoch == EVALUATION else video.train_size
             read["frames"] = self._decoded(self._media(files, "video", index), "frames", times, size)
         if (wanted := self.inputs.features) is not None:
-            paths = [self.table.value(f"feature_{kind}", index) for kind in wanted.kinds]
-            spare = max(0.0, moment.seconds - wanted.seconds)
-            # A video whose length is not known, as its file is not read, is cut at its start.
-            start = moment.start + (window * spare if spare < math.inf else 0.0)
-            end = moment.start + moment.seconds
-            read["video_feat"] = torch.from_numpy(features.read_window(paths, wanted, start, end))
+            start, left = _stretch(moment, wanted.seconds, window)
+            start += moment.start
+            rows = features.read_window(self._feature_paths(index), wanted, start, start + left)
+            read["video_feat"] = torch.from_numpy(rows)
         for name, features_of in self.extracted.items():
             read[name] = features_of[index]
         if self.tokenizer is not None:
@@ -190,6 +217,24 @@ class ClipDataset(Dataset):
         if not self.cache_bytes:
             return decode()
         return cache.decoded.get((what, str(media.path), *request), decode, self.cache_bytes)
+
+
+def _stretch(moment: Moment, wanted: float, window: float) -> tuple[float, float]:
+    """What is read of a moment: (seconds from its start, seconds from there on that there are).
+
+    Args:
+        moment: what is read.
+        wanted: seconds; more than there are takes all.
+        window: see `ClipDataset._window`.
+    """
+    if moment.video_seconds is None:
+        spare = max(0.0, moment.seconds - wanted)
+        # A video whose length is not known, as its file is not read, is cut at its start.
+        start = window * spare if spare < math.inf else 0.0
+        return start, moment.seconds - start
+    middle = moment.start + moment.seconds / 2
+    start, end = max(0.0, middle - wanted / 2), min(moment.video_seconds, middle + wanted / 2)
+    return start - moment.start, end - start
 
 
 class OpenFiles(ExitStack):

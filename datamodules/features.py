@@ -139,6 +139,16 @@ def check_features(path: str | os.PathLike[str], dim: int) -> int:
     return len(array)
 
 
+def seconds(paths: Sequence[str], inputs: FeatureInputs) -> float:
+    """How long a video is by its feature files, one a kind: the shortest counts.
+
+    Raises:
+        FeatureError: a file cannot be used.
+    """
+    each = zip(paths, inputs.dims, inputs.rates, strict=True)
+    return min(len(_open(path, dim)) / rate for path, dim, rate in each)
+
+
 def _span(rows: int, rate: float, start: float, end: float) -> range:
     """Which of a file's rows lie in the window."""
     first, stop = (min(seconds * rate, float(rows)) for seconds in (start, end))

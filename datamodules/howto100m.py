@@ -33,6 +33,7 @@ class HowTo100M(Source):
     splits = ("train",)
     sizes: ClassVar = {"train": 1238911}  # rows of MIL-NCE's list
     media = "videos"
+    narrated = True
     boards = ()
 
     @classmethod

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from datamodules import features
 from datamodules.captions import Captions
 from datamodules.checks import Checks
-from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Source
+from datamodules.seconds import seconds_of, steps_of
+from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Official, Source
 from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
@@ -38,7 +39,8 @@ class Manifest:
     table: pd.DataFrame
     """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, audio_offset and video_offset (where in
     these files the clip begins, seconds), seconds (how much of it there is); text, where the dataset has one;
-    caption_row, where captions are wanted; feature_<kind>, where features are wanted."""
+    caption_row, where captions are wanted; feature_<kind>, where features are wanted. Where steps are to be found in
+    time a row is a second: group is its video, and video_seconds how long that is."""
     classes: list[str]
     multilabel: bool
     official: int
@@ -47,8 +49,12 @@ class Manifest:
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
+    narrated: bool = False
+    """Whether a row is a video, out of which training cuts clips."""
     captions: Captions | None = None
-    """What is said in the videos, where the dataset is one of narrated videos."""
+    """What is said in narrated videos, where text is wanted."""
+    steps: dict[str, list[int]] = field(default_factory=dict)
+    """Group -> the classes that are to be found in it, in their order."""
     pack: Pack | None = None
     """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
 
@@ -57,12 +63,17 @@ class Manifest:
 
     def clips_a_row(self, narration: NarrationConfig) -> int:
         """Training clips that a row gives: several of a narrated video."""
-        return narration.per_video if self.captions is not None else 1
+        return narration.per_video if self.narrated else 1
+
+    @property
+    def used(self) -> int:
+        """How many of the official clips can be used; a video counts once, however many seconds it has."""
+        return len(self.steps) or len(self)
 
     @property
     def coverage(self) -> float:
         """Share of the official clips that can be used."""
-        return len(self) / self.official if self.official else 0.0
+        return self.used / self.official if self.official else 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -159,9 +170,10 @@ def build_manifest(
     Raises:
         DataError: for a split that does not exist, or has no usable clip at all.
     """
-    table, files, malformed = list_clips(source, splits, inputs)
+    listed_clips, files = list_clips(source, splits, inputs)
+    table = listed_clips.clips
     exclusions = Exclusions(table["clip_id"])
-    exclusions.add_rows(malformed)
+    exclusions.add_rows(listed_clips.malformed)
     listed = len(table) + exclusions.counts.total()
     size = sum(source.official_size(split) or 0 for split in splits)
     if size > listed:
@@ -185,8 +197,14 @@ def build_manifest(
             f"with {what}: {str(exclusions) or 'the split lists no clips'}"
         )
     counts = dict(sorted(exclusions.counts.items()))
-    captions = source.captions if inputs.text is not None else None
-    return Manifest(usable, source.classes, source.multilabel, official, counts, exclusions.examples, captions)
+    manifest = Manifest(usable, source.classes, source.multilabel, official, counts, exclusions.examples)
+    manifest.narrated = source.narrated
+    if source.narrated and inputs.text is not None:
+        manifest.captions = source.captions
+    if listed_clips.segments is not None:
+        manifest.steps = steps_of(usable)
+        manifest.table = seconds_of(usable, listed_clips.segments, inputs)
+    return manifest
 
 
 @dataclass
@@ -199,18 +217,22 @@ class Files:
     """Need ("audio", "video") -> [n] place in `paths` of each clip's file, -1 where there is none."""
 
 
-def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> tuple[pd.DataFrame, Files, list[str]]:
-    """The official clips of all splits, their files, and the rows that could not be read.
-
-    What else was read on the way is gone when this returns.
-    """
+def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> tuple[Official, Files]:
+    """The official clips of all splits as one, and their files. What else was read on the way is gone when this
+    returns."""
     for split in splits:
         if split not in source.splits:
             raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
     officials = [source.read_split(split) for split in splits]
     files = _find(source, [official.stems for official in officials], inputs)
     table = pd.concat([official.clips for official in officials], ignore_index=True)
-    return table, files, [row for official in officials for row in official.malformed]
+    steps = [official.steps for official in officials if official.steps is not None]
+    if steps:
+        table["steps"] = pd.concat(steps, ignore_index=True)
+    segments = [official.segments for official in officials if official.segments is not None]
+    malformed = [row for official in officials for row in official.malformed]
+    joined = pd.concat(segments, ignore_index=True) if segments else None
+    return Official(table, [], malformed, joined), files
 
 
 def _find(source: Source, stems: list[list[pd.Series]], inputs: Inputs) -> Files:

@@ -121,8 +121,10 @@ def pack(
 
 def _check(manifest: Manifest, dataset: str, format: PackedFormat) -> None:
     """Raises DataError for what cannot be packed."""
-    if manifest.captions is not None:
+    if manifest.narrated:
         raise DataError(f"{dataset}: narrated videos are cut anew in each epoch and are not packed")
+    if manifest.steps:
+        raise DataError(f"{dataset}: videos with steps to be found in time are read around each second and not packed")
     if manifest.pack is not None:
         raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.shards.url})")
     if not format.sample_rate and not format.fps:

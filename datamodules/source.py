@@ -80,6 +80,8 @@ class Source(ABC):
     """Pairs of splits of which one is part of the other: that they share videos is no leak."""
     media: ClassVar[MediaKind] = "clips"
     """What the media files of this dataset usually are."""
+    narrated: ClassVar[bool] = False
+    """Whether its rows are whole videos, out of which training cuts clips (`NarrationConfig`)."""
     version: ClassVar[int] = 1
     """Raised when this file changes in a way that changes which clips or labels a split has."""
 

@@ -112,12 +112,13 @@ def survey(
     heard: list[pd.DataFrame] = []
     for split in source.splits:
         try:
-            table, files, malformed = list_clips(source, [split], Inputs())
+            listed, files = list_clips(source, [split], Inputs())
             judged = checks.of(files.paths, f"checking {source.title} {split}")
         except DataError as error:
             found.problems[split] = str(error)
             continue
-        found.splits[split] = _split_facts(source, split, table, files, judged, malformed, features)
+        table = listed.clips
+        found.splits[split] = _split_facts(source, split, table, files, judged, listed.malformed, features)
         videos[split] = table["video_id"]
         add_media(table, files, judged, media or source.media, Exclusions(table["clip_id"]))
         heard.append(_drawn(table[(reasons(files, judged, "audio") == "") & (table["seconds"] > 0)]))

@@ -17,7 +17,10 @@ Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
 
 @dataclass
 class AudioInputs:
-    """Sound as a method wants it: mono, as Kaldi-compatible log-mel frames of 25 ms every 10 ms."""
+    """Sound as a method wants it: mono, as log-mel frames of 25 ms every 10 ms."""
+
+    kind: Literal["kaldi", "decibel"] = "kaldi"
+    """Kaldi-compatible log-mels, or DAVEnet's: decibels below the clip's loudest number, see `decibels.py`."""
 
     sample_rate: int = 16000
     """Hz."""
@@ -34,8 +37,8 @@ class AudioInputs:
 
     @property
     def seconds(self) -> float:
-        """How much sound `frames` frames cover: 10 ms each, and 15 ms for the last one's window."""
-        return self.frames * 0.010 + 0.015
+        """How much sound `frames` frames cover: 10 ms each; Kaldi's lie wholly within it, which takes 15 ms more."""
+        return self.frames * 0.010 + (0.015 if self.kind == "kaldi" else 0.0)
 
 
 @dataclass
@@ -158,8 +161,15 @@ class NarrationConfig:
 
     per_video: int = 1
     """Clips of each video in a batch; `batch_size` counts clips."""
+    cut: Literal["captions", "windows", "mixed"] = "captions"
+    """`captions`: what is shown while something is said. `windows`: anywhere, from a whole second on; captions are not
+    even opened (AVLnet). `mixed`: anywhere, but the caption at its start, or else at its end, takes the window's place,
+    and without one it has no text (Everything at Once)."""
     seconds: float = 10.0
-    """A caption's clip is merged with its neighbours' until it is this long; without captions, the clip's length."""
+    """Length of a window; a caption's clip is merged with its neighbours' until it is as long."""
+    audio_shift: float = 0.0
+    """Seconds by which the sound of a caption's clip is read later than its pictures, so that its text cannot be read
+    off its sound; 4 in Everything at Once."""
 
 
 @dataclass
@@ -198,6 +208,8 @@ class Batch(TypedDict, total=False):
     """[B] int64, from (seed, epoch, clip): the source of all randomness, see `keyed.uniform`."""
     audio: Tensor
     """[B, 1, frames, mels] float32, normalised log-mel; time first."""
+    audio_length: Tensor
+    """[B] int64 frames before the padding; 0 where a clip has no sound."""
     video: Tensor
     """[B, 3, T, H, W] float32, normalised RGB."""
     text: Tensor
@@ -207,7 +219,8 @@ class Batch(TypedDict, total=False):
     video_feat: Tensor
     """[B, T, D] float32 precomputed features, zero after the end."""
     video_feat_length: Tensor
-    """[B] int64 moments; absent where a stage of the method extracted the features, which are all equally long."""
+    """[B] int64 moments, 0 where there are none; absent where a stage of the method extracted the features, which are
+    all equally long."""
     audio_feat: Tensor
     """[B, T, D] float32, features of the sound that a stage of the method extracted."""
     label: Tensor

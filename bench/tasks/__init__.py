@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import UserError
@@ -139,6 +140,19 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
     if board.per_class:
         checked = checked.take(first_of_each_class(checked.target, board.per_class))
     return importlib.import_module(MODULES[board.task]).evaluate(board, modality, checked)
+
+
+def groups_of(board: Board, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_] | None:
+    """`Predictions.group` of some clips of a manifest's table; None where a board's task needs none."""
+    if board.task == "localisation":
+        group = table["group"]
+    elif board.task != "retrieval":
+        return None
+    elif board.unit == "video":
+        group = table["video_id"]
+    else:  # sentences of one segment share it
+        group = table.groupby(["video_id", "start", "end"])["clip_id"].transform("first")
+    return group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
 
 
 def first_of_each_class(target_NC: NDArray, count: int) -> NDArray[np.intp]:

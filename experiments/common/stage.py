@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import lightning as L
 from torch import Tensor
 
-from datamodules.types import Batch, Inputs, Modality, Outputs
+from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
 from experiments.common.optim import OptimConfig, make_optimizer
 
 
@@ -32,6 +32,10 @@ class StageSpec:
     epochs: int = 1
     seed: int = 0
     """Of order and augmentation, and of what must be drawn alike on all ranks."""
+    text: TextInputs | None = None
+    """How text is read by the method, also where this stage's clips have none."""
+    class_text: list[list[int]] = field(default_factory=list)
+    """Token ids of each class, where clips are compared with the names of classes."""
     features: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Modality -> (moments, length of a vector) of the features that are read in the place of media."""
 
@@ -43,6 +47,8 @@ class Stage(L.LightningModule):
     options_config: ClassVar[type]
     some_parameters_idle: ClassVar[bool] = False
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
+    similarity: ClassVar[Similarity] = "cosine"
+    """How retrieval compares two of its embeddings."""
 
     def __init__(self, spec: StageSpec):
         super().__init__()

@@ -27,6 +27,8 @@ class WordVectors(nn.Module):
     def forward(self, ids_BL: Tensor) -> Tensor:
         if not self.frozen:
             return self.learned(ids_BL)
+        if ids_BL.is_meta:
+            return torch.empty(*ids_BL.shape, self.dim, device="meta")
         if not self._table:
             table_VD = torch.from_numpy(vectors(self.inputs))
             if table_VD.shape[1] != self.dim:
