@@ -21,9 +21,17 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
         _check_data(stage, where)
         _check_purpose(config, name, stage, where)
         processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
-        if stage.train and stage.batch_size % processes:
+        per_video = stage.data.narration.per_video if registry.dataset(stage.dataset).narrated else 1
+        if stage.train and stage.batch_size % per_video:
             raise UserError(
-                f"{where}.batch_size={stage.batch_size} does not divide over trainer.devices x trainer.nodes x "
+                f"{where}.batch_size={stage.batch_size} counts clips, of which {where}.data.narration.per_video="
+                f"{per_video} are of one video; it must be a multiple"
+            )
+        if stage.train and stage.batch_size // per_video % processes:
+            raise UserError(
+                f"{where}.batch_size={stage.batch_size}"
+                + (f" (of {stage.batch_size // per_video} videos)" if per_video > 1 else "")
+                + f" does not divide over trainer.devices x trainer.nodes x "
                 f"trainer.accumulate = {processes}"
             )
     used = {config.stages[name].dataset for name in names}

@@ -40,8 +40,7 @@ def place_steps(score_TK: ArrayLike) -> Places:
     seconds, steps = score_TK.shape
     if seconds < steps:
         raise ValueError(f"{steps} steps do not fit into {seconds} seconds")
-    sum_KT = np.empty((steps, seconds))
-    """The best sum of all steps so far if this step takes this second."""
+    sum_KT = np.empty((steps, seconds))  # the best sum of the steps so far if this one takes this second
     before_T = np.zeros(seconds)
     for k in range(steps):
         sum_KT[k] = before_T + score_TK[:, k]

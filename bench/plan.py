@@ -260,6 +260,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         multilabel=any_manifest.multilabel,
         optim=stage.optim,
         batch_size=stage.batch_size,
+        clips_per_video=train.clips_a_row(stage.data.narration) if train else 1,
         steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
         epochs=stage.epochs,
         seed=identity.data_seed(config.seed, stage.repeat),

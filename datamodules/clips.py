@@ -200,7 +200,10 @@ class ClipDataset(Dataset):
         if (wanted := self.inputs.features) is not None:
             start, left = _stretch(moment, wanted.seconds, window)
             start += moment.start
-            rows = features.read_window(self._feature_paths(index), wanted, start, start + left)
+            paths = self._feature_paths(index)
+            rows = features.read_window(paths, wanted, start, start + left)
+            if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
+                raise features.FeatureError(paths[0], "too short")
             read["video_feat"] = torch.from_numpy(rows)
         for name, features_of in self.extracted.items():
             read[name] = features_of[index]

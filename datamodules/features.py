@@ -22,6 +22,7 @@ REASONS = {
     "unreadable": "it is no array in NumPy's format, or damaged",
     "wrong type": "its numbers are neither float16 nor float32",
     "wrong shape": "it is not one vector of the expected length a moment",
+    "too short": "it has no row of this clip",
     "not finite": "it has NaN or infinite values",
 }
 """Why a file cannot be used -> what that means."""

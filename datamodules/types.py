@@ -283,6 +283,10 @@ class Board:
     """Retrieval: what is asked for and found; a clip, or a whole video by its clips."""
     missing: Literal["", "misses"] = ""
     """Retrieval: official clips that are not there are left out, or count as not found (PROTOCOLS.md section 8)."""
+    normalise: Literal["", "log_softmax"] = ""
+    """Localisation: what is done to a second's scores of the steps to be found before these are placed."""
+    average: Literal["", "task"] = ""
+    """Localisation: recall is averaged over videos, or over those of a task (with the same steps), then over tasks."""
     views: int = 1
     """Windows of each clip, evenly spaced over it, whose outputs are averaged."""
     folds: int = 0

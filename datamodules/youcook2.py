@@ -21,7 +21,7 @@ from datamodules.types import Board
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
 TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
 RETRIEVAL = ("validation_youcook.csv",)
-DIRECTIONS = (("t", "v"), ("v", "t"), ("a", "v"), ("v", "a"), ("t", "av"), ("at", "v"))
+DIRECTIONS = (("t", "v"), ("v", "t"), ("a", "v"), ("v", "a"), ("t", "a"), ("t", "av"), ("at", "v"))
 """Of retrieval, as MIL-NCE, AVLnet, AVLnet-Text and Everything at Once report it: (query, gallery)."""
 SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 

@@ -1,8 +1,8 @@
 """Temporal localisation: step recall, and overlap after alignment (CrossTask, Mining YouTube; PROTOCOLS.md section 7).
 
-A row is a second of a video. Recall places each step that the video may show, in order, on one second; it is found if
-that second is annotated with it (`place_steps`). IoD and IoU compare the segments of the annotation with those that
-`align` finds when it is told their order, background included.
+A row is a second of a video. Recall: every step that the video may show is placed, in order, on a second of its own,
+and is found if that second is annotated with it. IoD and IoU: the segments of the annotation against those that the
+alignment finds when it is told which there are, in order, background included.
 """
 
 from __future__ import annotations
@@ -11,64 +11,165 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from bench.localisation import align, log_softmax, overlaps, place_steps, spread_segments, spread_steps, transcript
+from bench.localisation import (
+    BACKGROUND,
+    Places,
+    align,
+    log_softmax,
+    overlaps,
+    place_steps,
+    spread_segments,
+    spread_steps,
+    transcript,
+)
 from bench.metrics import Floats, bootstrap, macro
 from bench.tasks import Evaluation, EvaluationError, Predictions, as_metrics
 from datamodules.types import Board
 
 
 class _Video(NamedTuple):
-    """A video and the U distinct classes that are to be found in it."""
+    """A video of T seconds and the U distinct classes of its K steps."""
 
     score_TU: Floats
     target_TU: NDArray[np.bool_]
-    step_K: NDArray[np.intp]
+    step_K: Places
     """The steps in order, as columns of the two above."""
 
     @property
-    def solvable(self) -> bool:
-        """Whether every step can have a second of its own."""
-        return len(self.step_K) <= len(self.score_TU)
-
-    @property
-    def annotated(self) -> int:
-        """Steps that the video shows; a step that is listed twice counts twice."""
-        return int(self.target_TU.any(0)[self.step_K].sum())
+    def too_short(self) -> bool:
+        """Whether there is not a second for every step."""
+        return len(self.score_TU) < len(self.step_K)
 
 
 class _Outcome(NamedTuple):
-    """What is measured of a video; columns of these are measured together."""
+    """What is measured of a video, or [N] of each."""
 
-    annotated: ArrayLike
-    found: ArrayLike
-    iod: ArrayLike
-    iou: ArrayLike
+    found: NDArray
+    annotated: NDArray
+    """Of the video's steps; one that is listed twice counts twice."""
+    iod: NDArray
+    iou: NDArray
+    """Means over the segments that are not background."""
 
 
 def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """The official recall where it is known; where it is not, or not unique:
+    """What the official codes leave open, or do differently from each other:
 
-    - `recall` is MCN's (brian7685/Multimodal-Clustering-Network `eval_cross.py`): the share of a video's annotated
-      steps, averaged over videos. With `board.average` "task" it is averaged over the videos of a task (those with the
-      same steps), then over tasks. `recall_pooled` is DmZhukov/CrossTask's: the steps of all videos, or of those of a
-      task, are counted together.
-    - With `board.normalise` "log_softmax", a second's scores of the listed steps are made log probabilities before
-      the steps are placed: MCN does so on Mining YouTube.
-    - A video with fewer seconds than steps: nothing is found in it. A video without annotations is left out of all
-      metrics. `notes` counts both.
-    - IoD and IoU are averaged over the segments of a video that are not background, then over videos, as is usual for
-      alignment; MCN published neither code nor a description of this.
-    - Background has no scores: its logit is the mean of the video's logits of the classes that are to be found.
+    - `recall` is that of MCN (brian7685/Multimodal-Clustering-Network `eval_cross.py`): the share of a video's
+      annotated steps that is found, averaged over videos. With `board.average` "task": over the videos of each task
+      (those with the same steps), then over tasks. `recall_pooled` is that of DmZhukov/CrossTask: the steps of all
+      videos, or of all videos of a task, are counted together.
+    - With `board.normalise` "log_softmax", a second's scores of the listed steps become log probabilities before the
+      steps are placed, as MCN does on Mining YouTube.
+    - In a video with fewer seconds than steps nothing is found. A video without annotated steps is left out of every
+      metric. `notes` counts both.
+    - IoD and IoU are averaged over the segments of a video, then over videos. This is usual for alignment; how MCN
+      averages is not published.
+    - Background is no class, and MCN's score of it is not published: here its logit is the mean over a video of the
+      logits of the classes that are to be found.
 
-    Chance is what steps at even distances and segments of equal lengths get. Intervals are over videos.
+    Chance is what steps at even distances and segments of equal lengths get. The intervals are over videos.
     """
-    videos = list(_videos(board, predictions, modality))
-    if not any(video.annotated for video in videos):
-        raise EvaluationError(f"{board.name}: none of the {len(videos)} videos has an annotated step")
+    videos = list(_videos(board, modality, predictions))
+    normalise = log_softmax if board.normalise == "log_softmax" else np.asarray
+
+    def place(video: _Video) -> Places:
+        return place_steps(normalise(video.score_TU[:, video.step_K]))
+
+    def spread(video: _Video) -> Places:
+        return spread_steps(len(video.score_TU), len(video.step_K))
+
+    def segment(video: _Video, label_S: Places) -> Places:
+        background_T1 = np.full((len(video.score_TU), 1), video.score_TU.mean())
+        return align(np.concatenate([video.score_TU, background_T1], axis=1)[:, label_S])
+
+    def split(video: _Video, label_S: Places) -> Places:
+        return spread_segments(len(video.score_TU), len(label_S))
+
+    outcome, uniform = (_measure(videos, *searches) for searches in ((place, segment), (spread, split)))
+    if not outcome.annotated.any():
+        raise EvaluationError(f"{board.name}: none of {len(videos)} videos has an annotated step; see the targets")
     task_GN = _tasks(board, predictions)
-    normalise = log_softmax if getattr(board, "normalise", "") == "log_softmax" else np.asarray
-    measured = [_measure(video, place_steps(normalise(video.score_TU[:, video.step_K])), _align(video)) for video in videos]
-    uniform = [_measure(video, None, None) for video in videos]
-    return None
+    chance = _statistic(uniform, task_GN)(np.ones((len(videos), 1)))
+    notes = {
+        "videos_shorter_than_steps": sum(video.too_short for video in videos),
+        "videos_without_annotated_steps": int((outcome.annotated == 0).sum()),
+    }
+    return Evaluation(
+        metrics=as_metrics(bootstrap(_statistic(outcome, task_GN), len(videos))),
+        n=len(videos),
+        chance={name: float(value_1[0]) for name, value_1 in chance.items()},
+        notes={name: count for name, count in notes.items() if count},
+    )
+
+
+def _videos(board: Board, modality: str, predictions: Predictions) -> Iterator[_Video]:
+    """The videos in the order of their names."""
+    if predictions.group is None:
+        raise EvaluationError(f"{board.name}: no group; it must name the video of every second")
+    score_NC, target_NC = predictions.scores[modality], predictions.target
+    names, video_N, seconds = np.unique(predictions.group, return_inverse=True, return_counts=True)
+    rows = np.split(np.argsort(video_N, kind="stable"), seconds.cumsum()[:-1])
+    for name, row_T in zip(names.tolist(), rows, strict=True):
+        steps = np.asarray(predictions.steps.get(name, ()), dtype=np.intp)
+        if not len(steps):
+            raise EvaluationError(f"{board.name}: no steps for video {name!r}; they say which classes to find in it")
+        if steps.min() < 0 or steps.max() >= target_NC.shape[1]:
+            raise EvaluationError(
+                f"{board.name}: steps {steps.tolist()} of video {name!r} must be classes 0 to {target_NC.shape[1] - 1}"
+            )
+        class_U, step_K = np.unique(steps, return_inverse=True)
+        present_TC = target_NC[row_T] > 0
+        strange = np.setdiff1d(np.flatnonzero(present_TC.any(0)), class_U)
+        if len(strange):
+            raise EvaluationError(
+                f"{board.name}: video {name!r} is annotated with classes {strange.tolist()} that are not in its steps"
+            )
+        yield _Video(score_NC[row_T][:, class_U].astype(np.float64), present_TC[:, class_U], step_K)
+
+
+def _tasks(board: Board, predictions: Predictions) -> NDArray[np.bool_]:
+    """[G, N] which videos belong to which task; all to the same one unless the board averages over tasks."""
+    names = np.unique(predictions.group).tolist()
+    by_task = board.average == "task"
+    task_N = [tuple(predictions.steps[name]) if by_task else () for name in names]
+    return np.array([[task == other for other in task_N] for task in sorted(set(task_N))])
+
+
+def _measure(
+    videos: list[_Video], place: Callable[[_Video], Places], segment: Callable[[_Video, Places], Places]
+) -> _Outcome:
+    """What two searches find: a second for each step, and borders for segments whose labels are given."""
+    outcomes = []
+    for video in videos:
+        annotated_K = video.target_TU.any(0)[video.step_K]
+        found = 0 if video.too_short else video.target_TU[place(video), video.step_K].sum()
+        label_S, border = transcript(video.target_TU)
+        action_S = label_S != BACKGROUND
+        iod = iou = 0.0
+        if action_S.any():
+            iod, iou = (overlap_S[action_S].mean() for overlap_S in overlaps(border, segment(video, label_S)))
+        outcomes.append((found, annotated_K.sum(), iod, iou))
+    return _Outcome(*np.array(outcomes, np.float64).T)
+
+
+def _statistic(outcome: _Outcome, task_GN: NDArray[np.bool_]) -> Callable[[Floats], dict[str, Floats]]:
+    """Weights [N, B] -> metric -> [B]; tasks without weight are left out."""
+    known_N = outcome.annotated > 0
+
+    def ratio(over_GN: Floats, under_GN: Floats, weight_NB: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return macro((over_GN @ weight_NB / (under_GN @ weight_NB)).T)
+
+    def statistic(weight_NB: Floats) -> dict[str, Floats]:
+        share_N = outcome.found / np.maximum(outcome.annotated, 1)
+        return {
+            "recall": ratio(task_GN * share_N, task_GN * known_N, weight_NB),
+            "recall_pooled": ratio(task_GN * outcome.found, task_GN * outcome.annotated, weight_NB),
+            "IoD": ratio(outcome.iod[None], known_N[None], weight_NB),
+            "IoU": ratio(outcome.iou[None], known_N[None], weight_NB),
+        }
+
+    return statistic

@@ -46,6 +46,13 @@ def own_rows(count: int, device: torch.device) -> Tensor:
     return torch.arange(first, first + count, device=device)
 
 
+def mean_of_valid(value_B: Tensor, valid_B: Tensor) -> Tensor:
+    """The mean of a loss over the valid clips of the global batch, as the mean over ranks of what this gives; 0 where
+    there is none. A rank may have more or fewer of them than the others."""
+    count = gather_rows(valid_B.float()[:, None]).sum()
+    return torch.where(valid_B, value_B, 0).sum() * world_size() / count.clamp(min=1)
+
+
 def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = None) -> Tensor:
     """One-way InfoNCE: each x must find its own y among the y of the global batch.
 
@@ -97,5 +104,4 @@ def _find_own(score_BG: Tensor, valid_B: Tensor | None) -> Tensor:
         return F.cross_entropy(score_BG, own_B)
     valid_G = gather_rows(valid_B.float()[:, None])[:, 0].bool()
     loss_B = F.cross_entropy(score_BG.masked_fill(~valid_G, LEAST), own_B, reduction="none")
-    # A rank may have more or fewer of the valid pairs than the others.
-    return torch.where(valid_B, loss_B, 0).sum() * world_size() / valid_G.sum().clamp(min=1)
+    return mean_of_valid(loss_B, valid_B)

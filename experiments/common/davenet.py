@@ -59,6 +59,8 @@ class DAVEnet(nn.Module):
         )
         self.dim, self.stride = widths[-1], 2 ** len(config.widths)
         self.apply(_initialise)
+        # The authors' first convolution is one of 2-D over all mel bands, which counts them in its fan-out.
+        nn.init.normal_(self.conv1.weight, std=(2 / (config.mel_bins * config.first)) ** 0.5)
 
     def forward(self, audio_BFM: Tensor) -> Tensor:
         x_BCT = self.relu(self.bn1(self.conv1(audio_BFM.transpose(1, 2))))

@@ -28,6 +28,8 @@ class StageSpec:
     optim: OptimConfig = field(default_factory=OptimConfig)
     batch_size: int = 1
     """Clips of one optimiser step, over all devices."""
+    clips_per_video: int = 1
+    """Training clips that are cut out of one narrated video; they follow each other in a batch."""
     steps_per_epoch: int = 1
     epochs: int = 1
     seed: int = 0

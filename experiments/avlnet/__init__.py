@@ -1,0 +1,1 @@
+"""AVLnet: audio-visual language representations from instructional videos (Rouditchenko et al., Interspeech 2021)."""

@@ -1,0 +1,100 @@
+"""AVLnet's stages: `AVLnet` knows sound and pictures; `Tri` (fine-tuned as `TriSum`) and `Fused` know words, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from datamodules.types import Batch, Outputs, Similarity
+from experiments.avlnet import model
+from experiments.avlnet.checkpoints import load
+from experiments.common.contrastive import masked_margin_softmax
+from experiments.common.narrated import NarratedStage
+from experiments.common.stage import StageSpec
+
+
+@dataclass
+class Options:
+    margin: float = 0.001
+    """By which the score of a right pair is lowered in the loss (official `loss.py`)."""
+
+
+class AVLnet(NarratedStage):
+    """Sound and pictures of a clip find each other among all clips of the batch; no word is ever read."""
+
+    model_config = model.AVLnetConfig
+    options_config = Options
+    similarity: ClassVar[Similarity] = "dot"
+    text: ClassVar[model.Text] = "none"
+    knows_words = False
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        self.net = model.AVLnet(spec.model, self.text)
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        load(self.net, weights)
+
+    def embed(self, batch: Batch, modality: str) -> Tensor:
+        """[B, D] of one branch."""
+        sound = (batch["audio"][:, 0], batch["audio_length"]) if "a" in modality else ()
+        if modality == "a":
+            return self.net.audio(*sound)
+        if modality == "v":
+            return self.net.video(batch["video_feat"], batch["video_feat_length"])
+        words_BLD = self.word_vectors(batch)
+        return self.net.text(words_BLD) if modality == "t" else self.net.audio_text(*sound, words_BLD)
+
+    def agreement(self, x_BD: Tensor, y_BD: Tensor, batch: Batch, modalities: str) -> Tensor:
+        """Masked margin softmax over the clips that have these modalities."""
+        return masked_margin_softmax(x_BD, y_BD, self.spec.options.margin, self.present(batch, modalities))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.agreement(self.embed(batch, "a"), self.embed(batch, "v"), batch, "av")}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.logged(self.losses(batch), batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        return {"embedding": {modality: self.embed(batch, modality) for modality in "av"}}
+
+
+class Tri(AVLnet):
+    """Three branches; each pair of them agrees. A clip is found by its sound and pictures, whose embeddings are
+    added."""
+
+    text = "tri"
+    knows_words = True
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        x = {modality: self.embed(batch, modality) for modality in "avt"}
+        terms = {pair: self.agreement(x[pair[0]], x[pair[1]], batch, pair) for pair in ("av", "at", "tv")}
+        return {**terms, "loss": sum(terms.values())}
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        x = {modality: self.embed(batch, modality) for modality in self.spec.modality}
+        return {"embedding": x | {"av": x["a"] + x["v"]}}
+
+
+class TriSum(Tri):
+    """Words find the sum of sound and pictures (official `fuse_videoaudio_additive`)."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        x = {modality: self.embed(batch, modality) for modality in "avt"}
+        return {"loss": self.agreement(x["t"], x["a"] + x["v"], batch, "avt")}
+
+
+class Fused(AVLnet):
+    """Sound and words together find the pictures."""
+
+    text = "fused"
+    knows_words = True
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.agreement(self.embed(batch, "at"), self.embed(batch, "v"), batch, "avt")}
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        return {"embedding": {modality: self.embed(batch, modality) for modality in ("at", "v")}}

@@ -1,0 +1,60 @@
+"""The base of stages on narrated videos: sound, feature files of the pictures, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.types import Batch
+from experiments.common.stage import Stage, StageSpec
+from experiments.common.weights import load_strict, without_prefix
+from experiments.common.words import WordVectors
+
+LENGTHS = {"a": "audio_length", "v": "video_feat_length", "t": "text_length"}
+"""Modality -> key of how much of it a clip has; 0 = none, which is a mask and never zeros to learn from."""
+
+
+class NarratedStage(Stage):
+    """Subclasses build `net` and write `load_net`; those that read words set `knows_words`."""
+
+    net: nn.Module
+    knows_words = True
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        self.words = None
+        if self.knows_words:
+            if spec.text is None:
+                raise ValueError("data.inputs.text is not set: name the tokenizer whose words have vectors")
+            self.words = WordVectors(spec.text, spec.model.word_dim)
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        """Loads the authors' weights, or our own, into `net`."""
+        raise NotImplementedError
+
+    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+        """From the authors' file or our own. Learned word vectors are in ours only; word2vec's are in neither."""
+        words = {key: value for key, value in weights.items() if key.startswith("words.")}
+        if self.words is not None and not self.words.frozen:
+            load_strict(self.words, without_prefix(words, "words."))
+        self.load_net(without_prefix({key: weights[key] for key in weights.keys() - words.keys()}, "net."))
+
+    def present(self, batch: Batch, modalities: str) -> Tensor:
+        """[B] bool, the clips that have all of these modalities."""
+        return torch.stack([batch[LENGTHS[modality]] > 0 for modality in modalities]).all(0)
+
+    def word_vectors(self, batch: Batch) -> Tensor:
+        """[B, L, word_dim] of what is said, zero after the end."""
+        assert self.words is not None
+        return self.words(batch["text"])
+
+    def class_words(self) -> tuple[Tensor, Tensor]:
+        """([C, L, word_dim] vectors of the classes' names, [C] number of words)."""
+        assert self.words is not None and self.spec.text is not None
+        ids_CL = torch.zeros(len(self.spec.class_text), self.spec.text.length, dtype=torch.int64)
+        for row_L, ids in zip(ids_CL, self.spec.class_text, strict=True):
+            row_L[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        ids_CL = ids_CL.to(self.device)
+        return self.words(ids_CL), (ids_CL > 0).sum(1)

@@ -1,0 +1,1 @@
+"""MCN: multimodal clustering networks for self-supervised learning from unlabeled videos (Chen et al., ICCV 2021)."""

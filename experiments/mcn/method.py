@@ -1,0 +1,126 @@
+"""MCN's stages: `Train`, which also measures retrieval, and `Localise`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datamodules.types import Batch, Outputs, Similarity
+from experiments.common.contrastive import masked_margin_softmax, mean_of_valid
+from experiments.common.narrated import NarratedStage
+from experiments.common.stage import StageSpec
+from experiments.mcn.checkpoints import load
+from experiments.mcn.clustering import JointClusters, cluster_contrast
+from experiments.mcn.model import MCN, MCNConfig
+
+PAIRS = ("at", "av", "tv")
+
+
+@dataclass
+class TrainOptions:
+    """Defaults are those of the released command (official `train_tri_kmeans.py`)."""
+
+    margin: float = 0.001
+    """By which the score of what is right is lowered, in pairs and in clusters (official `loss.py`)."""
+    cluster_weight: float = 1.0
+    """Of the clusters' loss; 0 = no clusters."""
+    reconstruction_weight: float = 50.0
+    """Of the decoders' mean squared errors; in the code only."""
+    clusters: int = 256
+    """K."""
+    queue_batches: int = 20
+    """Batches of which half of the clips are remembered."""
+    refit_every: int = 20
+    """Steps between two runs of k-means."""
+
+
+class Train(NarratedStage):
+    """L = L_MMS + L_Cluster + L_Recon (paper eq. 1)."""
+
+    model_config = MCNConfig
+    options_config = TrainOptions
+    similarity: ClassVar[Similarity] = "dot"
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        options = spec.options
+        self.net = MCN(spec.model)
+        self.joint = JointClusters(
+            options.clusters, spec.model.dim, options.queue_batches, options.refit_every, spec.seed
+        )
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        load(self.net, weights)
+
+    def losses(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
+        """Each term and `loss`.
+
+        Args:
+            batch: clips of one video follow each other.
+            step: in the epoch, from 0.
+            epoch: from 0.
+        """
+        options = self.spec.options
+        x, error = self.net(
+            batch["audio"][:, 0],
+            batch["audio_length"],
+            batch["video_feat"],
+            batch["video_feat_length"],
+            self.word_vectors(batch),
+        )
+        terms = {
+            f"mms_{pair}": masked_margin_softmax(x[pair[0]], x[pair[1]], options.margin, self.present(batch, pair))
+            for pair in PAIRS
+        }
+        if options.cluster_weight:
+            terms["cluster"] = options.cluster_weight * self.clustering(batch, x, step, epoch)
+        for modality, error_B in error.items():
+            own_B = self.present(batch, modality)
+            terms[f"reconstruction_{modality}"] = options.reconstruction_weight * mean_of_valid(error_B, own_B)
+        return {**terms, "loss": sum(terms.values())}
+
+    def clustering(self, batch: Batch, x: Mapping[Any, Tensor], step: int, epoch: int) -> Tensor:
+        """Each modality finds its clip's joint centroid; a third of their sum (the paper's eq. 7 is the sum)."""
+        options, whole_B = self.spec.options, self.present(batch, "avt")
+        fused_BD = torch.stack(list(x.values())).mean(0).detach()  # eq. 4
+        label_B = self.joint.update(fused_BD, self.spec.clips_per_video, step, epoch, whole_B)
+        centroid_KD = self.joint.centroid_KD
+        each = [cluster_contrast(x_BD, centroid_KD, label_B, options.margin, whole_B) for x_BD in x.values()]
+        return torch.stack(each).mean()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        epoch, step = divmod(self.global_step, self.spec.steps_per_epoch)
+        return self.logged(self.losses(batch, step, epoch), batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["joint"] = self.joint.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.joint.load_state(checkpoint["joint"])
+
+    def embed(self, batch: Batch, modality: str) -> Tensor:
+        if modality == "a":
+            return self.net.audio(batch["audio"][:, 0], batch["audio_length"])
+        if modality == "v":
+            return self.net.video(batch["video_feat"], batch["video_feat_length"])
+        return self.net.text(self.word_vectors(batch))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """A clip is found by its sound and pictures, whose embeddings are added."""
+        x = {modality: self.embed(batch, modality) for modality in self.spec.modality}
+        if "a" in x and "v" in x:
+            x["av"] = x["a"] + x["v"]
+        return {"embedding": x}
+
+
+class Localise(Train):
+    """No training: each second's sound and pictures against the names of the steps."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        x_BD = torch.stack([self.embed(batch, modality) for modality in self.spec.modality]).sum(0)
+        words_CLD, _ = self.class_words()
+        return {"logits": {self.spec.modality: x_BD @ self.net.text(words_CLD).T}}
