@@ -1,0 +1,95 @@
+"""Everything at Once's stages: `Train` and `Finetune`, which also measure retrieval, and `Localise`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.types import Batch, Outputs
+from experiments.common.narrated import LENGTHS, NarratedStage
+from experiments.common.stage import StageSpec
+from experiments.everything_at_once.checkpoints import load
+from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig, Tokens
+from experiments.everything_at_once.objective import PairWeights, combinatorial_loss, embeddings_of
+
+
+@dataclass
+class TrainOptions:
+    tau: float = 0.05
+    """Temperature of the cosines (official `loss/contrastive_losses.py`)."""
+    weights: PairWeights = field(default_factory=PairWeights)
+
+
+class Train(NarratedStage):
+    """Every modality, alone, against every other and against both others together."""
+
+    model_config = EverythingAtOnceConfig
+    options_config = TrainOptions
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        self.net = EverythingAtOnce(spec.model)
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        load(self.net, weights)
+
+    def tokens(self, batch: Batch, modalities: Iterable[str]) -> dict[str, Tokens]:
+        """What these modalities bring into the transformer."""
+        return self.net.tokens({m: (self.values(batch, m), batch[LENGTHS[m]]) for m in modalities})
+
+    def values(self, batch: Batch, modality: str) -> Tensor:
+        """[B, ...] log-mels, features or word vectors."""
+        if modality == "t":
+            return self.word_vectors(batch)
+        return batch["audio"][:, 0] if modality == "a" else batch["video_feat"]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        options, tokens = self.spec.options, self.tokens(batch, "avt")
+        embeddings = self.net.embed(tokens, embeddings_of(options.weights))
+        nonempty = {modality: own.nonempty_B for modality, own in tokens.items()}
+        return combinatorial_loss(embeddings, nonempty, options.weights, options.tau)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.logged(self.losses(batch), batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Each modality alone, and each set of them fused."""
+        tokens = self.tokens(batch, self.spec.modality)
+        return {"embedding": self.net.embed(tokens, subsets(self.spec.modality))}
+
+
+class Finetune(Train):
+    """Training with the batch norms as in evaluation (official `trainer.py` calls `model.eval()`)."""
+
+    def on_train_epoch_start(self) -> None:
+        self.net.eval()
+
+
+class LateFusion(Train):
+    """No training: the mean of two embeddings of one modality each, for comparison with those that are fused
+    (official `t2v+a`)."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        alone = self.net.embed(self.tokens(batch, self.spec.modality), self.spec.modality)
+        means = {both: (alone[both[0]] + alone[both[1]]) / 2 for both in subsets(self.spec.modality) if len(both) == 2}
+        return {"embedding": alone | means}
+
+
+class Localise(Train):
+    """No training: each second's sound and pictures, fused, against the names of the steps."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        modality = self.spec.modality
+        own_BD = self.net.embed(self.tokens(batch, modality), [modality])[modality]
+        name_CD = self.net.embed(self.net.tokens({"t": self.class_words()}), ["t"])["t"]
+        cosine_BC = F.normalize(own_BD, dim=1) @ F.normalize(name_CD, dim=1).T
+        return {"logits": {modality: cosine_BC / self.spec.options.tau}}
+
+
+def subsets(modalities: str) -> list[str]:
+    """All sets of one, two or more of them: `avt` -> a, v, t, av, at, vt, avt."""
+    return ["".join(some) for size in range(1, len(modalities) + 1) for some in combinations(modalities, size)]
