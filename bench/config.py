@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -262,8 +262,13 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
     """All dotted keys, inner nodes included."""
     if not isinstance(config, (DictConfig, Mapping)) or config is None:
         return
-    if isinstance(config, DictConfig) and (config._is_none() or config._is_missing()):
+    if isinstance(config, DictConfig) and config._is_missing():
         return
+    if isinstance(config, DictConfig) and config._is_none():
+        kind = config._metadata.ref_type
+        if not is_dataclass(kind):
+            return
+        config = OmegaConf.structured(kind)  # what may be left out, and has keys where it is not
     for name in config:
         key = f"{prefix}{name}"
         yield key
@@ -271,7 +276,7 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
             OmegaConf.is_missing(config, name) or OmegaConf.is_interpolation(config, name)
         ):
             continue
-        yield from _keys(config[name], f"{key}.")
+        yield from _keys(config._get_node(name) if isinstance(config, DictConfig) else config[name], f"{key}.")
 
 
 def _is_entry(schema: DictConfig, key: str) -> bool:
