@@ -22,8 +22,13 @@ _LOW_HZ = 20.0
 _FLOOR = 1e-10
 _RANGE_DB = 80.0
 
-# Frames worked on at a time, in whole clips; on a GPU their spectra take about 0.3 GB.
-_CHUNK_CPU, _CHUNK_GPU = 1024, 16384
+# Frames whose spectra are made at a time, about 9 kB each at 16 kHz: few enough for a CPU's caches.
+_CHUNK_CPU, _CHUNK_GPU = 128, 16384
+
+
+def _chunk(device: torch.device) -> int:
+    """Frames at a time."""
+    return _CHUNK_CPU if device.type == "cpu" else _CHUNK_GPU
 
 
 class DecibelMel(nn.Module):
@@ -31,7 +36,7 @@ class DecibelMel(nn.Module):
 
     Each clip loses its mean and is pre-emphasised, all but its first sample. Frames of 25 ms under a symmetric Hamming
     window are centred every 10 ms from the first sample on. The clip is mirrored at both of its own ends, as librosa
-    did before 0.10; a very short one again and again. Slaney's mel bands go from 20 Hz to half the sampling rate.
+    did before 0.9; a very short one again and again. Slaney's mel bands go from 20 Hz to half the sampling rate.
     0 dB is the highest energy in all of the sound that is given, cut frames too; energies more than 80 dB below it
     are raised to -80 dB. A silent clip is 0 dB throughout. No gradient flows through it.
 
@@ -81,8 +86,7 @@ class DecibelMel(nn.Module):
         decibel_BFM = torch.zeros(B, self.frames, self.mel_bins, device=device)
         if T == 0:
             return decibel_BFM
-        chunk = _CHUNK_CPU if device.type == "cpu" else _CHUNK_GPU
-        clips = max(1, chunk // (T // self.shift + 1))
+        clips = max(1, _chunk(device) // (T // self.shift + 1))
         # As in `LogMel`: inference mode saves bookkeeping; what is written to was made outside and stays ordinary.
         with torch.inference_mode(), full_precision(device):
             for first in range(0, B, clips):
@@ -94,15 +98,20 @@ class DecibelMel(nn.Module):
     def _levels(self, waveform_BT: Tensor, length_B: Tensor) -> Tensor:
         """[B, F, M] in dB: all frames of the longest clip, 0 after a clip's own."""
         frames_BFN = self._mirrored(waveform_BT, length_B).unfold(1, self.size, self.shift)
-        # In float64, as NumPy's FFT in librosa: float32 would be up to 2e-3 dB off in bins near -80 dB (measured).
-        re_BFK, im_BFK = torch.view_as_real(torch.fft.rfft(frames_BFN * self.window)).unbind(-1)
-        energy_BFM = (re_BFK * re_BFK).addcmul_(im_BFK, im_BFK).float() @ self.mel_bank
+        step = max(1, _chunk(waveform_BT.device) // len(length_B))
+        energy_BFM = torch.cat([self._energies(some_BFN) for some_BFN in frames_BFN.split(step, dim=1)], dim=1)
 
         frame_F = torch.arange(energy_BFM.shape[1], device=length_B.device)
         absent_BF1 = (frame_F >= self._centres(length_B)[:, None])[..., None]
         level_BFM = energy_BFM.masked_fill_(absent_BF1, 0.0).clamp_(min=_FLOOR).log10_().mul_(10)
         level_BFM -= level_BFM.amax(dim=(1, 2), keepdim=True)
         return level_BFM.clamp_(min=-_RANGE_DB).masked_fill_(absent_BF1, 0.0)
+
+    def _energies(self, frames_BFN: Tensor) -> Tensor:
+        """[B, F, M] float32."""
+        # In float64, as NumPy's FFT in librosa: float32 would be up to 2e-3 dB off in bins near -80 dB (measured).
+        re_BFK, im_BFK = torch.view_as_real(torch.fft.rfft(frames_BFN * self.window)).unbind(-1)
+        return (re_BFK * re_BFK).addcmul_(im_BFK, im_BFK).float() @ self.mel_bank
 
     def _mirrored(self, waveform_BT: Tensor, length_B: Tensor) -> Tensor:
         """[B, E + T + E]: without mean, pre-emphasised, mirrored before each clip's first sample and after its last."""
