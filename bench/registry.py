@@ -32,6 +32,8 @@ DATASETS = {
     "fsd50k": "datamodules.fsd50k:FSD50K",
     "howto100m": "datamodules.howto100m:HowTo100M",
     "youcook2": "datamodules.youcook2:YouCook2",
+    "crosstask": "datamodules.crosstask:CrossTask",
+    "mining_youtube": "datamodules.mining_youtube:MiningYouTube",
 }
 
 

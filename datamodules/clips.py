@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,37 +190,40 @@ class ClipDataset(Dataset):
             request = (offset + start, min(audio.seconds, left), audio.sample_rate)
             read["waveform"] = torch.empty(0)
             if left > 0:  # a clip at the end of its video may have no sound so much later
-                read["waveform"] = self._decoded(self._media(files, "audio", index), "audio", *request)
+                read["waveform"] = self._decoded(files, "audio", index, "audio", *request)
         if (video := self.inputs.video) is not None:
             start, left = _stretch(moment, video.seconds, window)
             offset = since + self.table.value("video_offset", index)
             # A clip that is too short starts over, as in av-superb's `expert.py`.
             times = tuple(offset + (start + np.arange(video.frames) / video.fps % left))
             size = video.size if ref.epoch == EVALUATION else video.train_size
-            read["frames"] = self._decoded(self._media(files, "video", index), "frames", times, size)
+            read["frames"] = self._decoded(files, "video", index, "frames", times, size)
         if (wanted := self.inputs.features) is not None:
             start, left = _stretch(moment, wanted.seconds, window)
             start += moment.start
             paths = self._feature_paths(index)
-            rows = features.read_window(paths, wanted, start, start + left)
+            stretch = (start, start + left)
+            rows = self._kept((*paths, *stretch), partial(features.read_window, paths, wanted, *stretch))
             if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
                 raise features.FeatureError(paths[0], "too short")
-            read["video_feat"] = torch.from_numpy(rows)
+            read["video_feat"] = rows
         for name, features_of in self.extracted.items():
             read[name] = features_of[index]
         if self.tokenizer is not None:
             read["text"] = torch.from_numpy(self.tokenizer(moment.text))
         return read
 
-    def _decoded(self, media: Media | PackedClip, what: str, *request: Any) -> Tensor:
-        """`audio` or `frames` of a file, or what the cache has of it."""
+    def _decoded(self, files: OpenFiles, kind: str, index: int, what: str, *request: Any) -> Tensor:
+        """`audio` or `frames` of a clip's sound or pictures."""
+        place = self.table.value("clip_id" if self.pack else f"{kind}_path", index)
+        key = (what, self.pack and self.pack.shards.url, place, *request)
+        return self._kept(key, lambda: getattr(self._media(files, kind, index), what)(*request))
 
-        def decode() -> Tensor:
-            return torch.from_numpy(getattr(media, what)(*request))
-
+    def _kept(self, key: Hashable, read: Callable[[], np.ndarray]) -> Tensor:
+        """What is read, or what the cache has of it."""
         if not self.cache_bytes:
-            return decode()
-        return cache.decoded.get((what, str(media.path), *request), decode, self.cache_bytes)
+            return torch.from_numpy(read())
+        return cache.decoded.get(key, lambda: torch.from_numpy(read()), self.cache_bytes)
 
 
 def _stretch(moment: Moment, wanted: float, window: float) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """The sample data: a small made-up world as real media files, in the official layout of each dataset.
 
 `world` says what happens in a clip, `sound` and `picture` render it, `media` writes the file. `timeline` has recordings
-of other lengths, `recipes` those in which a voice (`narration`) says what happens. Each dataset's layout is a module of
+of other lengths, `recipes` those in which a voice (`narration`) says what happens, and `features` what a network might
+see in them. Each dataset's layout is a module of
 its own (`audioset`, `esc50`, ...) with `FOLDER`, `COUNTS` and `lay_out`, listed in `LAYOUTS`.
 """
 
@@ -22,14 +23,15 @@ from filelock import FileLock
 
 from datamodules.processes import end_with_parent
 from datamodules.progress import Track, no_progress
-from datamodules.sample import audioset, esc50, fsd50k, howto100m, vggsound, youcook2
+from datamodules.sample import audioset, crosstask, esc50, fsd50k, howto100m, mining_youtube, vggsound, youcook2
 from datamodules.sample.media import Clip, write
 from datamodules.source import DataError
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
-LAYOUTS = {layout.DATASET: layout for layout in (audioset, vggsound, esc50, fsd50k, howto100m, youcook2)}
+_MODULES = (audioset, vggsound, esc50, fsd50k, howto100m, youcook2, crosstask, mining_youtube)
+LAYOUTS = {layout.DATASET: layout for layout in _MODULES}
 SHARED = {"esc10": "esc50"}
 """Datasets that are part of another one's layout."""
 COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}

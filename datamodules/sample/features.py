@@ -111,7 +111,7 @@ def _patches(pictures: Floats, size: int, stride: int) -> Floats:
 @lru_cache
 def _usual(kind: str) -> tuple[Floats, Floats]:
     """[DIM] mean and standard deviation of each number over fixed scenes, as batch normalisation would know them."""
-    kinds = range(len(KINDS), len(COMBINATIONS), 5)
+    kinds = range(len(KINDS), len(COMBINATIONS), 9)
     scenes = [scene(("features", kind_), (kind_,)) for kind_ in kinds]
     rows = np.concatenate([_DESCRIBE[kind](picture.render(each)) for each in scenes])
     return rows.mean(axis=0), rows.std(axis=0) + np.float32(1e-6)

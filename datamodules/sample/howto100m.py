@@ -29,8 +29,9 @@ _CATEGORIES = (
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official CSV and JSON files into `folder`; returns the videos that belong to them."""
-    media = folder / "videos"
+    media, features = folder / "videos", folder / "features"
     media.mkdir()
+    features.mkdir()
     rows, captions, clips = [], {}, []
     for split, count in counts.items():
         for index in range(count):
@@ -39,7 +40,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
             video = _video(key, RECIPES[number], QUIET if index % QUIET_EVERY == QUIET_EVERY // 2 else ())
             rows.append((id_, *_CATEGORIES[number], rank + 1, _task(number)))
             captions[id_] = _captions(key, video)
-            clips.append(Clip(media / f"{id_}.mp4", video.timeline))
+            clips.append(Clip(media / f"{id_}.mp4", video.timeline, features=features))
     with (folder / "HowTo100M_v1.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("video_id", "category_1", "category_2", "rank", "task_id"))

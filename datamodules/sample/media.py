@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.sample import picture, sound, timeline
+from datamodules.sample import features, picture, sound, timeline
 from datamodules.sample.timeline import Timeline
 from datamodules.sample.world import FPS, Scene
 
@@ -54,10 +54,12 @@ class Clip:
     path: Path
     scene: Scene | Timeline
     flaw: Flaw = ""
+    features: Path | None = None
+    """The folder of its precomputed features, which only a video without flaws has."""
 
 
 def write(clip: Clip) -> None:
-    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw."""
+    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw, and its features."""
     if clip.flaw == "missing":
         return
     if clip.flaw == "text":
@@ -70,7 +72,10 @@ def write(clip: Clip) -> None:
         _write_wav(clip.path, waveform)
     else:
         quality = CLIPS if isinstance(clip.scene, Scene) else LONG_VIDEOS
-        _write_video(clip.path, _picture(clip.scene), waveform, quality)
+        frames = _picture(clip.scene)
+        _write_video(clip.path, frames, waveform, quality)
+        if clip.features and not clip.flaw:
+            features.write(clip.features, clip.path.stem, frames)
     if clip.flaw == "truncated":
         os.truncate(clip.path, clip.path.stat().st_size // 2)
 

@@ -46,6 +46,14 @@ class Recipe:
         pairs = [(timbre, look) for timbre in timbres for look in looks if (timbre, look) != (NEUTRAL, NEUTRAL)]
         return tuple(combination(*pair) for pair in pairs)
 
+    def plan(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """Six of its steps in an order, no two with the same tool or with the same thing."""
+        timbres = [int(i) for i in rng.permutation([NEUTRAL, *map(TIMBRES.index, self.tools)])]
+        looks = [int(i) for i in rng.permutation([NEUTRAL, *map(LOOKS.index, self.things)])]
+        if timbres.index(NEUTRAL) == looks.index(NEUTRAL):  # there is no such step
+            looks.append(looks.pop(0))
+        return tuple(combination(*pair) for pair in zip(timbres, looks, strict=True))
+
 
 _TOOLS = {
     "parade": ("drum", "horn", "whistle", "rattle", "bell"),
@@ -120,6 +128,21 @@ def film(key: tuple[str | int, ...], recipe: Recipe, starts: Sequence[int], sile
     """
     rng = generator(*key, "film")
     kinds = [int(kind) for kind in rng.choice(recipe.steps(), size=len(starts), replace=False)]
+    return _film(rng, key, kinds, starts, silent)
+
+
+def film_steps(key: tuple[str | int, ...], kinds: Sequence[int], starts: Sequence[int]) -> Video:
+    """A video of these steps, indices into `world.COMBINATIONS`, in this order; for the rest as `film`."""
+    return _film(generator(*key, "film"), key, kinds, starts, silent=())
+
+
+def _film(
+    rng: np.random.Generator,
+    key: tuple[str | int, ...],
+    kinds: Sequence[int],
+    starts: Sequence[int],
+    silent: Sequence[int],
+) -> Video:
     turns = tuple(
         Turn(start, scene((*key, i), (kind,)).actors[0])
         for i, (start, kind) in enumerate(zip(starts, kinds, strict=True))

@@ -43,7 +43,7 @@ class _Entry:
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official files into `folder`; returns the videos that belong to them."""
-    for made in ("annotations", "splits", "csv"):
+    for made in ("annotations", "splits", "csv", "features"):
         (folder / made).mkdir()
     entries = {split: [_entry(seed, split, i) for i in range(count)] for split, count in counts.items()}
     testing = [_entry(seed, "testing", i) for i in range(TESTING)]
@@ -92,7 +92,7 @@ def _clip(folder: Path, entry: _Entry) -> Clip:
     media.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIXES.get(entry.split, {}).get(entry.index, ".mp4")
     flaw = FLAWS.get(entry.split, {}).get(entry.index, "")
-    return Clip(media / f"{entry.id_}{suffix}", entry.video.timeline, flaw)
+    return Clip(media / f"{entry.id_}{suffix}", entry.video.timeline, flaw, folder / "features")
 
 
 def _write_json(path: Path, database: Mapping[str, Any]) -> None:

@@ -1,0 +1,176 @@
+"""CrossTask (Zhukov et al. 2019): videos of 18 tasks, and when each of the ordered steps of a task is seen in them.
+
+Official files, as the README and `data.py` of DmZhukov/CrossTask read them: `tasks_primary.txt` (a block of six lines a
+task: number, title, URL, how many steps, the steps between commas, a blank line), `videos.csv` and `videos_val.csv`
+(task, video, URL; no header) and `annotations/<task>_<video>.csv` (step counted from 1, start and end in seconds; no
+header). Media: whole videos, `<video>.{mp4,mkv,webm}`.
+
+Of `videos.csv`, the videos of the 65 related tasks are left out: nothing is annotated in them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from datamodules.source import LABELS, DataError, Official, Source, read_rows
+from datamodules.types import Board
+
+TASKS = "tasks_primary.txt"
+LISTS = {"annotated": "videos.csv", "val": "videos_val.csv"}
+BLOCK = 6
+"""Lines a task, the blank one included."""
+
+Segment = tuple[int, float, float]
+"""Class, start and end in seconds."""
+
+
+@dataclass(frozen=True)
+class Task:
+    first: int
+    """The class of its first step; those of the others follow."""
+    steps: tuple[str, ...]
+
+    @property
+    def classes(self) -> list[int]:
+        return list(range(self.first, self.first + len(self.steps)))
+
+
+class CrossTask(Source):
+    name = "crosstask"
+    title = "CrossTask"
+    folders = ("CrossTask", "crosstask", "crosstask_release")
+    splits = ("annotated", "val")
+    """All videos of the primary tasks, on which zero-shot methods are scored; and the validation videos among them."""
+    nested = frozenset({("val", "annotated")})
+    media = "videos"
+    boards = (
+        Board(
+            "crosstask",
+            dataset="crosstask",
+            train="none",
+            split="annotated",
+            task="localisation",
+            main="recall",
+            average="task",
+        ),
+    )
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return (TASKS,)
+
+    @cached_property
+    def _tasks(self) -> dict[str, Task]:
+        """Task number, as text -> its steps.
+
+        Raises:
+            DataError: a block of the file is not as it should be.
+        """
+        path = self.find(TASKS)
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        tasks: dict[str, Task] = {}
+        first = 0
+        for top in range(0, len(lines), BLOCK):
+            number, _, _, count, listed, *end = (lines[top : top + BLOCK] + [""] * BLOCK)[:BLOCK]
+            steps = tuple(step.strip() for step in listed.split(","))
+            if not number.isdigit() or number in tasks or end != [""] or count != str(len(steps)) or "" in steps:
+                raise DataError(
+                    f"{path}:{top + 1}: this is no block of a task of its own: its number, title, URL, how many steps, "
+                    f"as many steps between commas, and a blank line; found {number!r}, …, {count!r}, {listed!r}"
+                )
+            tasks[number] = Task(first, steps)
+            first += len(steps)
+        return tasks
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """`<task>/<n> <step>`, e.g. `16815/1 pour jello powder`: two tasks, and even one, may have a step twice."""
+        return [f"{number}/{n} {step}" for number, task in self._tasks.items() for n, step in enumerate(task.steps, 1)]
+
+    @property
+    def class_texts(self) -> list[str]:
+        return [step for task in self._tasks.values() for step in task.steps]
+
+    def read_split(self, split: str) -> Official:
+        rows = read_rows(self.find(LISTS[split]), ("task", "video_id", "url"))
+        clip_id = rows["task"] + "_" + rows["video_id"]
+        rows.belongs_elsewhere(~rows["task"].isin(list(self._tasks)))
+        folder, found = self._annotations(), dict[str, list[Segment]]()
+        faults = pd.Series(None, index=range(len(rows)), dtype="str")
+        for row, (task, clip) in enumerate(zip(rows["task"], clip_id, strict=True)):
+            try:
+                found[clip] = _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
+            except DataError as error:
+                found[clip], faults[row] = [], str(error)
+        rows.reject(faults.notna(), faults)
+        official = rows.official(
+            {
+                "clip_id": clip_id,
+                "video_id": rows["video_id"],
+                "start": 0.0,
+                "end": math.inf,
+                "labels": _lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
+            },
+            stems=[rows["video_id"], clip_id],
+        )
+        clips = official.clips["clip_id"]
+        return replace(
+            official,
+            segments=pd.DataFrame(
+                [(clip, *segment) for clip in clips for segment in found[clip]],
+                columns=["clip_id", "label", "start", "end"],
+            ).astype({"clip_id": "str", "label": np.int64, "start": np.float64, "end": np.float64}),
+            steps=_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
+        )
+
+    def _annotations(self) -> Path:
+        folder = self.find(TASKS).parent / "annotations"
+        if not folder.is_dir():
+            raise DataError(f"{folder}: there is no such folder; unpack it from crosstask_release.zip")
+        return folder
+
+
+def _annotation(path: Path, task: Task) -> list[Segment]:
+    """The steps that are annotated in a video.
+
+    One may end where it starts: `read_assignment` of DmZhukov/CrossTask rounds starts down and ends up, so that it
+    covers a second all the same.
+
+    Raises:
+        DataError: there is no such file, or a row of it is none.
+    """
+    name = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        raise DataError(f"no {name}")
+    segments = []
+    for line, row in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not row.strip():
+            continue
+        try:
+            step, start, end = row.split(",")
+            segment = task.classes[_counted(step) - 1], float(start), float(end)
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{name}:{line}: not a step of the task, start and end: {row!r}") from error
+        if not (math.isfinite(segment[2]) and 0 <= segment[1] <= segment[2]):
+            raise DataError(f"{name}:{line}: {start} to {end} s is no segment")
+        segments.append(segment)
+    return segments
+
+
+def _counted(step: str) -> int:
+    """A number of 1 or more, so that none counts from the end."""
+    number = int(step)
+    if number < 1:
+        raise ValueError(f"step {number}")
+    return number
+
+
+def _lists(lists: list[list[int]]) -> pd.Series:
+    return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)
