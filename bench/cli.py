@@ -116,11 +116,16 @@ def make_parser() -> argparse.ArgumentParser:
     features.add_argument("dataset")
     features.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER kind=2d model=resnet152 …")
     features.set_defaults(command=extract_features)
-    speed = command("speed", None, "time the data path beside what one would otherwise write")
+    speed = command("speed", None, "time reading and measuring beside what one would otherwise write")
     timed = speed.add_subparsers(title="what", required=True, metavar="WHAT")
     speed_data = timed.add_parser("data", help="decoding, log-mels, collation and the whole loader, on made-up clips")
     speed_data.add_argument("overrides", nargs="*", metavar="key=value", help="clips=24 rounds=6 folder=data/speed")
     speed_data.set_defaults(command=time_data)
+    speed_eval = timed.add_parser("eval", help="ranks of retrieval, beside sorting every row with numpy")
+    speed_eval.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="queries=100000 items=100000 dim=512 seed=0"
+    )
+    speed_eval.set_defaults(command=time_evaluation)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -200,6 +205,14 @@ def time_data(options: argparse.Namespace) -> None:
 
     settings = parse_settings(options.overrides, clips="24", rounds="6", folder="data/speed")
     speed.data(Path(settings["folder"]), data.whole(settings, "clips"), data.whole(settings, "rounds"))
+
+
+def time_evaluation(options: argparse.Namespace) -> None:
+    from bench import data, speed_eval
+    from bench.settings import parse_settings
+
+    settings = parse_settings(options.overrides, queries="100000", items="100000", dim="512", seed="0")
+    speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
 
 
 def show_tables(options: argparse.Namespace) -> None:

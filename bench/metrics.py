@@ -2,7 +2,7 @@
 
 Everything is a function of whole-split arrays (one row a clip) and of *weights*, one a clip. A weight of 1 for each
 clip gives the plain metric; the counts of a bootstrap resample give the metric of that resample, so value and interval
-come from the same code. Suffixes: N clips, C classes, B weightings (resamples), D embedding dimensions.
+come from the same code. Suffixes: N clips, C classes, B weightings (resamples). Ranks of retrieval: `bench.retrieval`.
 """
 
 from __future__ import annotations
@@ -199,73 +199,6 @@ def random_average_precision(positives: ArrayLike, total: ArrayLike) -> Floats:
     others = (positives - 1) / np.maximum(total - 1, 1)
     expected = (harmonic + others * (total - harmonic)) / np.maximum(total, 1)
     return np.where(positives > 0, expected, np.nan)
-
-
-def retrieval_ranks(
-    query_QD: ArrayLike, gallery_ND: ArrayLike, target_Q: ArrayLike | None = None, block_bytes: int = 1 << 27
-) -> Floats:
-    """The rank of each query's right item among the gallery, by cosine similarity.
-
-    Ranks begin at 0; a tie counts half (PROTOCOLS.md, rule 6: ties averaged). Equal gallery vectors tie exactly, as
-    each distinct vector is compared once and counted as often as it occurs. A zero vector has similarity 0 to all.
-
-    Args:
-        query_QD: [Q, D] finite.
-        gallery_ND: [N, D] finite.
-        target_Q: [Q] whole numbers, the right item of each query; None: query i asks for item i.
-        block_bytes: memory for similarities. They are computed for some queries at a time against the whole gallery,
-            so that a query's right item and its rivals come out of the same matrix product.
-
-    Returns:
-        [Q] float64, multiples of one half in 0 .. N - 1.
-    """
-    import torch
-
-    query_QD, gallery_ND = np.asarray(query_QD), np.asarray(gallery_ND)
-    target_Q = np.arange(len(query_QD)) if target_Q is None else np.asarray(target_Q)
-    if query_QD.ndim != 2 or gallery_ND.ndim != 2 or query_QD.shape[1] != gallery_ND.shape[1]:
-        raise ValueError(f"query {query_QD.shape} and gallery {gallery_ND.shape} must be [Q, D] and [N, D]")
-    if target_Q.shape != (len(query_QD),) or (
-        len(target_Q) and not 0 <= target_Q.min() <= target_Q.max() < len(gallery_ND)
-    ):
-        raise ValueError(f"target_Q must be {len(query_QD)} places in the gallery of {len(gallery_ND)}")
-
-    distinct_UD, place_N, count_U = _distinct(_normalised(gallery_ND))
-    gallery_UD, count_U = torch.from_numpy(distinct_UD), torch.from_numpy(count_U)
-    place_Q = torch.from_numpy(place_N[target_Q])
-    rank_Q = np.empty(len(query_QD))
-    step = max(1, block_bytes // (4 * max(len(distinct_UD), 1)))
-    for start in range(0, len(query_QD), step):
-        place_b = place_Q[start : start + step, None]
-        query_bD = torch.from_numpy(_normalised(query_QD[start : start + step]))
-        similarity_bU = query_bD @ gallery_UD.T
-        right_b1 = similarity_bU.gather(1, place_b)
-        if len(distinct_UD) == len(gallery_ND):
-            above_b, tied_b = (similarity_bU > right_b1).sum(1), (similarity_bU == right_b1).sum(1)
-        else:
-            above_b = torch.where(similarity_bU > right_b1, count_U, 0).sum(1)
-            tied_b = torch.where(similarity_bU == right_b1, count_U, 0).sum(1)
-        rank_Q[start : start + step] = above_b.double() + (tied_b - 1).double() / 2
-    return rank_Q
-
-
-def _normalised(x_ND: NDArray, block: int = 8192) -> NDArray[np.float32]:
-    """Rows of length 1, rounded once to float32, so that multiples of a vector become equal to it."""
-    out_ND = np.empty(x_ND.shape, np.float32)
-    for start in range(0, len(x_ND), block):
-        row_bD = x_ND[start : start + block].astype(np.float64)
-        length_b1 = np.linalg.norm(row_bD, axis=1, keepdims=True)
-        out_ND[start : start + block] = row_bD / np.where(length_b1 > 0, length_b1, 1) + 0.0  # + 0.0: -0.0 becomes 0.0
-    return out_ND
-
-
-def _distinct(x_ND: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
-    """Distinct rows [U, D] in order of first appearance, [N] the place of each row among them, [U] how often."""
-    places: dict[bytes, int] = {}
-    place_N = np.fromiter((places.setdefault(row.tobytes(), len(places)) for row in x_ND), np.intp, len(x_ND))
-    first_U = np.unique(place_N, return_index=True)[1]
-    distinct_UD = x_ND if len(first_U) == len(x_ND) else x_ND[first_U]
-    return distinct_UD, place_N, np.bincount(place_N, minlength=len(first_U))
 
 
 def class_ranks(target_N: ArrayLike, score_NC: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

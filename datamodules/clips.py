@@ -203,7 +203,7 @@ class ClipDataset(Dataset):
             start += moment.start
             paths = self._feature_paths(index)
             stretch = (start, start + left)
-            rows = self._kept((*paths, *stretch), partial(features.read_window, paths, wanted, *stretch))
+            rows = self._kept((*paths, wanted.frames, *stretch), partial(features.read_window, paths, wanted, *stretch))
             if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
                 raise features.FeatureError(paths[0], "too short")
             read["video_feat"] = rows

@@ -1,13 +1,18 @@
 """Retrieval between modalities: R@1, R@5, R@10, median and mean rank (PROTOCOLS.md rule 6).
 
-Each clip's embedding of one modality asks for the same clip's embedding of the other among all clips of the board.
+Each embedding of one modality asks for the same clip's embedding of the other among all clips of the board. Where a
+clip has several captions (rows of one group), those with text in them differ from row to row, and the others are the
+same clip read again, of which the first by id stands for all.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from bench.metrics import Floats, bootstrap, retrieval_ranks
+from bench.metrics import Floats, bootstrap
+from bench.retrieval import retrieval_ranks, video_ranks
 from bench.tasks import Evaluation, EvaluationError, Predictions, as_metrics
 from datamodules.types import Board
 
@@ -15,7 +20,8 @@ CUTS = (1, 5, 10)
 
 
 def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """The intervals are over the queries; the gallery stays whole, as a smaller one would be easier."""
+    """The intervals are over what was asked for, all captions of a clip together; the gallery stays whole, as a smaller
+    one would be easier."""
     del modality  # the board's query and gallery say what is compared
     query_ND, gallery_ND = predictions.scores[board.query], predictions.scores[board.gallery]
     if query_ND.shape != gallery_ND.shape:
@@ -23,24 +29,52 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
             f"{board.name}: embeddings {query_ND.shape} of {board.query!r} and {gallery_ND.shape} of "
             f"{board.gallery!r} cannot be compared"
         )
-    n = len(query_ND)
-    rank_N = np.sort(retrieval_ranks(query_ND, gallery_ND))
-    hit_KN = rank_N < np.array(CUTS)[:, None]
+    missing = predictions.missing if board.missing == "misses" else 0
+    if board.unit == "video":
+        if predictions.group is None:
+            raise EvaluationError(f"{board.name} asks for videos; the predictions do not say which clip is of which")
+        if missing:
+            raise EvaluationError(f"{board.name}: clips that are not there cannot be missed where videos are asked for")
+        rank_Q = video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
+        group_Q = group_G = np.arange(len(rank_Q))
+    else:
+        group_N = np.arange(len(query_ND)) if predictions.group is None else predictions.group
+        query, gallery = _rows(board.query, group_N), _rows(board.gallery, group_N)
+        group_Q, group_G = group_N[query], group_N[gallery]
+        rank_Q = retrieval_ranks(query_ND[query], gallery_ND[gallery], group_Q, group_G, predictions.similarity)
+    groups, right_g = np.unique(group_G, return_counts=True)
+    return Evaluation(
+        metrics=as_metrics(_measured(rank_Q, group_Q, missing)),
+        n=len(rank_Q),
+        chance=_chance(right_g[np.searchsorted(groups, group_Q)], len(group_G), missing),
+        notes={"missing_clips_count_as_not_found": missing} if missing else {},
+    )
 
-    def statistic(weight_NB: Floats) -> dict[str, Floats]:
-        total_B = weight_NB.sum(0, dtype=np.float64)
-        recall_KB = hit_KN @ weight_NB / total_B
+
+def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
+    """The rows that differ: all of text, the first of each group otherwise."""
+    return np.arange(len(group_N)) if "t" in modality else np.sort(np.unique(group_N, return_index=True)[1])
+
+
+def _measured(rank_Q: Floats, group_Q: NDArray, missing: int) -> dict[str, tuple[float, float, float]]:
+    """Name -> (value, low, high). Queries that are missing are never found; median and mean rank are without them."""
+    order_Q = np.argsort(rank_Q, kind="stable")
+    rank_Q = rank_Q[order_Q]
+    hit_KQ = rank_Q < np.array(CUTS)[:, None]
+    # Groups are numbered by their best rank: their weights are random, and so the order of the clips does not matter.
+    drawn_Q, groups = pd.factorize(group_Q[order_Q])
+
+    def statistic(weight_GB: Floats) -> dict[str, Floats]:
+        weight_QB, missing_B = weight_GB[drawn_Q], weight_GB[len(groups) :].sum(0, dtype=np.float64)
+        total_B = weight_QB.sum(0, dtype=np.float64)
+        recall_KB = hit_KQ @ weight_QB / (total_B + missing_B)
         return {
             **{f"R@{cut}": recall_B for cut, recall_B in zip(CUTS, recall_KB, strict=True)},
-            "MedR": _median(rank_N, weight_NB) + 1,
-            "MeanR": rank_N @ weight_NB / total_B + 1,
+            "MedR": _median(rank_Q, weight_QB) + 1,
+            "MeanR": rank_Q @ weight_QB / np.where(total_B > 0, total_B, np.nan) + 1,
         }
 
-    return Evaluation(
-        metrics=as_metrics(bootstrap(statistic, n)),
-        n=n,
-        chance={**{f"R@{cut}": min(1.0, cut / n) for cut in CUTS}, "MedR": (n + 1) / 2, "MeanR": (n + 1) / 2},
-    )
+    return bootstrap(statistic, len(groups) + missing)
 
 
 def _median(rank_N: Floats, weight_NB: Floats) -> Floats:
@@ -49,3 +83,24 @@ def _median(rank_N: Floats, weight_NB: Floats) -> Floats:
     total_B = through_NB[-1]
     lower_B, upper_B = ((through_NB <= middle_B).sum(0) for middle_B in ((total_B - 1) // 2, total_B // 2))
     return (rank_N[lower_B] + rank_N[upper_B]) / 2
+
+
+def _chance(right_Q: NDArray[np.intp], items: int, missing: int) -> dict[str, float]:
+    """What is expected of a gallery in random order, where `right_Q` of its items are right for each query.
+
+    The first k of N items are all wrong with probability (N - r)/N * (N - r - 1)/(N - 1) * ..., k factors; the mean
+    number of wrong ones before the first right one is (N - r)/(r + 1).
+    """
+    survival_K = np.zeros(items + 1)  # the share of queries whose first k items are all wrong
+    for right, queries in zip(*np.unique(right_Q, return_counts=True), strict=True):
+        left_K = np.arange(items, 0, -1)
+        survival_K += queries / len(right_Q) * np.r_[1, np.cumprod(np.maximum(left_K - right, 0) / left_K)]
+    found_K = 1 - survival_K[1:]
+    # The mean of the two ranks in the middle, as of a sample's median.
+    middle = (np.argmax(found_K > 0.5 - 1e-9) + np.argmax(found_K > 0.5 + 1e-9)) / 2
+    present = len(right_Q) / (len(right_Q) + missing)
+    return {
+        **{f"R@{cut}": present * float(1 - survival_K[min(cut, items)]) for cut in CUTS},
+        "MedR": float(middle + 1),
+        "MeanR": float(np.mean((items - right_Q) / (right_Q + 1)) + 1),
+    }

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
 from bench import metrics
@@ -117,54 +115,6 @@ def test_chance_of_average_precision_is_its_mean_over_all_orders(positives: int,
 def test_chance_of_average_precision_tends_to_the_prevalence() -> None:
     assert metrics.random_average_precision(2000, 100_000) == pytest.approx(0.02, rel=0.01)
     assert np.isnan(metrics.random_average_precision(0, 10))
-
-
-# Signs of +-1 in 4 dimensions have length 2, so that all cosines are exact and ties are real ones.
-SIGNS = st.integers(1, 12).flatmap(lambda n: hnp.arrays(np.float32, (n, 4), elements=st.sampled_from([-1.0, 1.0])))
-
-
-@settings(max_examples=100, deadline=None)
-@given(query=SIGNS, gallery=SIGNS, data=st.data())
-def test_ranks_equal_scipys_averaged_ranks_in_any_blocks(query, gallery, data) -> None:
-    target = data.draw(hnp.arrays(np.int64, len(query), elements=st.integers(0, len(gallery) - 1)))
-    similarity = query @ gallery.T
-    expected = [rankdata(-row)[own] - 1 for row, own in zip(similarity, target, strict=True)]
-    for block_bytes in (1, 100, 1 << 20):
-        found = metrics.retrieval_ranks(query, gallery, target, block_bytes)
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_equal_vectors_tie_exactly_wherever_they_stand() -> None:
-    rng = np.random.default_rng(0)
-    copies, n = 37, 1003
-    gallery_ND = rng.normal(size=(n, 67)).astype(np.float32)
-    places = rng.choice(n, copies, replace=False)
-    gallery_ND[places] = gallery_ND[places[0]] * rng.choice([0.5, 1, 4], (copies, 1))
-    for block_bytes in (4 * n * 5, 1 << 27):
-        rank_Q = metrics.retrieval_ranks(gallery_ND[places], gallery_ND, places, block_bytes)
-        np.testing.assert_array_equal(rank_Q, (copies - 1) / 2)
-
-
-def test_ranks_of_random_embeddings_equal_sorting_in_float64() -> None:
-    rng = np.random.default_rng(1)
-    query, gallery = rng.normal(size=(300, 16)), rng.normal(size=(200, 16))
-    target = rng.integers(200, size=300)
-    cosine = query @ gallery.T / np.linalg.norm(gallery, axis=1)
-    expected = [np.flatnonzero(np.argsort(-row) == own)[0] for row, own in zip(cosine, target, strict=True)]
-    np.testing.assert_array_equal(metrics.retrieval_ranks(query, gallery, target, block_bytes=5000), expected)
-
-
-def test_goldens_of_retrieval_perfect_reversed_and_constant() -> None:
-    np.testing.assert_array_equal(metrics.retrieval_ranks(np.eye(5), np.eye(5)), 0)
-    np.testing.assert_array_equal(metrics.retrieval_ranks(-np.eye(5), np.eye(5)), 4)
-    np.testing.assert_array_equal(metrics.retrieval_ranks(np.ones((5, 3)), np.ones((5, 3))), 2)
-    np.testing.assert_array_equal(metrics.retrieval_ranks(np.eye(4), np.zeros((4, 4))), 1.5)
-
-
-def test_retrieval_refuses_targets_outside_the_gallery() -> None:
-    for target in ([0, 5], [0, -1], [0]):
-        with pytest.raises(ValueError, match="target_Q"):
-            metrics.retrieval_ranks(np.eye(2, 3), np.eye(5, 3), np.array(target))
 
 
 def test_top_k_without_ties_equals_torchmetrics() -> None:

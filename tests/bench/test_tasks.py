@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from bench import metrics
-from bench.tasks import METRICS, TASK_METRICS, Evaluation, EvaluationError, Predictions, evaluate, retrieval
+from bench.tasks import METRICS, TASK_METRICS, Evaluation, EvaluationError, Predictions, evaluate
 from datamodules.types import Board
 
 BOARDS = {
@@ -52,39 +51,6 @@ def test_classification_equals_sklearn_and_counting() -> None:
     assert found["mean_class"] == pytest.approx(balanced_accuracy_score(label_N, guess_N))
     best_N5 = np.argsort(-given.scores["a"], axis=1)[:, :5]
     assert found["top5"] == pytest.approx((best_N5 == label_N[:, None]).any(1).mean())
-
-
-def test_retrieval_equals_sorting_the_similarities() -> None:
-    given = predictions("retrieval")
-    found = values(evaluate(BOARDS["retrieval"], "av", given))
-    a_ND, v_ND = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (given.scores["a"], given.scores["v"]))
-    place_N = np.array(
-        [np.flatnonzero(order == i)[0] + 1 for i, order in enumerate(np.argsort(-a_ND @ v_ND.T, axis=1))]
-    )
-    assert found["R@1"] == pytest.approx((place_N <= 1).mean())
-    assert found["R@5"] == pytest.approx((place_N <= 5).mean())
-    assert found["R@10"] == pytest.approx((place_N <= 10).mean())
-    assert found["MedR"] == np.median(place_N)
-    assert found["MeanR"] == pytest.approx(place_N.mean())
-
-
-def test_retrieval_goes_from_query_to_gallery() -> None:
-    """Asymmetric: every sound is nearest to video 0, but video 0 is nearest to sound 0."""
-    a_ND, v_ND = np.array([[1, 0.0], [1, 0.3], [1, 0.5]]), np.array([[1.0, 0.2], [0, 1], [-1, 1]])
-    given = Predictions(["x", "y", "z"], np.ones((3, 1)), {"a": a_ND, "v": v_ND})
-    there = values(evaluate(BOARDS["retrieval"], "av", given))
-    back = values(evaluate(Board("b", "w", "none", "test", "retrieval", "R@1", query="v", gallery="a"), "av", given))
-    assert (there["R@1"], back["R@1"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert there["MeanR"] == pytest.approx((1 + 2 + 3) / 3)
-    assert back["MeanR"] == pytest.approx((2 + 2 + 1) / 3)
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 10])
-def test_median_rank_of_a_resample_is_that_of_the_repeated_queries(n: int) -> None:
-    rank_N = np.sort(np.random.default_rng(n).integers(0, 1000, n)).astype(float)
-    (weight_NB,) = metrics.resamples(n, count=50)
-    expected_B = [np.median(np.repeat(rank_N, count_N.astype(int))) for count_N in weight_NB.T]
-    np.testing.assert_array_equal(retrieval._median(rank_N, weight_NB), expected_B)
 
 
 @pytest.mark.parametrize("task", BOARDS)

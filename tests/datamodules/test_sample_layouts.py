@@ -1,4 +1,4 @@
-"""The sample data's recordings (ESC-50, FSD50K) and narrated videos (HowTo100M, YouCook2)."""
+"""The sample data's recordings (ESC-50, FSD50K) and narrated videos (HowTo100M, YouCook2 and the like)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,16 @@ SMALL = {
     "fsd50k": {"train": 32, "val": 8, "eval": 16},
     "howto100m": {"train": 11},
     "youcook2": {"training": 3, "validation": 15},
+    "crosstask": {"annotated": 3},
+    "mining_youtube": {"test": 3},
 }
 TINY = {
     "esc50": {"fold1": 3, "fold2": 3},
     "fsd50k": {"train": 3, "val": 1, "eval": 3},
     "howto100m": {"train": 2},
     "youcook2": {"training": 1, "validation": 3},
+    "crosstask": {"annotated": 2},
+    "mining_youtube": {"test": 2},
 }
 RATE = sound.SAMPLE_RATE
 REPOSITORY = Path(sample.__file__).parents[2]
@@ -443,11 +447,11 @@ def test_the_voice_is_louder_than_the_impacts() -> None:
 
 def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     sample.make(tmp_path / "one", tuple(TINY), counts=TINY, workers=1)
-    sample.make(tmp_path / "two", ("esc50", "youcook2"), counts=TINY, workers=2)
-    sample.make(tmp_path / "two", ("fsd50k", "howto100m"), counts=TINY, workers=1)
+    sample.make(tmp_path / "two", ("esc50", "youcook2", "crosstask"), counts=TINY, workers=2)
+    sample.make(tmp_path / "two", ("fsd50k", "howto100m", "mining_youtube"), counts=TINY, workers=1)
     one = hashes(tmp_path / "one")
     assert one == hashes(tmp_path / "two")
-    assert {Path(path).suffix for path in one} >= {".wav", ".mp4", ".mkv", ".csv", ".json"}
+    assert {Path(path).suffix for path in one} >= {".wav", ".mp4", ".mkv", ".csv", ".json", ".npz"}
     sample.make(tmp_path / "other", tuple(TINY), counts=TINY, workers=1, seed=1)
     other = hashes(tmp_path / "other")
     fixed = {hash_ for path, hash_ in one.items() if Path(path).name in UNSEEDED}
