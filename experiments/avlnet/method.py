@@ -76,7 +76,7 @@ class Tri(AVLnet):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         x = {modality: self.embed(batch, modality) for modality in self.spec.modality}
-        return {"embedding": x | {"av": x["a"] + x["v"]}}
+        return {"embedding": x | {"av": x["a"].float() + x["v"].float()}}
 
 
 class TriSum(Tri):

@@ -35,9 +35,9 @@ class NarratedStage(Stage):
         raise NotImplementedError
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
-        """From the authors' file or our own. Learned word vectors are in ours only; word2vec's are in neither."""
+        """From the authors' file or our own. Learned word vectors are in ours only, word2vec's in neither."""
         words = {key: value for key, value in weights.items() if key.startswith("words.")}
-        if self.words is not None and not self.words.frozen:
+        if self.words is not None:
             load_strict(self.words, without_prefix(words, "words."))
         self.load_net(without_prefix({key: weights[key] for key in weights.keys() - words.keys()}, "net."))
 

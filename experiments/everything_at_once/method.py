@@ -65,7 +65,7 @@ class Train(NarratedStage):
 class Finetune(Train):
     """Training with the batch norms as in evaluation (official `trainer.py` calls `model.eval()`)."""
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         self.net.eval()
 
 

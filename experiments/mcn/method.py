@@ -96,6 +96,10 @@ class Train(NarratedStage):
         epoch, step = divmod(self.global_step, self.spec.steps_per_epoch)
         return self.logged(self.losses(batch, step, epoch), batch)
 
+    def on_train_start(self) -> None:
+        if self.spec.options.cluster_weight and self.trainer.accumulate_grad_batches > 1:
+            raise ValueError("clusters are found in whole batches: trainer.accumulate must be 1")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["joint"] = self.joint.state()
 
@@ -113,7 +117,7 @@ class Train(NarratedStage):
         """A clip is found by its sound and pictures, whose embeddings are added."""
         x = {modality: self.embed(batch, modality) for modality in self.spec.modality}
         if "a" in x and "v" in x:
-            x["av"] = x["a"] + x["v"]
+            x["av"] = x["a"].float() + x["v"].float()
         return {"embedding": x}
 
 
