@@ -21,6 +21,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
         _check_data(stage, where)
         _check_purpose(config, name, stage, where)
         processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
+        _check_narration(stage, where)
         per_video = stage.data.narration.per_video if registry.dataset(stage.dataset).narrated else 1
         if stage.train and stage.batch_size % per_video:
             raise UserError(
@@ -82,6 +83,14 @@ def _check_text(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.data.inputs.text: {stage.board} compares clips with the names of steps; name a tokenizer"
         )
+
+
+def _check_narration(stage: StageConfig, where: str) -> None:
+    narration = stage.data.narration
+    if narration.per_video < 1:
+        raise UserError(f"{where}.data.narration.per_video={narration.per_video}: a video gives 1 clip or more")
+    if narration.audio_shift < 0:
+        raise UserError(f"{where}.data.narration.audio_shift={narration.audio_shift}: sound is read 0 s or more later")
 
 
 def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: str) -> None:

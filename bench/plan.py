@@ -246,7 +246,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     if board and scored and scored.coverage < stage.data.min_coverage:
         reasons = ", ".join(f"{n} {reason}" for reason, n in scored.excluded.items())
         raise UserError(
-            f"stage {name}: only {len(scored)} of the {scored.official} official clips of {board.name} can be used "
+            f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
             f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
         )
     any_manifest = train or extracted or scored

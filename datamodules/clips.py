@@ -240,7 +240,8 @@ def _stretch(moment: Moment, wanted: float, window: float) -> tuple[float, float
         start = window * spare if spare < math.inf else 0.0
         return start, moment.seconds - start
     middle = moment.start + moment.seconds / 2
-    start, end = max(0.0, middle - wanted / 2), min(moment.video_seconds, middle + wanted / 2)
+    end = min(moment.video_seconds, middle + wanted / 2)
+    start = max(0.0, min(middle - wanted / 2, end))
     return start - moment.start, end - start
 
 

@@ -188,6 +188,9 @@ def build_manifest(
     title = f"checking {source.title} {'+'.join(splits)}"
     add_media(table, files, checks.of(files.paths, title), media or source.media, exclusions)
 
+    if listed_clips.segments is not None and inputs.features is not None:
+        _measure_features(table, inputs.features, exclusions)
+
     usable = table[exclusions.none].reset_index(drop=True)
     official = max(listed, size)
     if usable.empty:
@@ -203,7 +206,7 @@ def build_manifest(
         manifest.captions = source.captions
     if listed_clips.segments is not None:
         manifest.steps = steps_of(usable)
-        manifest.table = seconds_of(usable, listed_clips.segments, inputs)
+        manifest.table = seconds_of(usable, listed_clips.segments)
     return manifest
 
 
@@ -253,6 +256,19 @@ def _find(source: Source, stems: list[list[pd.Series]], inputs: Inputs) -> Files
     split_at = np.searchsorted(used, len(index["audio"]))
     paths = [index["audio"].paths(used[:split_at]), index["video"].paths(used[split_at:] - len(index["audio"]))]
     return Files(pa.concat_arrays(paths), dict(zip(needed, np.split(rows, len(needed)), strict=True)))
+
+
+def _measure_features(table: pd.DataFrame, inputs: FeatureInputs, exclusions: Exclusions) -> None:
+    """How long videos are by their features, where no media are read; excludes those whose files cannot be used."""
+    paths = table[[f"feature_{kind}" for kind in inputs.kinds]].to_numpy()
+    reason = pd.Series("", index=table.index, dtype="str")
+    for row in np.flatnonzero(exclusions.none & np.isinf(table["seconds"])):
+        try:
+            table.loc[row, "seconds"] = features.seconds(paths[row], inputs)
+        except features.FeatureError as error:
+            reason[row] = error.reason
+    for why in sorted(set(reason) - {""}):
+        exclusions.add(f"{why} features", reason == why)
 
 
 class Exclusions:

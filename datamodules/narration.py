@@ -48,5 +48,5 @@ def _or_caption(said: Said, start: float, end: float, seconds: float) -> Cut:
     for moment in (start, end):
         at = np.flatnonzero((said.start <= moment) & (moment <= said.end))
         if len(at):
-            return Cut(*grow(said, int(at[0]), seconds))
+            return Cut(*grow(said, int(at[-1]), seconds))
     return Cut(start, end)

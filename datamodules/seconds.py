@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from datamodules import features
 from datamodules.source import LABELS
-from datamodules.types import Inputs
 
 
 def steps_of(videos: pd.DataFrame) -> dict[str, list[int]]:
@@ -16,7 +14,7 @@ def steps_of(videos: pd.DataFrame) -> dict[str, list[int]]:
     return {video: list(steps) for video, steps in zip(videos["clip_id"], videos["steps"], strict=True)}
 
 
-def seconds_of(videos: pd.DataFrame, segments: pd.DataFrame, inputs: Inputs) -> pd.DataFrame:
+def seconds_of(videos: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """One row a whole second of each video, with the steps that are annotated in it.
 
     A step from 1.2 to 3.5 s is annotated in the seconds 1, 2 and 3 (DmZhukov/CrossTask: floor of its start to ceiling
@@ -25,17 +23,12 @@ def seconds_of(videos: pd.DataFrame, segments: pd.DataFrame, inputs: Inputs) -> 
     Args:
         videos: a manifest's table with one row a video.
         segments: clip_id (of the video), label, start, end in seconds.
-        inputs: where it names feature files and no media, the files tell how long a video is.
 
     Returns:
         The same columns, `start` and `end` being those of the second, and besides group (the video's clip_id) and
         video_seconds; labels are those of the second. In the order of the videos, then of time.
     """
-    length_V = videos["seconds"].to_numpy(float).copy()
-    if inputs.features is not None:
-        unknown = np.flatnonzero(np.isinf(length_V))
-        paths = videos[[f"feature_{kind}" for kind in inputs.features.kinds]].to_numpy()
-        length_V[unknown] = [features.seconds(paths[row], inputs.features) for row in unknown]
+    length_V = videos["seconds"].to_numpy(float)
     count_V = np.maximum(1, length_V.astype(np.int64))
     first_V = np.r_[0, count_V.cumsum()[:-1]]
     video_N = np.repeat(np.arange(len(videos)), count_V)
@@ -45,6 +38,8 @@ def seconds_of(videos: pd.DataFrame, segments: pd.DataFrame, inputs: Inputs) -> 
     table["group"] = table["clip_id"]
     table["clip_id"] = table["clip_id"] + "/" + pd.Series(second_N).astype("str").str.zfill(5)
     table["start"], table["end"], table["seconds"] = second_N.astype(float), second_N + 1.0, 1.0
+    for kind in ("audio", "video"):
+        table[f"{kind}_offset"] += second_N  # in the file of the whole video
     table["video_seconds"] = length_V[video_N]
     table["labels"] = _labels(videos, segments, first_V, count_V)
     return table

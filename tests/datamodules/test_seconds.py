@@ -52,7 +52,7 @@ def segments_of(annotated: dict[str, list[Segment]]) -> pd.DataFrame:
 
 
 def rows_of(videos: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
-    return seconds_of(videos, segments, MEDIA)
+    return seconds_of(videos, segments)
 
 
 def labels_of(length: float, segments: list[Segment]) -> list[list[int]]:
