@@ -116,7 +116,8 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
         extract(trainer, module, stage, title)
     predictions = None
     if stage.board is not None:
-        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} clips")
+        unit = "seconds" if stage.board.task == "localisation" else "clips"
+        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} {unit}")
         predictions = measure(trainer, module, data_module(stage, stage.scored), stage)
     if trainer.is_global_zero:
         finish(plan, stage, predictions, tracked, trainer.world_size)

@@ -13,17 +13,26 @@ from rich.text import Text
 
 from bench.tables import BoardTable, Cell, Row, coverage_text
 from bench.tasks import METRICS
+from datamodules.types import Board
 
 SAMPLE_NOTICE = (
     "Made-up sample data. These numbers show that the code learns; they say nothing about how good a method is "
     "and must not be compared with published results."
 )
-LEFT_OUT = {
+RULES = {
     "tagging": "Means over classes leave out classes without positives among the scored clips; a remark counts them.",
     "classification": "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a "
     "remark counts them.",
+    "retrieval": "Tied ranks are averaged.",
+    "localisation": "Videos without annotated steps are left out; a remark counts them. Chance is what evenly spaced "
+    "steps give.",
 }
-"""Task -> what is done where a class cannot be measured."""
+"""Task -> what is done where a class cannot be measured, or clips cannot be told apart."""
+
+
+def _measured(board: Board) -> str:
+    """What the intervals are over."""
+    return "videos" if board.task == "localisation" or board.unit == "video" else "clips"
 
 
 def _shown(name: str, value: float) -> str:
@@ -113,11 +122,11 @@ def _legend(table: BoardTable) -> list[str]:
         f"{board.dataset}, split {board.split}, {board.task}"
         + (f" {board.query} → {board.gallery}" if board.task == "retrieval" else "")
         + f"; sorted by {METRICS[board.main].label}; protocol version {board.version}.",
-        "[low, high]: 95 % bootstrap interval over clips, one seed. ±: standard deviation over seeds or folds. "
-        "Device-hours include the stages before. *: the tree had uncommitted changes.",
+        f"[low, high]: 95 % bootstrap interval over {_measured(board)}, one seed. ±: standard deviation over seeds or "
+        "folds. Device-hours include the stages before. *: the tree had uncommitted changes.",
     ]
-    if board.task in LEFT_OUT:
-        lines.append(LEFT_OUT[board.task])
+    if board.task in RULES:
+        lines.append(RULES[board.task])
     if table.other_protocols:
         lines.append(f"Not shown: {table.other_protocols} records of another protocol.")
     return lines
@@ -157,7 +166,7 @@ def to_rich(table: BoardTable) -> Table:
     title = Text(table.board.name, style="bold")
     if table.sample:
         title.append(f"\n{SAMPLE_NOTICE}", style="not bold yellow")
-    notes = ["[95 % interval over clips], or ± standard deviation over seeds"]
+    notes = [f"[95 % interval over {_measured(table.board)}], or ± standard deviation over seeds"]
     for row in table.rows:
         if row.remarks:
             notes.append(f"#{row.rank or '–'} {_method(row)} {row.newest.modality}: {'; '.join(row.remarks)}")
