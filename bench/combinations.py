@@ -79,7 +79,15 @@ def _check_text(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.data.narration.cut={cut}: {'no text' if cut == 'windows' else 'text'} is read; {cure}"
         )
-    if stage.board and registry.board(stage.board).task == "localisation" and stage.data.inputs.text is None:
+    names_of_steps = stage.board is not None and registry.board(stage.board).task == "localisation"
+    text = stage.data.inputs.text
+    read = "t" in stage.modality or names_of_steps
+    if read and text and text.tokenizer != "words" and not Path(text.file or "").is_file():
+        raise UserError(
+            f"{where}.data.inputs.text.file={text.file}: the tokenizer {text.tokenizer} needs its file; "
+            f"name the one that you have with data.inputs.text.file=FILE"
+        )
+    if names_of_steps and text is None:
         raise UserError(
             f"{where}.data.inputs.text: {stage.board} compares clips with the names of steps; name a tokenizer"
         )

@@ -34,6 +34,7 @@ DATASETS = {
     "youcook2": "datamodules.youcook2:YouCook2",
     "crosstask": "datamodules.crosstask:CrossTask",
     "mining_youtube": "datamodules.mining_youtube:MiningYouTube",
+    "msrvtt": "datamodules.msrvtt:MSRVTT",
 }
 
 

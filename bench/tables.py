@@ -180,7 +180,9 @@ def _remark(rows: Sequence[Row], views: int) -> list[Row]:
         if row.dirty:
             remarks.append("uncommitted changes")
         if own := sorted({record.protocol.get("views", 1) for record in row.records} - {views}):
-            remarks.append(f"{' or '.join(map(str, own))} views a clip, the board has {views}")
+            remarks.append(
+                f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
+            )
         if row.coverage < 1:
             remarks.append(f"{coverage_text(row.coverage)} of the clips")
         if row.n < (1 - CLIPS_TOLERANCE) * most:

@@ -50,10 +50,24 @@ def composed(method: str, preset: str = "tiny") -> BenchConfig:
 
 @pytest.mark.parametrize("preset", ["paper", "tiny"])
 @pytest.mark.parametrize("method", CUTS)
-def test_the_methods_own_configurations_can_work(method, preset):
+def test_the_methods_own_configurations_can_work(method, preset, tmp_path):
     config = composed(method, preset)
+    for each in config.stages.values():
+        each.data.inputs.text.file = str(tmp_path / "words.bin") if preset == "paper" else None
+    (tmp_path / "words.bin").touch()
     assert config.stages["pretrain"].data.narration.cut == CUTS[method]
     check_combinations(config, [name for name, each in config.stages.items() if not each.on_request])
+
+
+@pytest.mark.parametrize("method", CUTS)
+def test_word2vec_s_file_is_asked_for_where_words_are_read(method):
+    config = composed(method, "paper")
+    with pytest.raises(UserError, match=r"stages\.\w+\.data\.inputs\.text\.file=None.*data\.inputs\.text\.file=FILE"):
+        check_combinations(config, [name for name, each in config.stages.items() if not each.on_request])
+
+
+def test_a_stage_that_reads_no_words_needs_no_file():
+    check_combinations(composed("avlnet", "paper"), ["pretrain", "zero_shot_a2v", "finetune"])
 
 
 # --- what is said, and what is read of it
