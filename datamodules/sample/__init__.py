@@ -23,14 +23,14 @@ from filelock import FileLock
 
 from datamodules.processes import end_with_parent
 from datamodules.progress import Track, no_progress
-from datamodules.sample import audioset, crosstask, esc50, fsd50k, howto100m, mining_youtube, vggsound, youcook2
+from datamodules.sample import audioset, crosstask, esc50, fsd50k, howto100m, mining_youtube, msrvtt, vggsound, youcook2
 from datamodules.sample.media import Clip, write
 from datamodules.source import DataError
 
 VERSION = 3
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
-_MODULES = (audioset, vggsound, esc50, fsd50k, howto100m, youcook2, crosstask, mining_youtube)
+_MODULES = (audioset, vggsound, esc50, fsd50k, howto100m, youcook2, crosstask, mining_youtube, msrvtt)
 LAYOUTS = {layout.DATASET: layout for layout in _MODULES}
 SHARED = {"esc10": "esc50"}
 """Datasets that are part of another one's layout."""

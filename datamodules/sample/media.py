@@ -16,9 +16,9 @@ from datamodules.sample import features, picture, sound, timeline
 from datamodules.sample.timeline import Timeline
 from datamodules.sample.world import FPS, Scene
 
-Flaw = Literal["", "missing", "truncated", "silent", "text"]
+Flaw = Literal["", "missing", "truncated", "silent", "no audio", "text"]
 """What is wrong with a file, as happens on real disks: it is not there, its second half is not, its sound
-is all zeros, or it is a text file."""
+is all zeros, a video has no sound track, or it is a text file."""
 
 # mbtree with B-frames reads uninitialised memory for pictures this small: the same frames gave different bytes.
 # Without scenecut, impacts do not become keyframes.
@@ -55,7 +55,7 @@ class Clip:
     scene: Scene | Timeline
     flaw: Flaw = ""
     features: Path | None = None
-    """The folder of its precomputed features, which only a video without flaws has."""
+    """The folder of its precomputed features, which a video has that has no flaw, or just no sound track."""
 
 
 def write(clip: Clip) -> None:
@@ -73,8 +73,8 @@ def write(clip: Clip) -> None:
     else:
         quality = CLIPS if isinstance(clip.scene, Scene) else LONG_VIDEOS
         frames = _picture(clip.scene)
-        _write_video(clip.path, frames, waveform, quality)
-        if clip.features and not clip.flaw:
+        _write_video(clip.path, frames, None if clip.flaw == "no audio" else waveform, quality)
+        if clip.features and clip.flaw in ("", "no audio"):
             features.write(clip.features, clip.path.stem, frames)
     if clip.flaw == "truncated":
         os.truncate(clip.path, clip.path.stat().st_size // 2)
@@ -95,13 +95,13 @@ def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
 
 
-def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32], quality: Quality) -> None:
+def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32] | None, quality: Quality) -> None:
     """H.264 with a keyframe a second, and AAC. One thread and no dates: the bytes depend on the arguments only.
 
     Args:
         path: its suffix is one of `_CONTAINERS`.
         frames: [T, H, W, 3] RGB, `FPS` a second.
-        waveform: [T] mono, `sound.SAMPLE_RATE`.
+        waveform: [T] mono, `sound.SAMPLE_RATE`; None = no sound track.
         quality: of both.
     """
     container_format = _CONTAINERS[path.suffix]
@@ -110,16 +110,20 @@ def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.flo
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.gop_size = FPS
-        aac = {"flags": "+bitexact", "aac_coder": quality.aac_coder}
-        audio = container.add_stream("aac", rate=sound.SAMPLE_RATE, layout="mono", options=aac)
-        audio.bit_rate = quality.bit_rate
+        audio = None
+        if waveform is not None:
+            aac = {"flags": "+bitexact", "aac_coder": quality.aac_coder}
+            audio = container.add_stream("aac", rate=sound.SAMPLE_RATE, layout="mono", options=aac)
+            audio.bit_rate = quality.bit_rate
 
         for picture_HWC in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")))
-        sound_frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
-        sound_frame.sample_rate = sound.SAMPLE_RATE
-        # Without a time the file would not say that AAC decoders give 1024 samples of silence first.
-        sound_frame.pts = 0
-        container.mux(audio.encode(sound_frame))
+        if audio is not None:
+            sound_frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+            sound_frame.sample_rate = sound.SAMPLE_RATE
+            # Without a time the file would not say that AAC decoders give 1024 samples of silence first.
+            sound_frame.pts = 0
+            container.mux(audio.encode(sound_frame))
         container.mux(video.encode(None))
-        container.mux(audio.encode(None))
+        if audio is not None:
+            container.mux(audio.encode(None))

@@ -31,6 +31,7 @@ SMALL = {
     "youcook2": {"training": 3, "validation": 15},
     "crosstask": {"annotated": 3},
     "mining_youtube": {"test": 3},
+    "msrvtt": {"train": 2, "test": 12},
 }
 TINY = {
     "esc50": {"fold1": 3, "fold2": 3},
@@ -39,6 +40,7 @@ TINY = {
     "youcook2": {"training": 1, "validation": 3},
     "crosstask": {"annotated": 2},
     "mining_youtube": {"test": 2},
+    "msrvtt": {"train": 1, "test": 3},
 }
 RATE = sound.SAMPLE_RATE
 REPOSITORY = Path(sample.__file__).parents[2]
@@ -403,6 +405,25 @@ def test_youcook2_steps_are_seen_and_said_in_their_segments(root: Path, suffix: 
             assert nearest == stated, (note["sentence"], colour)
 
 
+# MSR-VTT
+
+
+def test_msrvtt_clips_show_one_step_each_and_say_its_sentence(root: Path, full_lists: Path) -> None:
+    folder = root / "MSRVTT"
+    captions: dict[str, list[str]] = {}
+    for said in json.loads((folder / "MSRVTT_data.json").read_text())["sentences"]:
+        captions.setdefault(said["video_id"], []).append(said["caption"])
+    for id_ in ("video0", "video7010"):
+        spoken = " ".join(word for _, word in transcribe(read_sound(folder / f"videos/all/{id_}.mp4")))
+        assert min(captions[id_], key=len) in spoken and len(set(captions[id_])) == 5
+    shortest: dict[str, str] = {}
+    for said in json.loads((full_lists / "MSRVTT/MSRVTT_data.json").read_text())["sentences"]:
+        known = shortest.get(said["video_id"], said["caption"])
+        shortest[said["video_id"]] = min(known, said["caption"], key=len)
+    tested = [shortest[row["video_id"]] for row in read_table(full_lists / "MSRVTT/MSRVTT_JSFUSION_test.csv")]
+    assert len(set(tested)) == len(tested) == 40, "else two clips would be right"
+
+
 # Sound and picture of the steps
 
 
@@ -448,7 +469,7 @@ def test_the_voice_is_louder_than_the_impacts() -> None:
 def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     sample.make(tmp_path / "one", tuple(TINY), counts=TINY, workers=1)
     sample.make(tmp_path / "two", ("esc50", "youcook2", "crosstask"), counts=TINY, workers=2)
-    sample.make(tmp_path / "two", ("fsd50k", "howto100m", "mining_youtube"), counts=TINY, workers=1)
+    sample.make(tmp_path / "two", ("fsd50k", "howto100m", "mining_youtube", "msrvtt"), counts=TINY, workers=1)
     one = hashes(tmp_path / "one")
     assert one == hashes(tmp_path / "two")
     assert {Path(path).suffix for path in one} >= {".wav", ".mp4", ".mkv", ".csv", ".json", ".npz"}
@@ -458,7 +479,10 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> 
     assert set(one.values()) & set(other.values()) == fixed
 
 
-UNSEEDED = {".sample.lock", "vocabulary.csv", "vocabulary.txt", "task_ids.csv", "label_foodtype.csv"}
+UNSEEDED = {
+    *(".sample.lock", "vocabulary.csv", "vocabulary.txt", "task_ids.csv", "label_foodtype.csv"),
+    *("MSRVTT_train.7k.csv", "MSRVTT_train.9k.csv"),
+}
 
 
 def test_a_recording_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""MSR-VTT (Xu et al. 2016): 10,000 web clips of 10 to 30 s, each with 20 captions.
+
+Official files, as ArrowLuo/CLIP4Clip packs them: `MSRVTT_data.json` (videos, sentences) or the two it was joined from;
+`MSRVTT_JSFUSION_test.csv`, the test set "1k-A" with one caption a video; `MSRVTT_train.{9k,7k}.csv` (video_id). Media:
+`videoN.mp4`, cut clips: their `start time` is that in the YouTube video they are from. A clip's class is its category.
+The full test split is told by its numbers, as in `MSRVTT_data.json` the `split` of every video is `train`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from datamodules.source import LABELS, DataError, Official, Rows, Source, read_rows_by_header
+from datamodules.types import Board
+
+DATA = "MSRVTT_data.json"
+OLDER = ("train_val_videodatainfo.json", "test_videodatainfo.json")
+TEST_1K = "MSRVTT_JSFUSION_test.csv"
+TRAIN = {"train_9k": "MSRVTT_train.9k.csv", "train_7k": "MSRVTT_train.7k.csv"}
+FULL_TEST = (7010, 9999)
+"""The first and the last number of its videos, by the dataset's own readme."""
+CATEGORIES = (
+    *("music", "people", "gaming", "sports/actions", "news/events/politics", "education", "tv shows", "movie/comedy"),
+    *("animation", "vehicles/autos", "howto", "travel", "science/technology", "animals/pets", "kids/family"),
+    *("documentary", "food/drink", "cooking", "beauty/fashion", "advertisement"),
+)
+"""As `category.txt` numbers them."""
+NUMBERS = range(len(CATEGORIES))
+
+
+class Told(NamedTuple):
+    """What the JSON says."""
+
+    path: Path
+    """Of it, or of the first of several."""
+    category: dict[str, int]
+    """Video -> place in `CATEGORIES`."""
+    sentences: pd.DataFrame
+    """Columns video_id, sen_id, caption."""
+
+
+def _board(name: str, query: str, gallery: str, split: str = "test_1k", train: str = "none, 9k or 7k") -> Board:
+    return Board(
+        f"{name}-{query}2{gallery}",
+        dataset="msrvtt",
+        train=train,
+        split=split,
+        task="retrieval",
+        main="R@1",
+        query=query,
+        gallery=gallery,
+        missing="misses",  # as AVLnet counts the 32 of its 1,000 test clips that have no sound
+    )
+
+
+class MSRVTT(Source):
+    name = "msrvtt"
+    title = "MSR-VTT"
+    folders = ("MSRVTT", "MSR-VTT", "MSR_VTT")
+    splits = ("train_9k", "train_7k", "test_1k", "test_full")
+    sizes: ClassVar = {"train_9k": 180_000, "train_7k": 140_200, "test_1k": 1000, "test_full": 59_800}  # 20 a video
+    nested = frozenset({("train_7k", "train_9k"), ("test_1k", "test_full")})
+    media = "clips"
+    boards = (
+        *(_board("msrvtt", *pair) for pair in (("t", "av"), ("t", "v"), ("a", "v"), ("at", "v"))),
+        # Of the 9k videos 1,990 are in the full test split.
+        _board("msrvtt-full", "t", "v", split="test_full", train="none or 7k"),
+    )
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return ()  # a split needs its own files only; whoever measures on 1k-A may have no more than its csv
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The categories; none without the JSON."""
+        return list(CATEGORIES) if self._json_files else []
+
+    def has_text(self, split: str) -> bool:
+        return True
+
+    def read_split(self, split: str) -> Official:
+        """One row a caption; of `train_*` and `test_full` these are 20 a video."""
+        if split == "test_1k":
+            # Of the 1,000 captions 995 are different: nobody can find every video by them.
+            rows = read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
+            return self._official(rows, rows["video_id"], rows["sentence"])
+        if split == "test_full":
+            number = pd.to_numeric(self._told.sentences["video_id"].str.removeprefix("video"), errors="coerce")
+            return self._captions(number.between(*FULL_TEST))
+        told = self._told.sentences["video_id"]
+        rows = read_rows_by_header(self.find(TRAIN[split]), ("video_id",))
+        video_id = rows["video_id"]
+        rows.reject(~video_id.isin(told), "no caption of " + video_id + f" in {self._told.path.name}")
+        listed = rows.official({"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf}, [])
+        captions = self._captions(told.isin(listed.clips["video_id"]))
+        return replace(captions, malformed=[*listed.malformed, *captions.malformed])
+
+    def _captions(self, mask: pd.Series) -> Official:
+        """The sentences of a boolean mask; where JSON has no lines, the number of the sentence stands for it."""
+        chosen = self._told.sentences[mask]
+        columns = {name: pa.chunked_array([pa.array(chosen[name], pa.large_string())]) for name in chosen}
+        rows = Rows(self._told.path, columns, np.flatnonzero(mask) + 1, [])
+        return self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
+
+    def _official(self, rows: Rows, clip_id: pd.Series, text: pd.Series) -> Official:
+        video_id = rows["video_id"]
+        category = self._told.category if self._json_files else {}
+        labels = pa.array([[category[video]] if video in category else [] for video in video_id], LABELS.pyarrow_dtype)
+        clips = {
+            "clip_id": clip_id,
+            "video_id": video_id,
+            "start": 0.0,
+            "end": math.inf,
+            "labels": pd.Series(labels, dtype=LABELS),
+            "text": text.str.strip(),
+        }
+        return rows.official(clips, stems=[video_id])
+
+    @cached_property
+    def _json_files(self) -> list[Path]:
+        """The joined JSON, or those of the two older ones that are there."""
+        found = {}
+        for name in (DATA, *OLDER):
+            try:
+                found[name] = self.find(name)
+            except DataError:
+                continue
+        return [found[DATA]] if DATA in found else list(found.values())
+
+    @cached_property
+    def _told(self) -> Told:
+        paths = self._json_files
+        if not paths:
+            self.find(DATA, *OLDER)  # says what was looked for
+        category: dict[str, int] = {}
+        sentences: list[tuple[str, str, str]] = []
+        for path in paths:
+            try:
+                content = json.loads(path.read_text(encoding="utf-8-sig"))
+                category |= {video["video_id"]: NUMBERS.index(video["category"]) for video in content["videos"]}
+                sentences += [(said["video_id"], str(said["sen_id"]), said["caption"]) for said in content["sentences"]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}: not the JSON of MSR-VTT, {{videos: [{{video_id, category, …}}], sentences: [{{video_id, "
+                    f"sen_id, caption}}]}}: {error!r}"
+                ) from error
+        return Told(paths[0], category, pd.DataFrame(sentences, columns=["video_id", "sen_id", "caption"], dtype="str"))
