@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from datamodules.source import LABELS, DataError, Official, Source, read_rows
+from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.types import Board
 
 TASKS = "tasks_primary.txt"
@@ -116,7 +115,7 @@ class CrossTask(Source):
                 "video_id": rows["video_id"],
                 "start": 0.0,
                 "end": math.inf,
-                "labels": _lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
+                "labels": class_lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
             },
             stems=[rows["video_id"], clip_id],
         )
@@ -127,7 +126,7 @@ class CrossTask(Source):
                 [(clip, *segment) for clip in clips for segment in found[clip]],
                 columns=["clip_id", "label", "start", "end"],
             ).astype({"clip_id": "str", "label": np.int64, "start": np.float64, "end": np.float64}),
-            steps=_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
+            steps=class_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
         )
 
     def _annotations(self) -> Path:
@@ -170,7 +169,3 @@ def _counted(step: str) -> int:
     if number < 1:
         raise ValueError(f"step {number}")
     return number
-
-
-def _lists(lists: list[list[int]]) -> pd.Series:
-    return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)

@@ -22,10 +22,9 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from datamodules.source import LABELS, DataError, Official, Source, read_rows
+from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.types import Board
 
 MAPPING = "mapping_without_meta.txt"
@@ -41,6 +40,8 @@ RATES = (*(half / 2 for half in range(10, 121)), *(frames * 1000 / 1001 for fram
 """Lines a second: frame rates that videos have, and their halves."""
 TOLERANCE = 0.5
 """Seconds, mean, by which the labels' borders may be off those of the `.srt`."""
+CLEARLY, ALIKE = 0.1, 0.02
+"""The best rate must be better than others by so many seconds, but for those that differ by no more than this share."""
 TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})")
 
 
@@ -102,13 +103,13 @@ class MiningYouTube(Source):
                 faults[row] = str(error)
         rows.reject(faults.notna(), faults)
         seen = [sorted(set(segments[video]["label"])) if video in segments else [] for video in video_id]
-        clips = {"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf, "labels": _lists(seen)}
+        clips = {"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf, "labels": class_lists(seen)}
         official = rows.official(clips, stems=[video_id])
         ids = official.clips["clip_id"]
         return replace(
             official,
             segments=pd.concat([_NO_SEGMENTS, *(segments[video] for video in ids)], ignore_index=True),
-            steps=_lists([steps[video] for video in ids]),
+            steps=class_lists([steps[video] for video in ids]),
         )
 
     def _folders(self) -> dict[str, Path]:
@@ -163,16 +164,18 @@ def _rate(path: Path, borders: NDArray[np.int64]) -> float:
     def error(rate: float) -> float:
         return float(np.abs(borders[:, None] / rate - times).min(axis=1).mean())
 
-    rate = min(RATES, key=error)
-    if error(rate) > TOLERANCE:
+    errors = {rate: error(rate) for rate in RATES}
+    rate = min(errors, key=errors.__getitem__)
+    if errors[rate] > TOLERANCE:
         raise DataError(f"{path.parent.name}/{path.name}: the labels of the frames fit its times at no frame rate")
+    others = [each for each in errors if errors[each] < errors[rate] + CLEARLY and abs(each / rate - 1) > ALIKE]
+    if others:
+        raise DataError(
+            f"{path.parent.name}/{path.name}: the labels fit its times at {rate:g} and {others[0]:g} a second"
+        )
     return rate
 
 
 _NO_SEGMENTS = pd.DataFrame({"clip_id": [], "label": [], "start": [], "end": []}).astype(
     {"clip_id": "str", "label": np.int64, "start": np.float64, "end": np.float64}
 )
-
-
-def _lists(lists: list[list[int]]) -> pd.Series:
-    return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from datamodules.source import LABELS, DataError, Official, Rows, Source, read_rows_by_header
+from datamodules.source import DataError, Official, Rows, Source, class_lists, read_rows_by_header
 from datamodules.types import Board
 
 DATA = "MSRVTT_data.json"
@@ -115,13 +115,12 @@ class MSRVTT(Source):
     def _official(self, rows: Rows, clip_id: pd.Series, text: pd.Series) -> Official:
         video_id = rows["video_id"]
         category = self._told.category if self._json_files else {}
-        labels = pa.array([[category[video]] if video in category else [] for video in video_id], LABELS.pyarrow_dtype)
         clips = {
             "clip_id": clip_id,
             "video_id": video_id,
             "start": 0.0,
             "end": math.inf,
-            "labels": pd.Series(labels, dtype=LABELS),
+            "labels": class_lists([[category[video]] if video in category else [] for video in video_id]),
             "text": text.str.strip(),
         }
         return rows.official(clips, stems=[video_id])

@@ -314,6 +314,11 @@ def _csv(path: Path, reader: Any) -> Iterator[list[str]]:
         raise DataError(f"{path}:{reader.line_num}: {error}; is there a quote that never ends?") from error
 
 
+def class_lists(lists: Sequence[Sequence[int]]) -> pd.Series:
+    """Lists of class indices as a column of type `LABELS`."""
+    return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)
+
+
 def milliseconds(seconds: pd.Series) -> pd.Series:
     """`30.0` -> `"30000"`, as file names have it; 0 where the row has no number and is rejected anyway."""
     return (seconds.fillna(0) * 1000).round().clip(0, 1e15).astype("int64").astype("str")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datamodules import mining_youtube, sample
@@ -100,9 +100,17 @@ def test_the_rate_of_the_labels_is_found_from_the_times_of_the_actions(tmp_path_
     root = tmp_path_factory.mktemp("rate")
     source = write_one(root, labels(rate, times[-1] + 5, *kept), "crack_egg " * len(kept), subtitles(*spans))
     official = source.read_split("test")
+    assume(not any("a second" in row for row in official.malformed))  # few actions may fit several rates
     assert official.malformed == []
     for (_, segment), (start, end, _) in zip(official.segments.iterrows(), kept, strict=True):
         assert segment["start"] == pytest.approx(start, abs=0.5) and segment["end"] == pytest.approx(end, abs=0.5)
+
+
+def test_times_that_fit_several_rates_tell_none(tmp_path):
+    spans = [(1.0, 2.0, "crack_egg"), (3.0, 4.0, "crack_egg")]
+    source = write_one(tmp_path, labels(15, 9, spans[0]), "crack_egg", subtitles(*spans))
+    official = source.read_split("test")
+    assert official.clips.empty and "a second" in official.malformed[0]
 
 
 def test_transcripts_may_stand_in_one_line_and_in_the_folders_of_the_example(tmp_path):
