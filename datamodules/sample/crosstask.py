@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
 from pathlib import Path
 
 from datamodules.sample.ids import youtube_id
 from datamodules.sample.media import Clip
 from datamodules.sample.narration import VOCABULARY, sentence
-from datamodules.sample.recipes import RECIPES, Video, film_steps
-from datamodules.sample.world import COMBINATIONS, FPS, FRAMES, SECONDS, generator
+from datamodules.sample.recipes import RECIPES, Video, film_steps, irregular_starts
+from datamodules.sample.world import COMBINATIONS, FPS, SECONDS, generator
 
 DATASET = "crosstask"
 FOLDER = "CrossTask"
@@ -66,9 +65,9 @@ def _row(task: str, id_: str) -> str:
 
 
 def _video(key: tuple[str | int, ...], plan: tuple[int, ...]) -> tuple[list[int], Video]:
-    """Four or more steps of the plan in its order, as places in it, with pauses of one to three seconds."""
+    """Four or more steps of the plan in its order, as places in it."""
     rng = generator(*key, "steps")
     count = int(rng.integers(FEWEST_STEPS, len(plan) + 1))
     steps = sorted(int(step) for step in rng.choice(len(plan), size=count, replace=False))
-    starts = list(accumulate((FRAMES + int(pause) for pause in rng.integers(8, 25, size=count - 1)), initial=10))
+    starts = irregular_starts(rng, count)
     return steps, film_steps(key, [plan[step] for step in steps], starts)

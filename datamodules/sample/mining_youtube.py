@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate, groupby
+from itertools import groupby
 from pathlib import Path
 
 from datamodules.sample.ids import youtube_id
 from datamodules.sample.media import Clip
 from datamodules.sample.narration import VOCABULARY, sentence
-from datamodules.sample.recipes import RECIPES, Video, film_steps
+from datamodules.sample.recipes import RECIPES, Video, film_steps, irregular_starts
 from datamodules.sample.world import COMBINATIONS, FPS, FRAMES, SECONDS, generator
 
 DATASET = "mining_youtube"
@@ -59,8 +59,8 @@ def _video(key: tuple[str | int, ...], plan: tuple[int, ...]) -> tuple[list[int]
     rng = generator(*key, "steps")
     kinds = [int(kind) for kind in rng.permutation(plan)[: rng.integers(4, 6)]]
     kinds += kinds[: rng.integers(2)]
-    starts = accumulate((FRAMES + int(pause) for pause in rng.integers(8, 25, size=len(kinds) - 1)), initial=10)
-    return kinds, film_steps(key, kinds, list(starts))
+    starts = irregular_starts(rng, len(kinds))
+    return kinds, film_steps(key, kinds, starts)
 
 
 def _labels(kinds: list[int], video: Video) -> list[str]:

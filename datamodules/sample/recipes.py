@@ -155,6 +155,13 @@ def _film(
     return Video(steps, utterances, Timeline(key, room, seconds, turns, loudness=EVENT_LOUDNESS, words=words))
 
 
+def irregular_starts(rng: np.random.Generator, count: int) -> list[int]:
+    """The first frames of steps after pauses of half a second to ten seconds, 3.5 s on average: whoever guesses even
+    distances misses many."""
+    pauses = np.minimum(4 + rng.exponential(28, size=count).astype(int), 10 * FPS)
+    return (pauses.cumsum() + np.arange(count) * FRAMES).tolist()
+
+
 def _narrate(rng: np.random.Generator, steps: Sequence[Step]) -> tuple[Utterance, ...]:
     """Each step's sentence after a few fillers, at about its time, and never two at once."""
     utterances: list[Utterance] = []
