@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
-# Machines differ in speed and are shared; how long an example takes says nothing.
-hypothesis.settings.register_profile("suite", deadline=None)
+# Machines differ in speed and are shared; how long an example takes says nothing. In CI the examples are always the
+# same, so that a change is judged by what it changes; everybody else looks for new ones.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).parent.parent
