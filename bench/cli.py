@@ -134,12 +134,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_method(options: argparse.Namespace) -> None:
     from bench.config import compose
-    from bench.run import run
+    from bench.run import is_first_process, run
     from bench.show import print_boards
 
     config = compose(options.method, options.overrides)
     plan = run(config)
-    print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+    if is_first_process():
+        print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
 
 
 def show_plan(options: argparse.Namespace) -> None:

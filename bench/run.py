@@ -64,6 +64,11 @@ def run(config: BenchConfig) -> Plan:
     return plan
 
 
+def is_first_process() -> bool:
+    """Of those that train together: the one that tells and writes."""
+    return rank_zero_only.rank == 0
+
+
 @rank_zero_only
 def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
@@ -82,7 +87,7 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
     write_config(plan.config, stage)
     began = time.monotonic()
     if stage.stage_class is None:
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             say(f"{title}: measuring {len(stage.members)} stages together on {stage.board.name if stage.board else ''}")
             finish(plan, stage, ensemble(stage), Cost(), processes=1)
     else:

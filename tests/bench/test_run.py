@@ -152,6 +152,7 @@ def test_two_processes_measure_what_one_measures(sample_root: Path, finished: Pa
         (folder / "done.json").unlink()  # the weights are kept, so that nothing is trained again
     done = bench(sample_root, tmp_path / "copy", "trainer.accelerator=cpu", "trainer.devices=2")
     assert done.returncode == 0, done.stderr
+    assert [line.strip() for line in done.stdout.splitlines()].count("audioset-20k") == 1  # one of them tells
     one, _ = records.read_all(finished / "leaderboards" / "sample" / "results")
     two, _ = records.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
     assert [record.board for record in two] == [record.board for record in one]
