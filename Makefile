@@ -20,7 +20,7 @@ sample: $(INSTALLED)  ## make the sample data
 leaderboard: $(INSTALLED)  ## rebuild and print all boards
 	$(PY) -m bench table
 test: $(TESTABLE)  ## run the tests
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 lint: $(TESTABLE)  ## check style
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
