@@ -20,16 +20,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from experiments.avlnet.model import AVLnet, Text
-from experiments.common.davenet_names import rename_davenet, rename_layers, without_module
+from experiments.common.davenet_names import BRANCHES, is_official, rename_davenet, rename_layers, without_module
 from experiments.common.weights import load_strict, matches
 
-_SEPARATE = {
-    "DAVEnet_projection": "audio_branch.projection",
-    "GU_audio": "audio_branch.gated",
-    "GU_video": "video_unit",
-    "text_pooling_caption": "text_branch.pool",
-    "GU_text_captions": "text_branch.gated",
-}
 _FUSED = {
     "DAVEnet_projection": "fused_branch.audio.projection",
     "GU_video": "video_unit",
@@ -39,11 +32,6 @@ _FUSED = {
 
 
 NAMES: dict[Text, str] = {"none": "AVLnet", "tri": "AVLnet-Text-Tri", "fused": "AVLnet-Text-Fused"}
-
-
-def is_official(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the keys are those of the authors' `Net`."""
-    return any(matches(key, ("DAVEnet", "module.DAVEnet")) for key in weights)
 
 
 def variant(weights: Mapping[str, Tensor]) -> Text:
@@ -57,7 +45,7 @@ def variant(weights: Mapping[str, Tensor]) -> Text:
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' keys -> those of `AVLnet`, without what is never used; a key that has no place keeps its name."""
     theirs, fused = without_module(weights), variant(weights) == "fused"
-    names, audio = (_FUSED, "fused_branch.audio") if fused else (_SEPARATE, "audio_branch")
+    names, audio = (_FUSED, "fused_branch.audio") if fused else (BRANCHES, "audio_branch")
     known = ("DAVEnet", *names, *(["GU_audio"] if fused else []))
     rest = {key: value for key, value in theirs.items() if not matches(key, known)}
     return rename_davenet(theirs, "DAVEnet", f"{audio}.davenet") | rename_layers(theirs, names) | rest

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from datamodules.types import Batch, Outputs, Similarity
+from datamodules.types import Batch, Outputs
 from experiments.avlnet import model
 from experiments.avlnet.checkpoints import load
 from experiments.common.contrastive import masked_margin_softmax
-from experiments.common.narrated import NarratedStage
+from experiments.common.narrated import BranchedStage
 from experiments.common.stage import StageSpec
 
 
@@ -22,12 +22,11 @@ class Options:
     """By which the score of a right pair is lowered in the loss (official `loss.py`)."""
 
 
-class AVLnet(NarratedStage):
+class AVLnet(BranchedStage):
     """Sound and pictures of a clip find each other among all clips of the batch; no word is ever read."""
 
     model_config = model.AVLnetConfig
     options_config = Options
-    similarity: ClassVar[Similarity] = "dot"
     text: ClassVar[model.Text] = "none"
     knows_words = False
 
@@ -37,16 +36,6 @@ class AVLnet(NarratedStage):
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
         load(self.net, weights)
-
-    def embed(self, batch: Batch, modality: str) -> Tensor:
-        """[B, D] of one branch."""
-        sound = (batch["audio"][:, 0], batch["audio_length"]) if "a" in modality else ()
-        if modality == "a":
-            return self.net.audio(*sound)
-        if modality == "v":
-            return self.net.video(batch["video_feat"], batch["video_feat_length"])
-        words_BLD = self.word_vectors(batch)
-        return self.net.text(words_BLD) if modality == "t" else self.net.audio_text(*sound, words_BLD)
 
     def agreement(self, x_BD: Tensor, y_BD: Tensor, batch: Batch, modalities: str) -> Tensor:
         """Masked margin softmax over the clips that have these modalities."""
@@ -92,6 +81,11 @@ class Fused(AVLnet):
 
     text = "fused"
     knows_words = True
+
+    def embed(self, batch: Batch, modality: str) -> Tensor:
+        if modality != "at":
+            return super().embed(batch, modality)
+        return self.net.audio_text(batch["audio"][:, 0], batch["audio_length"], self.word_vectors(batch))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.agreement(self.embed(batch, "at"), self.embed(batch, "v"), batch, "avt")}

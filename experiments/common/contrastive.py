@@ -40,6 +40,11 @@ def gather_rows(rows_BD: Tensor) -> Tensor:
     return _GatherRows.apply(rows_BD) if world_size() > 1 else rows_BD
 
 
+def gather_mask(valid_B: Tensor) -> Tensor:
+    """[B] bool on each of N ranks -> [N * B]."""
+    return gather_rows(valid_B.float()[:, None])[:, 0].bool()
+
+
 def own_rows(count: int, device: torch.device) -> Tensor:
     """[count] where this rank's rows stand among those that `gather_rows` gives."""
     first = dist.get_rank() * count if world_size() > 1 else 0
@@ -49,8 +54,7 @@ def own_rows(count: int, device: torch.device) -> Tensor:
 def mean_of_valid(value_B: Tensor, valid_B: Tensor) -> Tensor:
     """The mean of a loss over the valid clips of the global batch, as the mean over ranks of what this gives; 0 where
     there is none. A rank may have more or fewer of them than the others."""
-    count = gather_rows(valid_B.float()[:, None]).sum()
-    return torch.where(valid_B, value_B, 0).sum() * world_size() / count.clamp(min=1)
+    return torch.where(valid_B, value_B, 0).sum() * world_size() / gather_mask(valid_B).sum().clamp(min=1)
 
 
 def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = None) -> Tensor:
@@ -102,6 +106,6 @@ def _find_own(score_BG: Tensor, valid_B: Tensor | None) -> Tensor:
     own_B = own_rows(len(score_BG), score_BG.device)
     if valid_B is None:
         return F.cross_entropy(score_BG, own_B)
-    valid_G = gather_rows(valid_B.float()[:, None])[:, 0].bool()
+    valid_G = gather_mask(valid_B)
     loss_B = F.cross_entropy(score_BG.masked_fill(~valid_G, LEAST), own_B, reduction="none")
     return mean_of_valid(loss_B, valid_B)

@@ -7,6 +7,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+BRANCHES = {
+    "DAVEnet_projection": "audio_branch.projection",
+    "GU_audio": "audio_branch.gated",
+    "GU_video": "video_unit",
+    "text_pooling_caption": "text_branch.pool",
+    "GU_text_captions": "text_branch.gated",
+}
+"""AVLnet's modules of each modality, which MCN has too; `rename_layers` takes it."""
 _UNUSED = re.compile(r"batchnorm1\..+")  # declared in their DAVEnet, part of no computation
 _BLOCK = re.compile(r"layer([1-9])\.(\d+\.(?:conv|bn)[12]\..+|\d+\.downsample\.[01]\..+)")
 _FIRST = re.compile(r"(?:conv1|bn1)\..+")
@@ -15,6 +23,11 @@ _FIRST = re.compile(r"(?:conv1|bn1)\..+")
 def without_module(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same without the `module.` that files saved out of DataParallel have."""
     return {key.removeprefix("module."): value for key, value in weights.items()}
+
+
+def is_official(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of the authors' `Net`, AVLnet's or MCN's."""
+    return any(key.startswith("DAVEnet.") for key in without_module(weights))
 
 
 def rename_davenet(weights: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:

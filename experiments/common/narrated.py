@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from datamodules.types import Batch
+from datamodules.types import Batch, Similarity
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import load_strict, without_prefix
 from experiments.common.words import WordVectors
@@ -58,3 +59,17 @@ class NarratedStage(Stage):
             row_L[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
         ids_CL = ids_CL.to(self.device)
         return self.words(ids_CL), (ids_CL > 0).sum(1)
+
+
+class BranchedStage(NarratedStage):
+    """Of a network with a branch a modality, whose embeddings are compared by their dot product (AVLnet, MCN)."""
+
+    similarity: ClassVar[Similarity] = "dot"
+
+    def embed(self, batch: Batch, modality: str) -> Tensor:
+        """[B, D] of one branch."""
+        if modality == "a":
+            return self.net.audio(batch["audio"][:, 0], batch["audio_length"])
+        if modality == "v":
+            return self.net.video(batch["video_feat"], batch["video_feat_length"])
+        return self.net.text(self.word_vectors(batch))

@@ -19,26 +19,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from experiments.common.davenet_names import rename_davenet, rename_layers, without_module
+from experiments.common.davenet_names import BRANCHES, is_official, rename_davenet, rename_layers, without_module
 from experiments.common.weights import load_strict, matches
 from experiments.mcn.model import MCN
 
-_LAYERS = {
-    "DAVEnet_projection": "audio_branch.projection",
-    "GU_audio": "audio_branch.gated",
-    "GU_video": "video_unit",
-    "text_pooling_caption": "text_branch.pool",
-    "GU_text_captions": "text_branch.gated",
-    "recon_a": "decoders.a",
-    "recon_v": "decoders.v",
-    "recon_t": "decoders.t",
-}
+_LAYERS = BRANCHES | {f"recon_{modality}": f"decoders.{modality}" for modality in "avt"}
 _SINKHORN = ("projection_head", "classification", "classification2", "classification3")
-
-
-def is_official(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the keys are those of the authors' `Net`."""
-    return any(matches(key, ("DAVEnet", "module.DAVEnet")) for key in weights)
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

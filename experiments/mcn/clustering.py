@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules import keyed
-from experiments.common.contrastive import gather_rows, own_rows, world_size
+from experiments.common.contrastive import gather_mask, gather_rows, mean_of_valid, own_rows, world_size
 
 
 class JointClusters:
@@ -63,7 +63,7 @@ class JointClusters:
             valid_B = torch.ones(len(fused_BD), dtype=torch.bool, device=fused_BD.device)
         with torch.autocast(fused_BD.device.type, enabled=False):
             fused_GD = gather_rows(fused_BD.float())
-            valid_G = gather_rows(valid_B.float()[:, None])[:, 0].bool()
+            valid_G = gather_mask(valid_B)
             self.memory_MD, self.centroid_KD = self.memory_MD.to(fused_GD), self.centroid_KD.to(fused_GD)
             kept = (clips_per_video + 1) // 2
             kept_G = torch.arange(len(fused_GD), device=fused_GD.device) % clips_per_video < kept
@@ -158,8 +158,4 @@ def cluster_contrast(
     with torch.autocast(x_BD.device.type, enabled=False):
         score_BK = x_BD.float() @ centroid_KD.T - margin * F.one_hot(label_B, len(centroid_KD))
         loss_B = F.cross_entropy(score_BK, label_B, reduction="none")
-    if valid_B is None:
-        return loss_B.mean()
-    # A rank may have more or fewer of the valid clips than the others.
-    count = gather_rows(valid_B.float()[:, None]).sum()
-    return torch.where(valid_B, loss_B, 0).sum() * world_size() / count.clamp(min=1)
+    return loss_B.mean() if valid_B is None else mean_of_valid(loss_B, valid_B)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.types import Batch, Outputs, Similarity
+from datamodules.types import Batch, Outputs
 from experiments.common.contrastive import masked_margin_softmax, mean_of_valid
-from experiments.common.narrated import NarratedStage
+from experiments.common.narrated import BranchedStage
 from experiments.common.stage import StageSpec
 from experiments.mcn.checkpoints import load
 from experiments.mcn.clustering import JointClusters, cluster_contrast
@@ -38,12 +38,11 @@ class TrainOptions:
     """Steps between two runs of k-means."""
 
 
-class Train(NarratedStage):
+class Train(BranchedStage):
     """L = L_MMS + L_Cluster + L_Recon (paper eq. 1)."""
 
     model_config = MCNConfig
     options_config = TrainOptions
-    similarity: ClassVar[Similarity] = "dot"
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)
@@ -105,13 +104,6 @@ class Train(NarratedStage):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.joint.load_state(checkpoint["joint"])
-
-    def embed(self, batch: Batch, modality: str) -> Tensor:
-        if modality == "a":
-            return self.net.audio(batch["audio"][:, 0], batch["audio_length"])
-        if modality == "v":
-            return self.net.video(batch["video_feat"], batch["video_feat_length"])
-        return self.net.text(self.word_vectors(batch))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """A clip is found by its sound and pictures, whose embeddings are added."""
