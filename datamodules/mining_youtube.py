@@ -129,11 +129,12 @@ class MiningYouTube(Source):
         """The words of a file, a line or a blank apart, as class indices; -1 is the background."""
         path = _file(folder, video)
         numbers = self._numbers
-        for line, words in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        text = path.read_text(encoding="utf-8-sig")
+        for line, words in enumerate(text.splitlines(), 1):
             for word in words.split():
                 if word not in numbers:
                     raise DataError(f"{folder.name}/{path.name}:{line}: unknown class {word!r}")
-        return [numbers[word] for word in path.read_text(encoding="utf-8-sig").split()]
+        return [numbers[word] for word in text.split()]
 
     def _segments(self, folders: dict[str, Path], video: str) -> pd.DataFrame:
         labels = np.array([-1, *self._labels(folders["groundTruth"], video), -1])  # outside is background
