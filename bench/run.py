@@ -15,29 +15,19 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from bench import tasks
-from bench.callbacks import (
-    Checkpoint,
-    Collect,
-    Cost,
-    Curves,
-    Extract,
-    KeepEpochs,
-    StageProgress,
-    StepSeed,
-)
-from bench.config import BenchConfig, TrainerConfig
-from bench.devices import resolve_accelerator, resolve_precision
+from bench.callbacks import Collect, Cost, Extract
+from bench.config import BenchConfig
 from bench.errors import UserError
 from bench.identity import file_hash
 from bench.plan import CHECKPOINT, DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
 from bench.results import PREDICTIONS, read_predictions, stage_cost, write_record
 from bench.tasks.ensembles import mean_probability
+from bench.trainer import make_trainer
 from bench.weights import build_module, read_weights
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
@@ -47,8 +37,6 @@ from datamodules.manifest import Manifest
 from experiments.common.stage import Stage
 
 TRAINING_COST = "training.json"
-LOG_EVERY = 10
-"""Steps between two rows of the curves."""
 
 
 def run(config: BenchConfig) -> Plan:
@@ -166,42 +154,6 @@ def write_config(config: BenchConfig, stage: PlannedStage) -> None:
     }
     with replacing(stage.folder / "config.yaml") as temporary:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-
-
-def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
-    """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
-    them, and where a run was cut off is a single number, the step."""
-    accelerator = resolve_accelerator(config)
-    processes = config.devices * config.nodes
-    strategy = "auto"
-    if processes > 1:
-        idle = stage.stage_class is not None and stage.stage_class.some_parameters_idle
-        strategy = "ddp_find_unused_parameters_true" if idle else "ddp"
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy=strategy,
-        precision=resolve_precision(config),
-        max_epochs=1,
-        accumulate_grad_batches=config.accumulate,
-        gradient_clip_val=config.grad_clip or None,
-        use_distributed_sampler=False,
-        log_every_n_steps=LOG_EVERY,
-        logger=TensorBoardLogger(stage.folder, name="", version="tensorboard"),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        deterministic="warn",
-        callbacks=[
-            StepSeed(seed),
-            tracked,
-            KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
-            Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
-            Curves(stage.folder / "metrics.csv"),
-            StageProgress(title, stage.steps),
-        ],
-    )
 
 
 def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) -> None:
