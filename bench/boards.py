@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import registry
-from bench.records import Record, read_all
+from bench.records import Brief, Record, read_all
 from bench.table_text import to_csv, to_markdown
 from bench.tables import BoardTable, board_table
 from datamodules.files import replacing
@@ -31,19 +31,16 @@ def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     Returns:
         The boards that have records.
     """
-    found, errors = read_all(records_folder(leaderboards, sample))
+    found, errors = read_all(records_folder(leaderboards, sample), Brief())
     for error in errors:
         log.warning("not a record: %s", error)
-    write_tables(found, registry.boards().values(), board_folder(leaderboards, sample))
-    by_board = {name: [r for r in found if r.board == name] for name in registry.boards()}
-    return [board_table(registry.board(name), group) for name, group in by_board.items() if group]
+    tables = make_tables(found, registry.boards().values())
+    write_tables(tables, board_folder(leaderboards, sample))
+    return [table for table in tables if not table.empty]
 
 
-def write_tables(records: Iterable[Record], boards: Iterable[Board], folder: Path) -> list[Path]:
-    """Writes `<folder>/<board>.csv` and `.md` of each board that has records, and removes those of boards without.
-
-    Returns:
-        The files that changed.
+def make_tables(records: Iterable[Record], boards: Iterable[Board]) -> list[BoardTable]:
+    """The table of each board, by name; that of a board without records is empty.
 
     Raises:
         ValueError: if records of sample data and of real data are mixed.
@@ -55,13 +52,20 @@ def write_tables(records: Iterable[Record], boards: Iterable[Board], folder: Pat
             by_board[record.board].append(record)
         else:
             log.warning("record %s is in no table: no board is called %r", record.id, record.board)
+    return [board_table(board, by_board[board.name]) for board in boards]
+
+
+def write_tables(tables: Iterable[BoardTable], folder: Path) -> list[Path]:
+    """Writes `<folder>/<board>.csv` and `.md` of each board that has records, and removes those of boards without.
+
+    Returns:
+        The files that changed.
+    """
     changed = []
-    for board in boards:
-        mine = by_board[board.name]
-        table = board_table(board, mine)
+    for table in tables:
         for suffix, render in (("csv", to_csv), ("md", to_markdown)):
-            path = folder / f"{board.name}.{suffix}"
-            if _write_if_changed(path, render(table) if mine else None):
+            path = folder / f"{table.board.name}.{suffix}"
+            if _write_if_changed(path, None if table.empty else render(table)):
                 changed.append(path)
     return changed
 

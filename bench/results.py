@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import records, tasks
+from bench import provenance, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.config import StageConfig
@@ -106,7 +106,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     config, board, scored = plan.config, stage.board, stage.scored
     assert board is not None and scored is not None
     evaluation = tasks.evaluate(board, stage.config.modality, predictions)
-    commit, dirty = records.git_state(REPOSITORY)
+    commit, dirty = provenance.git_state(REPOSITORY)
     notes: dict[str, Any] = dict(evaluation.notes)
     if len(predictions.clip_id) < len(scored):
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
@@ -138,8 +138,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         identity=stage.identity,
         commit=commit,
         dirty=dirty,
-        versions=records.versions(),
-        hardware=records.hardware(),
+        versions=provenance.versions(),
+        hardware=provenance.hardware(),
         cost=spent,
         predictions_sha256=write_predictions(predictions, stage.folder / PREDICTIONS),
     )

@@ -117,6 +117,10 @@ class BoardTable:
     metrics: tuple[str, ...] = field(init=False)
     """The main one first."""
 
+    @property
+    def empty(self) -> bool:
+        return not self.rows and not self.other_protocols
+
     def __post_init__(self) -> None:
         names = dict.fromkeys((self.board.main, *TASK_METRICS[self.board.task]))
         object.__setattr__(self, "metrics", tuple(names))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import records
+from bench import provenance, records
 from bench.records import RecordError, new_record, parse, read, read_all, write
 
 
@@ -242,41 +242,41 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def test_git_state_sees_changes_of_code_but_not_of_what_runs_write(tmp_path: Path) -> None:
-    assert records.git_state(tmp_path) == (None, None)
+    assert provenance.git_state(tmp_path) == (None, None)
     git(tmp_path, "init", "-q")
-    assert records.git_state(tmp_path) == (None, True)
+    assert provenance.git_state(tmp_path) == (None, True)
     (tmp_path / "code.py").write_text("1")
     (tmp_path / "leaderboards").mkdir()
     (tmp_path / "leaderboards" / "a.csv").write_text("1")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "x")
-    commit, dirty = records.git_state(tmp_path)
+    commit, dirty = provenance.git_state(tmp_path)
     assert dirty is False and commit is not None and len(commit) == 40
     for folder in ("leaderboards", "runs", "data"):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / "a.csv").write_text("2")
-    assert records.git_state(tmp_path) == (commit, False)
+    assert provenance.git_state(tmp_path) == (commit, False)
     (tmp_path / "new.py").write_text("1")
-    assert records.git_state(tmp_path) == (commit, True)
+    assert provenance.git_state(tmp_path) == (commit, True)
     (tmp_path / "new.py").unlink()
     (tmp_path / "code.py").write_text("2")
-    assert records.git_state(tmp_path) == (commit, True)
+    assert provenance.git_state(tmp_path) == (commit, True)
     (tmp_path / "code.py").write_text("1")
     (tmp_path / "bench" / "data").mkdir(parents=True)
     (tmp_path / "bench" / "data" / "x.py").write_text("1")
-    assert records.git_state(tmp_path) == (commit, True)
+    assert provenance.git_state(tmp_path) == (commit, True)
 
 
 def test_git_state_of_a_folder_inside_another_repository_is_unknown(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "site-packages").mkdir()
-    assert records.git_state(tmp_path / "site-packages") == (None, None)
+    assert provenance.git_state(tmp_path / "site-packages") == (None, None)
 
 
 def test_versions_and_hardware_fit_into_a_record_and_name_no_host() -> None:
     import platform
 
-    record = new_record(**fields(versions=records.versions(), hardware=records.hardware()))
+    record = new_record(**fields(versions=provenance.versions(), hardware=provenance.hardware()))
     assert record.versions["torch"].startswith("2.")
     assert record.hardware["cpu_cores"] >= 1
     assert platform.node() not in [str(value) for value in record.hardware.values()]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import table_text
-from bench.boards import write_tables
+from bench.boards import make_tables, write_tables
 from bench.records import Record, new_record
 from bench.table_text import to_csv, to_markdown, to_rich
 from bench.tables import board_table
@@ -195,7 +195,7 @@ def test_sample_boards_say_so_and_show_chance() -> None:
 
 def test_sample_and_real_records_never_share_a_table(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must not share a table"):
-        write_tables([record(), record(sample=True)], [BOARD], tmp_path)
+        write_tables(make_tables([record(), record(sample=True)], [BOARD]), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -260,18 +260,18 @@ def test_the_terminal_table_keeps_its_numbers_whole_at_100_columns() -> None:
 def test_tables_are_written_only_when_they_change_and_removed_without_records(tmp_path: Path) -> None:
     made = [record(), record(RETRIEVAL, value=3.0)]
     names = {"vggsound.csv", "vggsound.md", "vggsound-a2v.csv", "vggsound-a2v.md"}
-    assert {path.name for path in write_tables(made, [BOARD, RETRIEVAL], tmp_path)} == names
+    assert {path.name for path in write_tables(make_tables(made, [BOARD, RETRIEVAL]), tmp_path)} == names
     assert {path.name for path in tmp_path.iterdir()} == names
-    assert write_tables(reversed(made), [RETRIEVAL, BOARD], tmp_path) == []
-    changed = write_tables([record(value=0.6), made[1]], [BOARD, RETRIEVAL], tmp_path)
+    assert write_tables(make_tables(reversed(made), [RETRIEVAL, BOARD]), tmp_path) == []
+    changed = write_tables(make_tables([record(value=0.6), made[1]], [BOARD, RETRIEVAL]), tmp_path)
     assert {path.name for path in changed} == {"vggsound.csv", "vggsound.md"}
     (tmp_path / "README.md").write_text("stays")
-    write_tables([made[0]], [BOARD, RETRIEVAL], tmp_path)
+    write_tables(make_tables([made[0]], [BOARD, RETRIEVAL]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"vggsound.csv", "vggsound.md", "README.md"}
 
 
 def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_tables([record(RETRIEVAL, value=3.0)], [BOARD], tmp_path)
+    write_tables(make_tables([record(RETRIEVAL, value=3.0)], [BOARD]), tmp_path)
     assert "no board is called 'vggsound-a2v'" in caplog.text
 
 
