@@ -1,5 +1,5 @@
 # One line a target; each installs what it needs into $(VENV). `VENV=` (empty) uses the active environment.
-#   make bench METHOD=mavil [DATA=/datasets] [GPUS=8] [NODES=1] [PRESET=paper] [SEED=0] [ARGS="key=value ..."]
+#   make bench METHOD=mavil [DATA=/datasets] [GPUS=8] [NODES=1] [PRESET=paper] [SEED=0] [STORE=s3://…] [ARGS="key=value ..."]
 PYTHON ?= python3
 VENV ?= .venv
 PY = $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
@@ -7,7 +7,7 @@ INSTALLED = $(if $(VENV),$(VENV)/installed)
 TESTABLE = $(if $(VENV),$(VENV)/installed-test)
 METHOD ?= mavil
 OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
-          $(if $(PRESET),preset=$(PRESET)) $(if $(SEED),seed=$(SEED)) $(ARGS)
+          $(if $(PRESET),preset=$(PRESET)) $(if $(SEED),seed=$(SEED)) $(if $(STORE),store=$(STORE)) $(ARGS)
 
 .PHONY: help setup bench sample test leaderboard lint
 help:         ## what there is to make
@@ -18,7 +18,7 @@ bench: $(INSTALLED)  ## train and measure METHOD, print the boards
 sample: $(INSTALLED)  ## make the sample data
 	$(PY) -m bench data sample
 leaderboard: $(INSTALLED)  ## rebuild and print all boards
-	$(PY) -m bench table
+	$(PY) -m bench table $(if $(STORE),--store $(STORE))
 test: $(TESTABLE)  ## run the tests
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 lint: $(TESTABLE)  ## check style

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench import registry
@@ -39,6 +39,24 @@ def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     return [table for table in tables if not table.empty]
 
 
+def check(leaderboards: Path, sample: bool) -> list[str]:
+    """What is wrong with the records and their tables, a line each; nothing is written."""
+    found, errors = read_all(records_folder(leaderboards, sample), Brief())
+    known = registry.boards()
+    wrong = [str(error) for error in errors]
+    wrong += [
+        f"{record.id}: board: no board is called {record.board!r}" for record in found if record.board not in known
+    ]
+    wrong += [f"{r.id}: sample: {r.sample}, in a folder of the others" for r in found if r.sample != sample]
+    if wrong:
+        return wrong
+    folder = board_folder(leaderboards, sample)
+    for path, text in _files(make_tables(found, known.values()), folder):
+        if _content(path) != text:
+            wrong.append(f"{path}: {'not of these records' if text else 'a board without records'}; run `bench table`")
+    return wrong
+
+
 def make_tables(records: Iterable[Record], boards: Iterable[Board]) -> list[BoardTable]:
     """The table of each board, by name; that of a board without records is empty.
 
@@ -61,18 +79,23 @@ def write_tables(tables: Iterable[BoardTable], folder: Path) -> list[Path]:
     Returns:
         The files that changed.
     """
-    changed = []
+    return [path for path, text in _files(tables, folder) if _write_if_changed(path, text)]
+
+
+def _files(tables: Iterable[BoardTable], folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """Each file with its text; None: there is to be none."""
     for table in tables:
         for suffix, render in (("csv", to_csv), ("md", to_markdown)):
-            path = folder / f"{table.board.name}.{suffix}"
-            if _write_if_changed(path, None if table.empty else render(table)):
-                changed.append(path)
-    return changed
+            yield folder / f"{table.board.name}.{suffix}", None if table.empty else render(table)
+
+
+def _content(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _write_if_changed(path: Path, text: str | None) -> bool:
     """Atomically; None removes the file. Returns whether anything changed."""
-    if (path.read_text(encoding="utf-8") if path.exists() else None) == text:
+    if _content(path) == text:
         return False
     if text is None:
         path.unlink()

@@ -129,6 +129,10 @@ def make_parser() -> argparse.ArgumentParser:
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    table.add_argument("--check", action="store_true", help="only say what is wrong with records and tables; then 1")
+    table.add_argument(
+        "--store", default="", metavar="URL", help="first exchange records with a folder or URL, e.g. s3://bucket/avl"
+    )
     return parser
 
 
@@ -216,7 +220,12 @@ def time_evaluation(options: argparse.Namespace) -> None:
     speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
 
 
-def show_tables(options: argparse.Namespace) -> None:
-    from bench.show import print_all_boards
+def show_tables(options: argparse.Namespace) -> int:
+    from bench.show import exchange, print_all_boards, print_check
 
+    if options.check:
+        return print_check(options.leaderboards)
+    if options.store:
+        exchange(options.leaderboards, options.store)
     print_all_boards(options.leaderboards, options.boards)
+    return 0

@@ -114,6 +114,8 @@ class BenchConfig:
     """Folder of the runs."""
     leaderboards: str = "leaderboards"
     """Folder of records and boards."""
+    store: str = ""
+    """A folder or fsspec URL where records are shared, e.g. `s3://bucket/avl-bench`; each is copied there, too."""
     stage: list[str] = field(default_factory=list)
     """Only these stages and what they start from; empty = all."""
     init: str | None = None

@@ -17,6 +17,8 @@ from bench.callbacks import Cost
 from bench.config import StageConfig
 from bench.identity import file_hash, start_hash, without_places
 from bench.plan import DONE, Plan, PlannedStage
+from bench.progress import console
+from bench.stores import Store
 from datamodules.files import replacing, write_json
 from datamodules.manifest import Manifest
 
@@ -144,5 +146,18 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         predictions_sha256=write_predictions(predictions, stage.folder / PREDICTIONS),
     )
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
+    if config.store:
+        share(record, Store(config.store, plan.is_sample))
     write_json(stage.folder / RECORD, json.loads(path.read_text()))
     return path
+
+
+def share(record: records.Record, store: Store) -> None:
+    """Copies the record to a store; one that cannot be reached costs nothing that is done."""
+    try:
+        store.put(record)
+    except OSError as error:
+        console.print(
+            f"the record is here, but not in {store.url}: {error}; `bench table --store {store.url}` copies it later",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip

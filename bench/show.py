@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench import registry
-from bench.boards import board_folder, rebuild
+from bench.boards import board_folder, check, rebuild, records_folder
+from bench.records import Record, RecordError
+from bench.stores import Store, pull, push
 from bench.table_text import to_rich
 from datamodules.manifest import Manifest
 
@@ -39,6 +41,27 @@ def print_all_boards(leaderboards: str, wanted: Sequence[str]) -> None:
         print_boards(leaderboards, False, real)
     if made_up or not wanted:
         print_boards(leaderboards, True, made_up)
+
+
+def print_check(leaderboards: str) -> int:
+    """1 if a record is none, or a table is not made from the records."""
+    wrong = [line for sample in (False, True) for line in check(Path(leaderboards), sample)]
+    for line in wrong:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"{leaderboards}: {f'{len(wrong)} wrong' if wrong else 'records and tables are as they should be'}")
+    return 1 if wrong else 0
+
+
+def exchange(leaderboards: str, url: str) -> None:
+    """Copies records from a store and to it, each way those that are not yet there."""
+    for sample in (False, True):
+        store, folder = Store(url, sample), records_folder(Path(leaderboards), sample)
+        for copies, way in ((pull(store, folder), "from"), (push(folder, store), "to")):
+            copied = list(copies)
+            for error in (item for item in copied if isinstance(item, RecordError)):
+                console.print(f"not a record: {error}", markup=False, soft_wrap=True)
+            count = sum(isinstance(item, Record) for item in copied)
+            console.print(f"{count} {'sample ' if sample else ''}records copied {way} {url}", markup=False)
 
 
 def print_list() -> None:
