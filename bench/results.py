@@ -15,6 +15,7 @@ from bench import provenance, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.config import StageConfig
+from bench.errors import UserError
 from bench.identity import file_hash, start_hash, without_places
 from bench.plan import DONE, Plan, PlannedStage
 from bench.progress import console
@@ -156,7 +157,9 @@ def share(record: records.Record, store: Store) -> None:
     """Copies the record to a store; one that cannot be reached costs nothing that is done."""
     try:
         store.put(record)
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # each kind of store has errors of its own for a network that is down
         console.print(
             f"the record is here, but not in {store.url}: {error}; `bench table --store {store.url}` copies it later",
             markup=False, soft_wrap=True,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -102,8 +102,8 @@ def put_some(arguments: tuple[str, int]) -> None:
 
 
 def test_32_writers_at_once_lose_nothing(url: str):
-    with multiprocessing.get_context("spawn").Pool(4) as pool:  # each is eight of them, one after the other
-        pool.map(put_some, [(url, writer) for writer in range(WRITERS)], chunksize=WRITERS // 4)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(put_some, [(url, writer) for writer in range(WRITERS)]))
     store = Store(url, sample=True)
     found = [store.get(name) for name in store.names()]
     assert sorted(record.seed for record in found) == list(range(-1, WRITERS * EACH))
