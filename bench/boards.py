@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench import registry
+from bench import published, registry
+from bench.overview import overview
+from bench.published import PublishedMethod
 from bench.records import Brief, Record, read_all
 from bench.table_text import to_csv, to_markdown
 from bench.tables import BoardTable, board_table
 from datamodules.files import replacing
 from datamodules.types import Board
+
+PUBLISHED = "published.yaml"
+"""The papers' own numbers, in the leaderboards' folder."""
+
+OVERVIEW = "README.md"
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +41,10 @@ def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     found, errors = read_all(records_folder(leaderboards, sample), Brief())
     for error in errors:
         log.warning("not a record: %s", error)
-    tables = make_tables(found, registry.boards().values())
+    tables = make_tables(found, registry.boards().values(), papers(leaderboards, sample))
     write_tables(tables, board_folder(leaderboards, sample))
+    if not sample:
+        _write_if_changed(leaderboards / OVERVIEW, _overview(tables, leaderboards))
     return [table for table in tables if not table.empty]
 
 
@@ -51,13 +60,27 @@ def check(leaderboards: Path, sample: bool) -> list[str]:
     if wrong:
         return wrong
     folder = board_folder(leaderboards, sample)
-    for path, text in _files(make_tables(found, known.values()), folder):
+    tables = make_tables(found, known.values(), papers(leaderboards, sample))
+    files = [*_files(tables, folder), *([] if sample else [(leaderboards / OVERVIEW, _overview(tables, leaderboards))])]
+    for path, text in files:
         if _content(path) != text:
             wrong.append(f"{path}: {'not of these records' if text else 'a board without records'}; run `bench table`")
     return wrong
 
 
-def make_tables(records: Iterable[Record], boards: Iterable[Board]) -> list[BoardTable]:
+def _overview(tables: Iterable[BoardTable], leaderboards: Path) -> str:
+    return overview(tables, papers(leaderboards, sample=False), registry.methods())
+
+
+def papers(leaderboards: Path, sample: bool) -> list[PublishedMethod]:
+    """The published numbers, which never stand beside made-up data."""
+    path = leaderboards / PUBLISHED
+    return published.read(path) if path.is_file() and not sample else []
+
+
+def make_tables(
+    records: Iterable[Record], boards: Iterable[Board], papers: Sequence[PublishedMethod] = ()
+) -> list[BoardTable]:
     """The table of each board, by name; that of a board without records is empty.
 
     Raises:
@@ -70,7 +93,7 @@ def make_tables(records: Iterable[Record], boards: Iterable[Board]) -> list[Boar
             by_board[record.board].append(record)
         else:
             log.warning("record %s is in no table: no board is called %r", record.id, record.board)
-    return [board_table(board, by_board[board.name]) for board in boards]
+    return [board_table(board, by_board[board.name], papers) for board in boards]
 
 
 def write_tables(tables: Iterable[BoardTable], folder: Path) -> list[Path]:

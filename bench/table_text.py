@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.tables import BoardTable, Cell, Row, coverage_text
+from bench.tables import BoardTable, Cell, Published, Row, coverage_text
 from bench.tasks import METRICS
 from datamodules.types import Board
 
@@ -35,7 +35,7 @@ def _measured(board: Board) -> str:
     return "videos" if board.task == "localisation" or board.unit == "video" else "clips"
 
 
-def _shown(name: str, value: float) -> str:
+def shown(name: str, value: float) -> str:
     info = METRICS[name]
     return f"{value * (100 if info.percent else 1):.{info.decimals}f}"
 
@@ -50,9 +50,9 @@ def _cell(name: str, cell: Cell | None) -> str:
     if cell is None:
         return "–"
     if cell.std is not None:
-        return f"{_shown(name, cell.value)} ± {_shown(name, cell.std)}"
+        return f"{shown(name, cell.value)} ± {shown(name, cell.std)}"
     low, high = cell.interval
-    return f"{_shown(name, cell.value)} [{_shown(name, low)}, {_shown(name, high)}]"
+    return f"{shown(name, cell.value)} [{shown(name, low)}, {shown(name, high)}]"
 
 
 def _method(row: Row) -> str:
@@ -97,7 +97,7 @@ def _texts(table: BoardTable, row: Row) -> list[str]:
     metrics = [_cell(name, row.metric(name)) for name in table.metrics]
     if table.sample:
         chance = record.chance.get(table.board.main)
-        metrics.insert(1, "–" if chance is None else _shown(table.board.main, chance))
+        metrics.insert(1, "–" if chance is None else shown(table.board.main, chance))
     return [
         "–" if row.rank is None else str(row.rank),
         _method(row),
@@ -116,6 +116,22 @@ def _texts(table: BoardTable, row: Row) -> list[str]:
     ]
 
 
+def _published_texts(table: BoardTable, line: Published) -> list[str]:
+    """The same of what a paper says."""
+    values = {name: line.value(name) for name in table.metrics}
+    known = {
+        "#": "paper",
+        "method": f"{line.method.name}: {line.row.variant}",
+        "modality": line.row.modality,
+        "pretraining": line.row.pretraining or "–",
+        "parameters": _short(line.row.parameters),
+        "commit": f"arXiv {line.method.arxiv}",
+        "remarks": line.remark,
+        **{_title(name): shown(name, value) for name, value in values.items() if value is not None},
+    }
+    return [known.get(column, "–") for column in _columns(table)]
+
+
 def _legend(table: BoardTable) -> list[str]:
     board = table.board
     lines = [
@@ -125,6 +141,11 @@ def _legend(table: BoardTable) -> list[str]:
         f"[low, high]: 95 % bootstrap interval over {_measured(board)}, one seed. ±: standard deviation over seeds or "
         "folds. Device-hours include the stages before. *: the tree had uncommitted changes.",
     ]
+    if table.published:
+        lines.append(
+            "paper: a number as its paper prints it, not measured here; its clips, copies of the data and protocol may "
+            "differ from those of the rows with a rank."
+        )
     if board.task in RULES:
         lines.append(RULES[board.task])
     if table.other_protocols:
@@ -132,7 +153,7 @@ def _legend(table: BoardTable) -> list[str]:
     return lines
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that GitHub shows as it is, in a table cell: no markup, no HTML, no links, one line."""
     text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -144,19 +165,22 @@ def _escape(text: str) -> str:
 
 def to_markdown(table: BoardTable) -> str:
     """The board as a GitHub page."""
-    lines = [f"# {_escape(table.board.name)}", ""]
+    lines = [f"# {escape(table.board.name)}", ""]
     if table.sample:
         lines += [f"> **{SAMPLE_NOTICE}**", ""]
     columns = _columns(table)
     right = {"#", "chance", "n", "coverage", "parameters", "device-hours", "seeds", *map(_title, table.metrics)}
-    lines.append("| " + " | ".join(map(_escape, columns)) + " |")
+    lines.append("| " + " | ".join(map(escape, columns)) + " |")
     lines.append("|" + "|".join(" ---: " if column in right else " --- " for column in columns) + "|")
-    for row in table.rows:
-        texts = [_escape(text) for text in _texts(table, row)]
-        main = columns.index(_title(table.board.main))
-        texts[main] = re.sub(r"^\S+", r"**\g<0>**", texts[main])
+    main = columns.index(_title(table.board.main))
+    for line in table.lines:
+        if isinstance(line, Published):
+            texts = [f"*{escape(text)}*" if text != "–" else text for text in _published_texts(table, line)]
+        else:
+            texts = [escape(text) for text in _texts(table, line)]
+            texts[main] = re.sub(r"^\S+", r"**\g<0>**", texts[main])
         lines.append("| " + " | ".join(texts) + " |")
-    lines += ["", *(f"{_escape(line)}  " for line in _legend(table))]
+    lines += ["", *(f"{escape(line)}  " for line in _legend(table))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -170,7 +194,7 @@ def to_rich(table: BoardTable) -> Table:
     for row in table.rows:
         if row.remarks:
             notes.append(f"#{row.rank or '–'} {_method(row)} {row.newest.modality}: {'; '.join(row.remarks)}")
-    shown = Table(
+    grid = Table(
         title=title,
         caption=Text("\n".join(notes)),
         title_justify="left",
@@ -181,22 +205,27 @@ def to_rich(table: BoardTable) -> Table:
         padding=(0, 1, 0, 0),
     )
     for column in ("#", "method", "stage", "modality", _title(main)):
-        shown.add_column(Text(column), overflow="fold", no_wrap=column not in ("method", "stage"))
+        grid.add_column(Text(column), overflow="fold", no_wrap=column not in ("method", "stage"))
     for column in (*(["chance"] if table.sample else []), *map(_title, others), "n", "seeds"):
-        shown.add_column(Text(column), justify="right", no_wrap=True)
-    for row in table.rows:
-        texts = dict(zip(_columns(table), _texts(table, row), strict=True))
+        grid.add_column(Text(column), justify="right", no_wrap=True)
+    for line in table.lines:
+        paper = isinstance(line, Published)
+        cells = _published_texts(table, line) if paper else _texts(table, line)
+        texts = dict(zip(_columns(table), cells, strict=True))
         for name in others:
             texts[_title(name)] = texts[_title(name)].split(" ")[0]
-        shown.add_row(*(Text(texts[str(column.header)]) for column in shown.columns))
-    return shown
+        grid.add_row(*(Text(texts[str(column.header)]) for column in grid.columns), style="dim" if paper else "")
+    return grid
 
 
 def to_csv(table: BoardTable) -> str:
     """The board for machines: full precision, fractions not percent. `data` says in every line what was measured."""
-    lines = [_csv_row(table, row) for row in table.rows]
+    lines = [
+        _csv_published(table, line) if isinstance(line, Published) else _csv_row(table, line) for line in table.lines
+    ]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
+    columns = list(dict.fromkeys(column for line in lines for column in line))
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
@@ -206,6 +235,7 @@ def _csv_row(table: BoardTable, row: Row) -> dict[str, object]:
     record = row.newest
     line: dict[str, object] = {
         "data": "made-up sample" if table.sample else "real",
+        "kind": "measured",
         "rank": row.rank,
         "method": record.method,
         "variant": record.variant,
@@ -232,4 +262,21 @@ def _csv_row(table: BoardTable, row: Row) -> dict[str, object]:
         "date": record.created.date().isoformat(),
         "remarks": "; ".join(row.remarks),
         "records": " ".join(each.id for each in row.records),
+    }
+
+
+def _csv_published(table: BoardTable, line: Published) -> dict[str, object]:
+    return {
+        "data": "real",
+        "kind": "published",
+        "method": line.method.name,
+        "variant": line.row.variant,
+        "modality": line.row.modality,
+        **{name: line.value(name) for name in table.metrics},
+        "pretraining": line.row.pretraining,
+        "parameters": line.row.parameters,
+        "remarks": line.row.note,
+        "arxiv": line.method.arxiv,
+        "place": line.row.place,
+        "source": line.row.source,
     }

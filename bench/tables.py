@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from bench.published import PublishedMethod, PublishedRow, on_board
 from bench.records import MetricValue, Record
 from bench.tasks import METRICS, TASK_METRICS
 from datamodules.types import Board
@@ -106,12 +107,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A line of a board that nobody measured here: what a paper says."""
+
+    method: PublishedMethod
+    row: PublishedRow
+
+    def value(self, name: str) -> float | None:
+        """A metric in a record's units; None where the paper lacks it."""
+        value = self.row.metrics.get(name)
+        return value / 100 if value is not None and METRICS[name].percent else value
+
+    @property
+    def remark(self) -> str:
+        """Where it stands and how it is known."""
+        where = f"published, not measured here: {self.row.place}"
+        source = "" if self.row.source == self.row.place else f"; read in {self.row.source}"
+        return f"{where}{source}{f'; {self.row.note}' if self.row.note else ''}"
+
+
+@dataclass(frozen=True)
 class BoardTable:
     """A board with its rows, best first."""
 
     board: Board
     rows: tuple[Row, ...]
     sample: bool
+    published: tuple[Published, ...] = ()
+    """Best first; none beside made-up data."""
     other_protocols: int = 0
     """Records that are not shown, as their protocol is not the board's; a row with other `views` is, with a remark."""
     metrics: tuple[str, ...] = field(init=False)
@@ -119,22 +142,46 @@ class BoardTable:
 
     @property
     def empty(self) -> bool:
-        return not self.rows and not self.other_protocols
+        return not self.rows and not self.published and not self.other_protocols
+
+    @property
+    def lines(self) -> list[Row | Published]:
+        """All rows, best first; those without the main metric last."""
+
+        def key(line: Row | Published) -> tuple[bool, float]:
+            value = main_value(line, self.board.main)
+            return value is None, _sign(self.board.main) * (value or 0.0)
+
+        return sorted((*self.rows, *self.published), key=key)
 
     def __post_init__(self) -> None:
         names = dict.fromkeys((self.board.main, *TASK_METRICS[self.board.task]))
         object.__setattr__(self, "metrics", tuple(names))
 
 
+def main_value(line: Row | Published, name: str) -> float | None:
+    """A metric of either kind of line."""
+    if isinstance(line, Published):
+        return line.value(name)
+    cell = line.metric(name)
+    return cell and cell.value
+
+
+def _sign(metric: str) -> int:
+    """Of what sorts the best first."""
+    return -1 if METRICS[metric].better == "higher" else 1
+
+
 def _age(record: Record) -> tuple[object, str]:
     return record.created, record.id
 
 
-def board_table(board: Board, records: Iterable[Record]) -> BoardTable:
+def board_table(board: Board, records: Iterable[Record], published: Iterable[PublishedMethod] = ()) -> BoardTable:
     """The table of one board.
 
     Args:
         records: of any boards. Of several of one row, seed and fold the newest counts.
+        published: the papers' own numbers, of which the verified ones of this board stand beside real records.
 
     Raises:
         ValueError: if records of sample data and of real data are mixed.
@@ -148,18 +195,20 @@ def board_table(board: Board, records: Iterable[Record]) -> BoardTable:
         key = (record.method, record.variant, record.preset, record.stage, record.modality)
         newest.setdefault(key, {})[record.seed, record.fold] = record
     rows = [Row(tuple(record for _, record in sorted(newest[key].items()))) for key in sorted(newest)]
+    sample = bool(mine) and mine[0].sample
+    papers = [] if sample else [Published(method, row) for method, row in on_board(published, board.name)]
     return BoardTable(
         board=board,
+        published=tuple(papers),
         rows=tuple(_rank(_remark(rows, board.views), board.main)),
-        sample=bool(mine) and mine[0].sample,
+        sample=sample,
         other_protocols=len(mine) - len(current),
     )
 
 
 def _rank(rows: Sequence[Row], main: str) -> list[Row]:
     """Best first; equal rows share a rank; rows without the main metric come last, without one."""
-    sign = -1 if METRICS[main].better == "higher" else 1
-    scored = [(sign * cell.value, row) for row in rows if (cell := row.metric(main)) is not None]
+    scored = [(_sign(main) * cell.value, row) for row in rows if (cell := row.metric(main)) is not None]
     ranked, place = [], 1
     for _, group in itertools.groupby(sorted(scored, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
         tied = [replace(row, rank=place) for _, row in group]

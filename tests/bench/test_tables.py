@@ -19,9 +19,10 @@ from rich.console import Console
 
 from bench import table_text
 from bench.boards import make_tables, write_tables
+from bench.published import PublishedMethod
 from bench.records import Record, new_record
 from bench.table_text import to_csv, to_markdown, to_rich
-from bench.tables import board_table
+from bench.tables import BoardTable, board_table
 from datamodules.types import Board
 
 BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")
@@ -66,10 +67,14 @@ def lines(records: list[Record], board: Board = BOARD) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(to_csv(board_table(board, records)))))
 
 
-def terminal(records: list[Record], board: Board = BOARD, width: int = 140) -> str:
+def terminal_of(table: BoardTable, width: int = 140) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(to_rich(board_table(board, records)))
+    console.print(to_rich(table))
     return console.file.getvalue()
+
+
+def terminal(records: list[Record], board: Board = BOARD, width: int = 140) -> str:
+    return terminal_of(board_table(board, records), width)
 
 
 def test_rows_are_sorted_by_the_main_metric_and_ties_share_a_rank() -> None:
@@ -241,11 +246,11 @@ def test_every_line_of_the_markdown_table_has_as_many_cells() -> None:
     ],
 )
 def test_markup_is_shown_as_text(text: str, escaped: str) -> None:
-    assert table_text._escape(text) == escaped
+    assert table_text.escape(text) == escaped
 
 
 def test_addresses_do_not_become_links() -> None:
-    assert "www." not in table_text._escape("www.example.org") and "http:" not in table_text._escape("http://x")
+    assert "www." not in table_text.escape("www.example.org") and "http:" not in table_text.escape("http://x")
 
 
 def test_terminal_markup_in_a_record_is_shown_as_text() -> None:
@@ -278,3 +283,47 @@ def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.Lo
 def test_tables_need_no_torch() -> None:
     code = "import sys, bench.boards; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# --- the papers' own numbers
+
+
+def paper(*rows: dict[str, object], name: str = "mavil") -> PublishedMethod:
+    """A paper with verified rows of the board."""
+    known = {
+        **{"benchmark": "VGGSound test", "board": "vggsound", "modality": "av", "variant": "ViT-B"},
+        **{"place": "Table 3", "known": "page", "source": "a page", "verified": True},
+    }
+    return PublishedMethod(name=name, title="T", arxiv="2212.08071", rows=[{**known, **row} for row in rows])
+
+
+def test_a_paper_s_number_stands_among_the_measured_ones_and_cannot_be_taken_for_one() -> None:
+    papers = [paper({"metrics": {"top1": 67.1}}, {"metrics": {"top1": 20.0}}, {"metrics": {"top5": 99.0}})]
+    table = board_table(BOARD, [record()], papers)
+    assert [type(line).__name__ for line in table.lines] == ["Published", "Row", "Published", "Published"]
+    lines = [line for line in to_markdown(table).splitlines() if line.startswith("| ")][2:]
+    best = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert best[:5] == ["*paper*", "*mavil: ViT-B*", "–", "*av*", "*67.1*"] and "**" not in lines[0]
+    assert "published, not measured here: Table 3; read in a page" in best[-1]
+    assert lines[1].startswith("| 1 |"), "ranks count what was measured"
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [row["kind"] for row in rows] == ["published", "measured", "published", "published"]
+    assert float(rows[0]["top1"]) == pytest.approx(0.671) and rows[0]["place"] == "Table 3" and rows[0]["rank"] == ""
+    assert "paper" in terminal_of(table) and "67.1" in terminal_of(table)
+
+
+def test_only_verified_numbers_stand_on_a_board_and_none_beside_made_up_data() -> None:
+    recalled = paper({"metrics": {"top1": 67.1}, "verified": False, "known": "memory", "source": ""})
+    elsewhere = paper({"metrics": {"top1": 67.1}, "board": "esc50"})
+    assert board_table(BOARD, [record()], [recalled, elsewhere]).published == ()
+    assert board_table(BOARD, [record(sample=True)], [paper({"metrics": {"top1": 67.1}})]).published == ()
+
+
+def test_a_board_of_papers_alone_has_a_table(tmp_path: Path) -> None:
+    tables = make_tables([], [BOARD], [paper({"metrics": {"top1": 67.1}})])
+    assert {path.name for path in write_tables(tables, tmp_path)} == {"vggsound.csv", "vggsound.md"}
+
+
+def test_a_paper_s_markup_is_shown_as_text() -> None:
+    table = board_table(BOARD, [], [paper({"metrics": {"top1": 1.0}, "note": "<script>|x", "variant": "**b**"})])
+    assert "<script>" not in to_markdown(table) and r"\*\*b\*\*" in to_markdown(table)

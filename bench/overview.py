@@ -1,0 +1,73 @@
+"""`leaderboards/README.md`: each method on each board, measured here, published, or still open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bench.published import PublishedMethod
+from bench.table_text import escape, shown
+from bench.tables import BoardTable, Published, main_value
+from bench.tasks import METRICS
+
+LEGEND = (
+    "**Bold**: measured here, the best of the method's rows, with its board's evidence behind the link. "
+    "*Italic*: the best number that a paper prints, not measured here. ·: open."
+)
+
+
+def overview(tables: Iterable[BoardTable], papers: Sequence[PublishedMethod], methods: Iterable[str]) -> str:
+    """A table a dataset, of its boards that anybody has a number on, and the methods without any.
+
+    Args:
+        tables: of all boards; none of made-up data.
+        papers: with their published numbers.
+        methods: that can be run.
+    """
+    methods = set(methods)
+    tables = [table for table in tables if not table.empty]
+    names = sorted(methods | {paper.name for paper in papers})
+    lines = ["# Leaderboards", "", f"{LEGEND}  ", _count(tables, papers, methods), ""]
+    for dataset in dict.fromkeys(table.board.dataset for table in tables):
+        lines += [f"## {escape(dataset)}", "", *_matrix([t for t in tables if t.board.dataset == dataset], names), ""]
+    lines += ["## Methods", "", "| method | paper | can be run | |", "| --- | --- | --- | --- |"]
+    by_name = {paper.name: paper for paper in papers}
+    for name in names:
+        known = by_name.get(name)
+        title = f"{escape(known.title)} (arXiv {known.arxiv})" if known else "–"
+        runs = f"[yes](../experiments/{name}/README.md)" if name in methods else "not yet"
+        remark = "no published number whose source could be read" if known and not known.has_verified else ""
+        lines.append(f"| {escape(name)} | {title} | {runs} | {remark} |")
+    return "\n".join(lines) + "\n"
+
+
+def _count(tables: Sequence[BoardTable], papers: Sequence[PublishedMethod], methods: set[str]) -> str:
+    measured = sum(len(table.rows) for table in tables)
+    published = sum(len(table.published) for table in tables)
+    return (
+        f"{len(methods)} methods can be run; {measured} rows are measured and {published} published on {len(tables)} "
+        f"boards, of {len(papers)} papers."
+    )
+
+
+def _matrix(tables: Sequence[BoardTable], names: Sequence[str]) -> list[str]:
+    """The methods that have a number on one of these boards, a column a board."""
+    heads = [f"[{escape(t.board.name)}]({t.board.name}.md)<br>{escape(METRICS[t.board.main].label)}" for t in tables]
+    lines = ["| method | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(tables)]
+    best = [_best(table) for table in tables]
+    for name in names:
+        cells = [" ".join(each.get(name, ["·"])) for each in best]
+        if any(cell != "·" for cell in cells):
+            lines.append(f"| {escape(name)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _best(table: BoardTable) -> dict[str, list[str]]:
+    """Method -> the best of what was measured, and of what was published, as they are shown."""
+    found: dict[str, dict[str, str]] = {}
+    for line in table.lines:  # best first
+        value = main_value(line, table.board.main)
+        paper = isinstance(line, Published)
+        method, mark = (line.method.name, "*") if paper else (line.newest.method, "**")
+        if value is not None:
+            found.setdefault(method, {}).setdefault(mark, f"{mark}{shown(table.board.main, value)}{mark}")
+    return {method: [marks[mark] for mark in ("**", "*") if mark in marks] for method, marks in found.items()}

@@ -1,0 +1,35 @@
+"""The overview of methods and boards."""
+
+from __future__ import annotations
+
+from bench.overview import overview
+from bench.tables import board_table
+from tests.bench.test_tables import BOARD, RETRIEVAL, paper, record
+
+
+def rows(text: str, heading: str) -> dict[str, list[str]]:
+    """First cell -> the others, of the table under a heading."""
+    part = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line[:1] == "|"]
+    return {line[0]: line[1:] for line in cells}
+
+
+def test_each_method_on_each_board_is_measured_published_or_open():
+    papers = [
+        paper({"metrics": {"top1": 60.0}}, {"metrics": {"top1": 67.1}}),
+        paper({"metrics": {"top1": 99.9}, "verified": False, "known": "memory", "source": ""}, name="vatt"),
+    ]
+    measured = [record(value=0.5), record(value=0.625, modality="a"), record(RETRIEVAL, method="uavm", value=3.0)]
+    tables = [board_table(board, measured, papers) for board in (BOARD, RETRIEVAL)]
+    text = overview(tables, papers, ["mavil", "uavm"])
+    assert rows(text, "vggsound") == {
+        "method": ["[vggsound](vggsound.md)<br>top-1", "[vggsound-a2v](vggsound-a2v.md)<br>MedR"],
+        "---": ["---:", "---:"],
+        "mavil": ["**62.5** *67.1*", "·"],
+        "uavm": ["·", "**3.0**"],
+    }
+    methods = rows(text, "Methods")
+    assert methods["vatt"][1:] == ["not yet", "no published number whose source could be read"]
+    assert methods["mavil"] == ["T (arXiv 2212.08071)", "[yes](../experiments/mavil/README.md)", ""]
+    assert methods["uavm"] == ["–", "[yes](../experiments/uavm/README.md)", ""]
+    assert "99.9" not in text
