@@ -133,6 +133,10 @@ def make_parser() -> argparse.ArgumentParser:
     table.add_argument(
         "--store", default="", metavar="URL", help="first exchange records with a folder or URL, e.g. s3://bucket/avl"
     )
+    page = command("page", make_page, "write the boards, methods and runs as one HTML file that needs nothing else")
+    page.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    page.add_argument("--runs", default="runs", metavar="FOLDER", help="for curves and scores by class")
+    page.add_argument("--output", metavar="FILE", help="default: page.html among the leaderboards")
     return parser
 
 
@@ -229,3 +233,14 @@ def show_tables(options: argparse.Namespace) -> int:
         exchange(options.leaderboards, options.store)
     print_all_boards(options.leaderboards, options.boards)
     return 0
+
+
+def make_page(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.page import write_pages
+
+    leaderboards = Path(options.leaderboards)
+    output = Path(options.output) if options.output else leaderboards / "page.html"
+    for path in write_pages(leaderboards, Path(options.runs), output):
+        print(path)

@@ -26,6 +26,8 @@ from datamodules.manifest import Manifest
 REPOSITORY = Path(__file__).parent.parent
 PREDICTIONS = "predictions.parquet"
 RECORD = "record.json"
+CLASSES = "classes.json"
+"""The names of the scored classes, which no other file of the run has."""
 
 
 def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
@@ -149,6 +151,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
     if config.store:
         share(record, Store(config.store, plan.is_sample))
+    write_json(stage.folder / CLASSES, scored.classes)
     write_json(stage.folder / RECORD, json.loads(path.read_text()))
     return path
 

@@ -70,7 +70,7 @@ def _short(number: float | None) -> str:
     return f"{number:.3g}"
 
 
-def _device_hours(row: Row) -> float | None:
+def device_hours(row: Row) -> float | None:
     """Of one seed: the mean over the row's records, parents included where that is known."""
     costs = [record.cost for record in row.records]
     hours = [cost.device_hours if cost.total_device_hours is None else cost.total_device_hours for cost in costs]
@@ -108,7 +108,7 @@ def _texts(table: BoardTable, row: Row) -> list[str]:
         coverage_text(row.coverage),
         row.pretraining or "–",
         _short(record.cost.parameters),
-        _short(_device_hours(row)),
+        _short(device_hours(row)),
         f"{row.seeds}" if row.folds == 1 else f"{row.seeds} × {row.folds} folds",
         _commit(row),
         record.created.date().isoformat(),
@@ -132,7 +132,7 @@ def _published_texts(table: BoardTable, line: Published) -> list[str]:
     return [known.get(column, "–") for column in _columns(table)]
 
 
-def _legend(table: BoardTable) -> list[str]:
+def legend(table: BoardTable) -> list[str]:
     board = table.board
     lines = [
         f"{board.dataset}, split {board.split}, {board.task}"
@@ -180,7 +180,7 @@ def to_markdown(table: BoardTable) -> str:
             texts = [escape(text) for text in _texts(table, line)]
             texts[main] = re.sub(r"^\S+", r"**\g<0>**", texts[main])
         lines.append("| " + " | ".join(texts) + " |")
-    lines += ["", *(f"{escape(line)}  " for line in _legend(table))]
+    lines += ["", *(f"{escape(line)}  " for line in legend(table))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -254,7 +254,7 @@ def _csv_row(table: BoardTable, row: Row) -> dict[str, object]:
         "coverage": row.coverage,
         "pretraining": row.pretraining,
         "parameters": record.cost.parameters,
-        "device_hours": _device_hours(row),
+        "device_hours": device_hours(row),
         "seeds": row.seeds,
         "folds": row.folds,
         "commit": record.commit,

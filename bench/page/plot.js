@@ -1,0 +1,177 @@
+// Plots, as SVG: a board's main metric against parameters or device-hours, and a run's curves.
+
+const MOST_POINTS = 400;
+const LABELLED = 24;
+const AXIS = { parameters: "parameters", hours: "device-hours" };
+
+function niceTicks(low, high, count) {
+  const raw = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step);
+}
+
+function logTicks(low, high) {
+  const decades = Math.log10(high / low);
+  const marks = decades > 4 ? [1] : decades > 1.5 ? [1, 3] : [1, 2, 5];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    for (const mark of marks) {
+      const value = mark * 10 ** power;
+      if (value >= low * 0.999 && value <= high * 1.001) ticks.push(value);
+    }
+  }
+  return ticks;
+}
+
+const bounds = (name, row) => {
+  const std = row[`${name} std`];
+  if (std !== null) return [row[name] - std, row[name] + std];
+  return row[`${name} low`] === null ? null : [row[`${name} low`], row[`${name} high`]];
+};
+
+function frame(size, ticks, texts) {
+  const { width, height, left, right, top, bottom } = size;
+  return [
+    ticks.y.map(([at, text]) => [
+      svg("line", { class: "grid", x1: left, x2: width - right, y1: at, y2: at }),
+      svg("text", { class: "tick", x: left - 8, y: at + 4, "text-anchor": "end" }, text),
+    ]),
+    ticks.x.map(([at, text]) => [
+      svg("line", { class: "mark", x1: at, x2: at, y1: height - bottom, y2: height - bottom + 5 }),
+      svg("text", { class: "tick", x: at, y: height - bottom + 19, "text-anchor": "middle" }, text),
+    ]),
+    svg("line", { class: "base", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
+    svg("text", { class: "axis", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, texts.x),
+    svg("text", { class: "axis", x: left - 38, y: top - 10 }, texts.y),
+  ];
+}
+
+function drawPlot(board, rows, axis, place) {
+  const name = board.metrics[0];
+  const usable = rows.filter((row) => row[name] !== null && row[axis] > 0);
+  const points = usable.slice(0, MOST_POINTS);
+  const left = rows.length - usable.length;
+  const told = [
+    left && `${left} row${left === 1 ? "" : "s"} without ${AXIS[axis]} ${left === 1 ? "is" : "are"} not drawn.`,
+    usable.length > points.length && `The best ${points.length} of ${usable.length} are drawn.`,
+  ].filter(Boolean).join(" ");
+  if (!points.length) {
+    place.replaceChildren(el("p", { class: "empty" }, `No row here has ${AXIS[axis]}. ${told}`));
+    return;
+  }
+  const size = { width: Math.max(300, Math.min(1000, place.clientWidth || 800)), height: 400, left: 52, right: 20, top: 34, bottom: 50 };
+  const factor = DATA.metrics[name].percent ? 100 : 1;
+  const values = points.flatMap((row) => [row[name], ...(bounds(name, row) ?? [])]).map((value) => value * factor);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = (high - low || Math.abs(high) || 1) * 0.08;
+  low = DATA.metrics[name].percent ? Math.max(0, low - room) : low - room;
+  high = DATA.metrics[name].percent ? Math.min(100, high + room) : high + room;
+  const amounts = points.map((row) => row[axis]);
+  const wide = Math.max(1.6, (Math.max(...amounts) / Math.min(...amounts)) ** 0.06);
+  const [least, most] = [Math.min(...amounts) / wide, Math.max(...amounts) * wide];
+  const x = (value) => size.left + ((size.width - size.left - size.right) * Math.log(value / least)) / Math.log(most / least);
+  const y = (value) => size.height - size.bottom - ((size.height - size.top - size.bottom) * (value * factor - low)) / (high - low);
+  const ticks = {
+    x: thinned(logTicks(least, most).map((value) => [x(value), amount(value)])),
+    y: niceTicks(low, high, 6).map((value) => [y(value / factor), String(Number(value.toPrecision(6)))]),
+  };
+  const unit = DATA.metrics[name].percent ? " (%)" : "";
+  const told_of = el("p", { class: "told", "aria-live": "polite" }, "Point at or tab to a point to read it.");
+  const taken = points.map((row) => [x(row[axis]) - 7, y(row[name]) - 7, x(row[axis]) + 7, y(row[name]) + 7]);
+  const drawn = [...points].reverse().map((row) => point(row, name, axis, x, y, told_of));
+  const labels = points.slice(0, LABELLED).map((row) => pointLabel(row, x(row[axis]), y(row[name]), taken, size));
+  const picture = svg(
+    "svg",
+    { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, role: "group", "aria-label": `${metricLabel(name)} against ${AXIS[axis]}` },
+    frame(size, ticks, { x: `${AXIS[axis]} (log)`, y: `${metricLabel(name)}${unit} ${arrow(name)}` }),
+    drawn,
+    labels,
+  );
+  place.replaceChildren(plotKey(points), picture, told_of, told && el("p", { class: "sub" }, told));
+}
+
+// Ticks that would stand on each other are left out.
+function thinned(ticks) {
+  let last = -Infinity;
+  return ticks.filter(([at]) => at - last >= 44 && ((last = at), true));
+}
+
+function plotKey(points) {
+  const kinds = new Set(points.map((row) => row.kind));
+  const modalities = [...new Set(points.map((row) => row.modality))];
+  const icon = (...shapes) => svg("svg", { width: 16, height: 16, "aria-hidden": "true" }, shapes);
+  return el(
+    "ul",
+    { class: "key" },
+    kinds.has("measured") && el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured, with its interval"),
+    kinds.has("published") && el("li", {}, icon(svg("path", { d: "M8 2 14 8 8 14 2 8Z", class: "key-mark hollow" })), "published"),
+    modalities.map((m) => el("li", {}, icon(svg("rect", { x: 3, y: 3, width: 10, height: 10, rx: 2, class: `m-${m}` })), modalityText(m))),
+  );
+}
+
+function point(row, name, axis, x, y, told) {
+  const [at, up] = [x(row[axis]), y(row[name])];
+  const text = `${isPublished(row) ? "published: " : ""}${[rowTitle(row), row.stage].filter(Boolean).join(", ")}, ${row.modality}: ` +
+    `${metricLabel(name)} ${shownValue(name, row)} ${spread(name, row)}`.trim() +
+    `, ${amount(row[axis])} ${AXIS[axis]}${row.remarks.length ? `; ${row.remarks.join("; ")}` : ""}`;
+  const range = isPublished(row) ? null : bounds(name, row);
+  const tell = () => (told.textContent = text);
+  return svg(
+    "a",
+    {
+      href: isPublished(row) ? route("method", row.method) : route("run", runId(row.newest)),
+      class: `point m-${row.modality} ${row.kind}`, "aria-label": text, onfocus: tell, onpointerenter: tell,
+    },
+    range && svg("path", { class: "bar", d: `M${at} ${y(range[0])}V${y(range[1])}M${at - 4} ${y(range[0])}h8M${at - 4} ${y(range[1])}h8` }),
+    isPublished(row)
+      ? svg("path", { class: "dot hollow", d: `M${at} ${up - 7}l7 7l-7 7l-7 -7Z` })
+      : svg("circle", { class: "dot", cx: at, cy: up, r: 5.5 }),
+  );
+}
+
+// Beside its point where nothing is in the way, or not at all.
+function pointLabel(row, x, y, taken, size) {
+  const text = row.method.length > 22 ? `${row.method.slice(0, 21)}…` : row.method;
+  const width = text.length * 6.6 + 4;
+  for (const [left, top] of [[x + 10, y - 8], [x - 10 - width, y - 8], [x - width / 2, y - 26], [x - width / 2, y + 12]]) {
+    const box = [left, top, left + width, top + 15];
+    const inside = box[0] > size.left && box[2] < size.width && box[1] > size.top - 8 && box[3] < size.height - size.bottom;
+    const free = taken.every((other) => box[2] < other[0] || box[0] > other[2] || box[3] < other[1] || box[1] > other[3]);
+    if (inside && free) {
+      taken.push(box);
+      return svg("text", { class: "label", x: left + 2, y: top + 12, "aria-hidden": "true" }, text);
+    }
+  }
+  return null;
+}
+
+// One logged value over the steps.
+function curve(name, steps, values) {
+  const known = steps.map((step, i) => [step, values[i]]).filter(([, value]) => value !== null);
+  const size = { width: 340, height: 190, left: 56, right: 14, top: 14, bottom: 28 };
+  const [xs, ys] = [known.map(([step]) => step), known.map(([, value]) => value)];
+  const [first, last, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const x = (step) => size.left + ((size.width - size.left - size.right) * (step - first)) / (last - first || 1);
+  const y = (value) => size.height - size.bottom - ((size.height - size.top - size.bottom) * (value - low)) / (high - low || 1);
+  const path = known.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const ticks = {
+    x: niceTicks(first, last, 4).map((step) => [x(step), amount(step)]),
+    y: (high > low ? niceTicks(low, high, 3) : [low]).map((value) => [y(value), String(Number(value.toPrecision(3)))]),
+  };
+  const summary = `${name}: from ${amount(ys[0])} at step ${xs[0]} to ${amount(ys.at(-1))} at step ${xs.at(-1)}`;
+  return el(
+    "figure",
+    {},
+    el("figcaption", {}, name),
+    svg(
+      "svg",
+      { viewBox: `0 0 ${size.width} ${size.height}`, role: "img", "aria-label": summary },
+      frame(size, ticks, { x: "", y: "" }),
+      svg("path", { class: "line", d: path }),
+      known.length === 1 && svg("circle", { class: "line-dot", cx: x(first), cy: y(low), r: 4 }),
+    ),
+  );
+}
