@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.published import PublishedMethod
 from bench.records import MetricValue, Record
-from bench.table_text import device_hours, legend
+from bench.table_text import PAPERS, device_hours, legend
 from bench.tables import BoardTable, Published, Row
 from bench.tasks import METRICS
 
@@ -114,7 +114,7 @@ def _board(table: BoardTable, number: Mapping[str, int]) -> Json:
         "split": board.split,
         "task": board.task,
         "metrics": list(table.metrics),
-        "legend": legend(table),
+        "legend": [line for line in legend(table) if line != PAPERS],  # the page marks them in its own words
         "rows": columns(
             [
                 _published(table, line) if isinstance(line, Published) else _row(table, line, number)
@@ -153,6 +153,8 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
         "dirty": row.dirty,
         "date": record.created.date().isoformat(),
         "remarks": list(row.remarks),
+        "where": "",
+        "source": "",
         "runs": [number[each.id] for each in row.records],
         "newest": number[record.id],
     }
@@ -180,7 +182,9 @@ def _published(table: BoardTable, line: Published) -> Json:
         "parameters": row.parameters,
         "commit": "",
         "date": "",
-        "remarks": [f"arXiv {line.method.arxiv}, {line.remark}"],
+        "remarks": [],
+        "where": f"{row.place} · arXiv {line.method.arxiv}",
+        "source": "; ".join(filter(None, (row.source, row.note))),
         "runs": [],
     }
 

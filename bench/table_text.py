@@ -19,6 +19,10 @@ SAMPLE_NOTICE = (
     "Made-up sample data. These numbers show that the code learns; they say nothing about how good a method is "
     "and must not be compared with published results."
 )
+PAPERS = (
+    "paper: a number as its paper prints it, not measured here; its clips, copies of the data and protocol may "
+    "differ from those of the rows with a rank."
+)
 RULES = {
     "tagging": "Means over classes leave out classes without positives among the scored clips; a remark counts them.",
     "classification": "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a "
@@ -142,10 +146,7 @@ def legend(table: BoardTable) -> list[str]:
         "folds. Device-hours include the stages before. *: the tree had uncommitted changes.",
     ]
     if table.published:
-        lines.append(
-            "paper: a number as its paper prints it, not measured here; its clips, copies of the data and protocol may "
-            "differ from those of the rows with a rank."
-        )
+        lines.append(PAPERS)
     if board.task in RULES:
         lines.append(RULES[board.task])
     if table.other_protocols:

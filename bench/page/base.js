@@ -106,10 +106,17 @@ function more(items, count, draw, place) {
 
 const nothing = "–";
 
+// Ties go to the even digit, as in the tables.
+function fixed(value, decimals) {
+  const scaled = value * 10 ** decimals;
+  const below = Math.floor(scaled);
+  return (scaled - below === 0.5 && below % 2 === 0 ? below / 10 ** decimals : value).toFixed(decimals);
+}
+
 function metricText(name, value) {
   if (value === null || value === undefined) return nothing;
   const info = DATA.metrics[name];
-  return info ? (value * (info.percent ? 100 : 1)).toFixed(info.decimals) : String(value);
+  return info ? fixed(value * (info.percent ? 100 : 1), info.decimals) : String(value);
 }
 
 const metricLabel = (name) => DATA.metrics[name]?.label ?? name;
@@ -141,5 +148,4 @@ function valueNodes(name, row) {
   return [el("span", { class: "value" }, shownValue(name, row)), extra && el("span", { class: "spread" }, ` ${extra}`)];
 }
 
-const warned = (row) => row.dirty || (row.coverage !== null && row.coverage < 1);
 const rowTitle = (row) => (row.label ? `${row.method} (${row.label})` : row.method);

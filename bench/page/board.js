@@ -26,8 +26,16 @@ function boardColumns(board) {
     number("seeds", "seeds", (row) => seedsText(row)),
     { key: "commit", head: "commit", text: (row) => commitCell(row) },
     { key: "date", head: "date", falls: true, text: (row) => row.date || nothing },
-    { key: "runs", head: "runs", number: true, falls: true, text: runsCell, by: (row) => row.runs.length },
+    { key: "runs", head: "runs", number: true, falls: true, text: runsCell, by: (row) => row.runs.length || null },
+    { key: "source", head: "source", text: (row) => row.source || nothing },
   ];
+}
+
+// A column that no row has anything in says nothing.
+function usedColumns(board) {
+  const rows = boardRows(board);
+  const empty = (column) => rows.every((row) => [null, undefined, ""].includes((column.by ?? ((each) => each[column.key]))(row)));
+  return boardColumns(board).filter((column) => ["rank", "method", "modality", board.metrics[0]].includes(column.key) || !empty(column));
 }
 
 function coverageCell(row) {
@@ -54,7 +62,7 @@ function methodCell(row) {
   return [
     el("div", {}, link(row.method, "method", row.method), isPublished(row) && [" ", tag("published", "published")]),
     el("div", { class: "sub" }, [row.stage, row.label].filter(Boolean).join(" · ")),
-    row.remarks.map((text) => el("div", { class: isPublished(row) ? "sub source" : "remark" }, text)),
+    isPublished(row) ? el("div", { class: "sub" }, row.where) : row.remarks.map((text) => el("div", { class: "remark" }, text)),
   ];
 }
 
@@ -77,7 +85,7 @@ function filtered(rows, chosen) {
     if (modality && row.modality !== modality) return false;
     if (pretraining && (row.pretraining || "none") !== pretraining) return false;
     if (kind && row.kind !== kind) return false;
-    const text = () => [row.method, row.stage, row.label, row.pretraining, row.commit, ...row.remarks].join(" ").toLowerCase();
+    const text = () => [row.method, row.stage, row.label, row.pretraining, row.commit, row.where, row.source, ...row.remarks].join(" ").toLowerCase();
     return !words.length || words.every((word) => text().includes(word));
   });
 }
@@ -102,7 +110,7 @@ function boardPage(name, chosen) {
   const board = BOARDS.get(name);
   if (!board) return missingPage(`No board with rows is called “${name}”.`);
   const rows = boardRows(board);
-  const columns = boardColumns(board);
+  const columns = usedColumns(board);
   const table = el("div", { class: "results" });
   const plot = el("div", { class: "plot" });
   const count = el("p", { class: "count", role: "status" });

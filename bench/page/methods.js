@@ -10,12 +10,16 @@ function missingPage(text) {
 function bestCell(row) {
   if (!row) return nothing;
   const name = row.board.metrics[0];
-  return [el("span", { class: "cell-value" }, valueNodes(name, row)), el("span", { class: "sub" }, rowTitle(row))];
+  return [
+    el("span", { class: "cell-value" }, valueNodes(name, row)),
+    el("span", { class: "sub" }, rowTitle(row)),
+    !isPublished(row) && row.remarks.map((text) => el("div", { class: "remark" }, text)),
+  ];
 }
 
 function homePage() {
   const heads = ["board", "task", "main metric", "best measured", ...(DATA.sample ? [] : ["best published"]), "rows"];
-  const parts = [...new Set(DATA.boards.map((board) => board.dataset))].map((dataset) => {
+  const body = (dataset) => {
     const rows = DATA.boards.filter((board) => board.dataset === dataset).map((board) => {
       const lines = boardRows(board);
       return [
@@ -23,8 +27,15 @@ function homePage() {
         bestCell(bestOf(lines, "measured")), ...(DATA.sample ? [] : [bestCell(bestOf(lines, "published"))]), String(board.size),
       ];
     });
-    return section(dataset, plainTable(`Boards of ${dataset}`, heads, rows, [heads.length - 1]));
-  });
+    return el(
+      "tbody",
+      {},
+      el("tr", { class: "group" }, el("th", { scope: "rowgroup", colspan: heads.length }, dataset)),
+      rows.map((row) => el("tr", {}, row.map((item, i) => el("td", { class: i === heads.length - 1 ? "number" : null }, item)))),
+    );
+  };
+  const datasets = [...new Set(DATA.boards.map((board) => board.dataset))];
+  const head = el("thead", {}, el("tr", {}, heads.map((text, i) => el("th", { scope: "col", class: i === heads.length - 1 ? "number" : null }, text))));
   const rows = DATA.boards.flatMap(boardRows);
   const published = rows.filter(isPublished).length;
   return {
@@ -32,7 +43,7 @@ function homePage() {
     page: [
       el("h1", {}, "Boards"),
       el("p", { class: "lead" }, `${rows.length - published} measured rows${DATA.sample ? "" : ` and ${published} published ones`} on ${DATA.boards.length} boards. A board is a dataset, a split and a protocol; each measured row leads to the runs behind it.`),
-      parts.length ? parts : el("p", { class: "empty" }, "No records yet."),
+      datasets.length ? boxed("Boards", el("table", { class: "home" }, head, datasets.map(body))) : el("p", { class: "empty" }, "No records yet."),
     ],
   };
 }
@@ -100,7 +111,7 @@ function publishedTable(name, paper) {
   const heads = ["benchmark", "variant", "modality", "as printed", "pretraining", "parameters", "where it stands, and its source"];
   return [
     rows.length ? plainTable(`Published rows of ${name}`, heads, rows, [5]) : el("p", { class: "empty" }, "No verified published row."),
-    paper.recalled > 0 && el("p", { class: "sub" }, `${paper.recalled} further row${paper.recalled === 1 ? "" : "s"} wait for somebody to give the source, and are not shown.`),
+    paper.recalled > 0 && el("p", { class: "sub" }, `${paper.recalled} further ${paper.recalled === 1 ? "row waits" : "rows wait"} for somebody to give the source, and ${paper.recalled === 1 ? "is" : "are"} not shown.`),
     paper.note && el("p", { class: "sub" }, paper.note),
   ];
 }

@@ -62,7 +62,7 @@ function drawPlot(board, rows, axis, place) {
     place.replaceChildren(el("p", { class: "empty" }, `No row here has ${AXIS[axis]}. ${told}`));
     return;
   }
-  const size = { width: Math.max(300, Math.min(1000, place.clientWidth || 800)), height: 400, left: 52, right: 20, top: 34, bottom: 50 };
+  const size = { width: Math.max(300, place.clientWidth ? place.clientWidth - 26 : 800), height: 400, left: 52, right: 20, top: 34, bottom: 50 };
   const factor = DATA.metrics[name].percent ? 100 : 1;
   const values = points.flatMap((row) => [row[name], ...(bounds(name, row) ?? [])]).map((value) => value * factor);
   let [low, high] = [Math.min(...values), Math.max(...values)];
@@ -82,7 +82,8 @@ function drawPlot(board, rows, axis, place) {
   const told_of = el("p", { class: "told", "aria-live": "polite" }, "Point at or tab to a point to read it.");
   const taken = points.map((row) => [x(row[axis]) - 7, y(row[name]) - 7, x(row[axis]) + 7, y(row[name]) + 7]);
   const drawn = [...points].reverse().map((row) => point(row, name, axis, x, y, told_of));
-  const labels = points.slice(0, LABELLED).map((row) => pointLabel(row, x(row[axis]), y(row[name]), taken, size));
+  const several = (row) => points.filter((other) => other.method === row.method).length > 1;
+  const labels = points.slice(0, LABELLED).map((row) => pointLabel(several(row) ? `${row.method} · ${row.stage || row.label}` : row.method, x(row[axis]), y(row[name]), taken, size));
   const picture = svg(
     "svg",
     { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, role: "group", "aria-label": `${metricLabel(name)} against ${AXIS[axis]}` },
@@ -116,7 +117,7 @@ function point(row, name, axis, x, y, told) {
   const [at, up] = [x(row[axis]), y(row[name])];
   const text = `${isPublished(row) ? "published: " : ""}${[rowTitle(row), row.stage].filter(Boolean).join(", ")}, ${row.modality}: ` +
     `${metricLabel(name)} ${shownValue(name, row)} ${spread(name, row)}`.trim() +
-    `, ${amount(row[axis])} ${AXIS[axis]}${row.remarks.length ? `; ${row.remarks.join("; ")}` : ""}`;
+    `, ${amount(row[axis])} ${AXIS[axis]}${[row.where, ...row.remarks].filter(Boolean).map((text) => `; ${text}`).join("")}`;
   const range = isPublished(row) ? null : bounds(name, row);
   const tell = () => (told.textContent = text);
   return svg(
@@ -133,8 +134,8 @@ function point(row, name, axis, x, y, told) {
 }
 
 // Beside its point where nothing is in the way, or not at all.
-function pointLabel(row, x, y, taken, size) {
-  const text = row.method.length > 22 ? `${row.method.slice(0, 21)}…` : row.method;
+function pointLabel(name, x, y, taken, size) {
+  const text = name.length > 34 ? `${name.slice(0, 33)}…` : name;
   const width = text.length * 6.6 + 4;
   for (const [left, top] of [[x + 10, y - 8], [x - 10 - width, y - 8], [x - width / 2, y - 26], [x - width / 2, y + 12]]) {
     const box = [left, top, left + width, top + 15];
