@@ -73,7 +73,7 @@ def page_data(
             "methods": _methods(tables, papers, methods),
         },
         runs={
-            "rows": columns([_run(record, command(record)) for record in records]),
+            **_runs(records, command),
             "evidence": {number[name]: content for name, content in evidence.items() if name in number},
         },
     )
@@ -230,15 +230,35 @@ def _paper(paper: PublishedMethod) -> Json:
     }
 
 
-def _run(record: Record, command: str) -> Json:
-    content = record.model_dump(mode="json", exclude={"schema_version", "metrics", "created", "sample"})
+def _runs(records: Sequence[Record], command: Callable[[Record], str]) -> Json:
+    """`rows`, and the `parts` of their configurations, which most runs share with others."""
+    place: dict[str, int] = {}
+    rows = []
+    for record in records:
+        parts = [
+            [name, place.setdefault(json.dumps(part, sort_keys=True), len(place))]
+            for name, part in _config_parts(shown(record.config))
+        ]
+        rows.append(_run(record) | {"config": parts, "command": command(record)})
+    return {"rows": columns(rows), "parts": [json.loads(part) for part in place]}
+
+
+def _config_parts(config: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
+    for name, value in config.items():
+        if name == "stages" and isinstance(value, Mapping):
+            yield from ((f"stages.{stage}", settings) for stage, settings in value.items())
+        else:
+            yield name, value
+
+
+def _run(record: Record) -> Json:
+    content = record.model_dump(mode="json", exclude={"schema_version", "metrics", "created", "sample", "config"})
     return shown(
         content
         | {
             "seed": str(record.seed),
             "created": record.created.strftime("%Y-%m-%d %H:%M UTC"),
             "metrics": {name: _triple(value) for name, value in record.metrics.items()},
-            "command": command,
         }
     )
 

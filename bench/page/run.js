@@ -162,11 +162,6 @@ function leaves(value, path = "") {
 }
 
 function configuration(config) {
-  const parts = [];
-  for (const [name, value] of Object.entries(config)) {
-    if (name === "stages" && value && typeof value === "object") {
-      parts.push(...Object.entries(value).map(([stage, settings]) => [`stages.${stage}`, settings]));
-    } else parts.push([name, value]);
-  }
-  return parts.map(([name, value]) => el("details", {}, el("summary", {}, name), facts(name, leaves(value))));
+  const { parts } = readRuns();
+  return config.map(([name, part]) => el("details", {}, el("summary", {}, name), facts(name, leaves(parts[part]))));
 }
