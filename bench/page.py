@@ -17,7 +17,7 @@ import jinja2
 
 from bench import registry
 from bench.boards import board_folder, make_tables, papers, records_folder
-from bench.page_command import Commands
+from bench.page_command import command
 from bench.page_data import MethodText, PageData, page_data
 from bench.page_runs import evidence
 from bench.records import read_all
@@ -73,7 +73,7 @@ def collect(leaderboards: Path, runs: Path, sample: bool) -> PageData:
         records=records,
         papers=published,
         methods={name: method_text(registry.method_folder(name) / "README.md") for name in registry.methods()},
-        command=Commands(),
+        command=command,
         evidence=evidence(shown, {name: board.task for name, board in boards.items()}, runs),
     )
 

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from bench.errors import UserError
@@ -19,48 +20,40 @@ WORD = re.compile(r"(?!(?i:null|true|false|yes|no|on|off)$)[A-Za-z_][A-Za-z0-9_.
 PLACES = re.compile(r"\.data\.(root|packed|inputs\..*(root|file))$")
 
 
-class Commands:
-    """Record -> command line. Settings in which it differs from its preset are named; each preset is composed once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], dict[str, Any] | None] = {}
-
-    def __call__(self, record: Record) -> str:
-        stages = record.config.get("stages")
-        stage = f"{record.stage}_{record.fold}" if record.fold else record.stage
-        if not isinstance(stages, Mapping) or stage not in stages:
-            stage = record.stage
-        words = [f"preset={record.preset}", f"stage={stage}", f"seed={record.seed}"]
-        if record.variant:
-            words.insert(1, f"variant={record.variant}")
-        if not record.sample:
-            words.append("data_root=/datasets")
-        words += [f"{key}={_yaml(value)}" for key, value in self._changes(record).items()]
-        return " ".join(["python -m bench run", record.method, *map(shlex.quote, words)])
-
-    def _changes(self, record: Record) -> dict[str, Any]:
-        """Key -> value of what the record has unlike the preset; keys that are no longer there are left out."""
-        key = (record.method, record.preset, record.variant)
-        if key not in self._known:
-            self._known[key] = _preset(*key)
-        usual = self._known[key]
-        if usual is None:
-            return {}
-        changes = {}
-        for name, value in _leaves(record.config):
-            if name in usual and usual[name] != value and not PLACES.search(name):
-                changes[_without_fold(name, record.config)] = value
-        return changes
+def command(record: Record) -> str:
+    """The command line; settings in which the record differs from its preset are named."""
+    stages = record.config.get("stages")
+    stage = f"{record.stage}_{record.fold}" if record.fold else record.stage
+    if not isinstance(stages, Mapping) or stage not in stages:
+        stage = record.stage
+    words = [f"preset={record.preset}", f"stage={stage}", f"seed={record.seed}"]
+    if record.variant:
+        words.insert(1, f"variant={record.variant}")
+    if not record.sample:
+        words.append("data_root=/datasets")
+    words += [f"{key}={_yaml(value)}" for key, value in _changes(record).items()]
+    return " ".join(["python -m bench run", record.method, *map(shlex.quote, words)])
 
 
-def _preset(method: str, preset: str, variant: str) -> dict[str, Any] | None:
-    """Its settings by their dotted keys; None where the method, the preset or the variant is not here."""
+def _changes(record: Record) -> dict[str, Any]:
+    """Key -> value of what the record has unlike the preset; keys that are no longer there are left out."""
+    usual = _preset(record.method, record.preset, record.variant)
+    return {
+        _without_fold(name, usual): value
+        for name, value in _leaves(record.config)
+        if name in usual and usual[name] != value and not PLACES.search(name)
+    }
+
+
+@cache
+def _preset(method: str, preset: str, variant: str) -> dict[str, Any]:
+    """Its settings by their dotted keys; none where the method, the preset or the variant is not here."""
     from bench.config import compose  # imports the method, and torch
 
     try:
         config = compose(method, [f"preset={preset}", *([f"variant={variant}"] if variant else [])])
     except UserError:
-        return None
+        return {}
     settings = {
         "model": asdict(config.model),
         "stages": {name: asdict(stage) for name, stage in config.stages.items()},
@@ -78,12 +71,11 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _without_fold(name: str, config: Mapping[str, Any]) -> str:
+def _without_fold(name: str, usual: Mapping[str, Any]) -> str:
     """`stages.x_fold1.lr` -> `stages.x.lr`: the configuration knows the stage, not its folds."""
     parts = name.split(".")
     if parts[0] == "stages":
-        fold = config["stages"][parts[1]].get("fold", 0)
-        parts[1] = base_name(parts[1], fold if isinstance(fold, int) else 0)
+        parts[1] = base_name(parts[1], usual[f"stages.{parts[1]}.fold"])
     return ".".join(parts)
 
 

@@ -1,7 +1,7 @@
 """Records and published numbers -> what the page shows, as JSON. Pure functions.
 
-There are two parts: `boards`, which the page reads at once, and `runs`, which it reads when the first run is opened. Both
-are columns, and what many rows say alike is there once, so that 10,000 records make a small page.
+There are two parts: `boards`, and `runs`, which the page reads when it first needs one. Both are columns, and what many
+rows say alike is there once, so that 10,000 records make a small page.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from bench.table_text import PAPERS, device_hours, legend
 from bench.tables import BoardTable, Published, Row
 from bench.tasks import METRICS
 
-LONGEST = 2000
-"""Characters of a text that are shown; only configurations can hold longer ones."""
 EXACT = 2**53
 """JavaScript's numbers are exact up to here; larger ones are shown as text."""
 
@@ -94,13 +92,11 @@ def pack(values: Sequence[Json]) -> Json:
 
 
 def shown(value: Json) -> Json:
-    """A value of a record with its longest texts cut, and numbers as text that JavaScript would change."""
-    if isinstance(value, str) and len(value) > LONGEST:
-        return f"{value[:LONGEST]}… ({len(value)} characters)"
+    """A value of a record, with numbers as text that JavaScript would change."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
         return str(value)
     if isinstance(value, Mapping):
-        return {shown(key): shown(item) for key, item in value.items()}
+        return {key: shown(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shown(item) for item in value]
     return value
@@ -131,7 +127,12 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     for name in table.metrics:
         cell = row.metric(name)
         low, high = (cell.interval if cell else None) or (None, None)
-        values |= {name: cell and cell.value, f"{name} low": low, f"{name} high": high, f"{name} std": cell and cell.std}
+        values |= {
+            name: cell and cell.value,
+            f"{name} low": low,
+            f"{name} high": high,
+            f"{name} std": cell and cell.std,
+        }
     return {
         "kind": "measured",
         "rank": row.rank,
@@ -189,7 +190,9 @@ def _published(table: BoardTable, line: Published) -> Json:
     }
 
 
-def _methods(tables: Sequence[BoardTable], papers: Sequence[PublishedMethod], methods: Mapping[str, MethodText]) -> Json:
+def _methods(
+    tables: Sequence[BoardTable], papers: Sequence[PublishedMethod], methods: Mapping[str, MethodText]
+) -> Json:
     """Name -> what is known of it; by name."""
     by_name = {paper.name: paper for paper in papers}
     measured = {row.newest.method for table in tables for row in table.rows}

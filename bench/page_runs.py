@@ -108,8 +108,8 @@ def average_precisions(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floati
 def accuracies(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:
     """`n` clips and top-1 accuracy `value` of each class, and what is taken for what.
 
-    Tied classes share a clip, as they do in the board's metric. `matrix` [class][taken for] counts clips by the first of
-    the best classes; of many classes there are only the commonest `pairs` (class, taken for, clips).
+    Tied classes share a clip, as they do in the board's metric. `matrix` [class][taken for] counts clips by the first
+    of the best classes; of many classes there are only the commonest `pairs` (class, taken for, clips).
     """
     best_NC = score_NC == score_NC.max(1, keepdims=True)
     right_N = (best_NC & target_NC).sum(1) / best_NC.sum(1)

@@ -6,17 +6,20 @@ const modalityText = (modality) => [...modality].map((letter) => MODALITY[letter
 
 function boardColumns(board) {
   const number = (key, head, text) => ({ key, head, text, number: true, falls: true });
+  const metric = (name) => ({
+    key: name,
+    head: `${metricLabel(name)} ${arrow(name)}`,
+    number: true,
+    falls: DATA.metrics[name].better === "higher",
+    text: (row) => valueNodes(name, row),
+  });
+  const [main, ...others] = board.metrics;
   return [
     { key: "rank", head: "#", number: true, text: (row) => (isPublished(row) ? nothing : row.rank ?? nothing) },
     { key: "method", head: "method", text: methodCell },
+    metric(main),
     { key: "modality", head: "modality", text: (row) => el("abbr", { title: modalityText(row.modality) }, row.modality) },
-    ...board.metrics.map((name) => ({
-      key: name,
-      head: `${metricLabel(name)} ${arrow(name)}`,
-      number: true,
-      falls: DATA.metrics[name].better === "higher",
-      text: (row) => valueNodes(name, row),
-    })),
+    ...others.map(metric),
     ...(DATA.sample ? [number("chance", "chance", (row) => metricText(board.metrics[0], row.chance))] : []),
     number("n", "n", (row) => row.n ?? nothing),
     number("coverage", "coverage", (row) => coverageCell(row)),
@@ -125,7 +128,8 @@ function boardPage(name, chosen) {
   const draw = () => {
     const shown = filtered(rows, chosen);
     const measured = shown.filter((row) => !isPublished(row)).length;
-    count.textContent = `${shown.length} of ${rows.length} rows: ${measured} measured, ${shown.length - measured} published`;
+    const kinds = DATA.sample ? "" : `: ${measured} measured, ${shown.length - measured} published`;
+    count.textContent = `${shown.length} of ${rows.length} row${rows.length === 1 ? "" : "s"}${kinds}`;
     drawTable(board, shown, columns, chosen, choose, table);
     drawPlot(board, shown, chosen.get("x") ?? "parameters", plot);
   };

@@ -18,13 +18,13 @@ function bestCell(row) {
 }
 
 function homePage() {
-  const heads = ["board", "task", "main metric", "best measured", ...(DATA.sample ? [] : ["best published"]), "rows"];
+  const heads = ["board", "metric", "best measured", ...(DATA.sample ? [] : ["best published"]), "task", "rows"];
   const body = (dataset) => {
     const rows = DATA.boards.filter((board) => board.dataset === dataset).map((board) => {
       const lines = boardRows(board);
       return [
-        link(board.name, "board", board.name), board.task, `${metricLabel(board.metrics[0])} ${arrow(board.metrics[0])}`,
-        bestCell(bestOf(lines, "measured")), ...(DATA.sample ? [] : [bestCell(bestOf(lines, "published"))]), String(board.size),
+        link(board.name, "board", board.name), `${metricLabel(board.metrics[0])} ${arrow(board.metrics[0])}`,
+        bestCell(bestOf(lines, "measured")), ...(DATA.sample ? [] : [bestCell(bestOf(lines, "published"))]), board.task, String(board.size),
       ];
     });
     return el(

@@ -132,7 +132,7 @@ function origin(it) {
 function classSections(classes) {
   const order = classes.names.map((_, i) => i).filter((i) => classes.value[i] !== null).sort((a, b) => classes.value[b] - classes.value[a] || a - b);
   const body = el("tbody");
-  const bar = (share) => svg("svg", { class: "bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { width: 100, height: 8, class: "bar-base" }), svg("rect", { width: 100 * share, height: 8, class: "bar-value" }));
+  const bar = (share) => svg("svg", { class: "meter", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { width: 100, height: 8, class: "bar-base" }), svg("rect", { width: 100 * share, height: 8, class: "bar-value" }));
   const line = (i) => el("tr", {}, el("th", { scope: "row" }, classes.names[i]), el("td", { class: "number value" }, (classes.value[i] * 100).toFixed(1)), el("td", { class: "bar-cell" }, bar(classes.value[i])), el("td", { class: "number" }, String(classes.n[i])));
   const button = more(order, 60, line, body);
   const heads = [["class"], [`${classes.score} (%)`, "number"], [""], ["clips", "number"]];
