@@ -3,6 +3,7 @@
 const main = document.getElementById("main");
 const home = document.title;
 let current = {};
+let width = 0;
 
 function pageOf(parts, chosen) {
   const [page, one, two] = parts;
@@ -36,7 +37,8 @@ function show(focus) {
     if (here) item.setAttribute("aria-current", "page");
     else item.removeAttribute("aria-current");
   }
-  if (current.resize) current.resize();
+  current.resize?.();
+  width = main.clientWidth;
   if (focus) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -44,7 +46,6 @@ function show(focus) {
 }
 
 // A plot is as wide as its place.
-let width = 0;
 new ResizeObserver(() => {
   if (main.clientWidth === width) return;
   width = main.clientWidth;

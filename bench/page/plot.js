@@ -91,7 +91,9 @@ function drawPlot(board, rows, axis, place) {
     drawn,
     labels,
   );
+  const focused = [...place.querySelectorAll("a")].indexOf(document.activeElement);
   place.replaceChildren(plotKey(points), picture, told_of, told && el("p", { class: "sub" }, told));
+  if (focused >= 0) picture.querySelectorAll("a")[focused]?.focus();
 }
 
 // Ticks that would stand on each other are left out.

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-webdriver = pytest.importorskip("selenium.webdriver")
+pytest.importorskip("selenium")
 
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -30,10 +32,11 @@ pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromiu
 PATIENCE = 200
 """Seconds; a busy machine may need many of them, a page that works needs none."""
 MANY = 230
-ARGUMENTS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1280,3000"
-).split()
+ARGUMENTS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    "--window-size=1280,3000",
+]
 ROUTES = ("#/", "#/board/vggsound", "#/board/esc50", "#/methods", "#/method/mavil", "#/compare/mavil/mbt", "#/nothing")
 
 
@@ -75,6 +78,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {name: each.id for name, each in some.items()} | {"url": page.as_uri()}
 
 
+def start(options: Any) -> Any:
+    """A browser; on a busy machine one may need a second try to come up."""
+    for _ in range(3):
+        try:
+            return webdriver.Chrome(options=options, service=Service(DRIVER))
+        except WebDriverException as error:
+            reason = error
+    pytest.skip(f"chromium does not start here: {reason}")
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
@@ -84,7 +97,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+        browser = start(options)
         browser.set_page_load_timeout(PATIENCE)
         yield browser
         browser.quit()
@@ -153,15 +166,16 @@ def tab_to(browser: Any, css: str, presses: int = 80) -> Any:
 
 def test_a_board_is_sorted_by_its_main_metric_and_by_any_column(browser: Any, visit: Callable[[str], None]):
     visit("#/board/vggsound")
-    assert methods(browser) == ["mbt", "mavil", "mavil", "mavil", "uavm"]
+    assert methods(browser) == ["mbt", "mavil", "mavil", "uavm"]
     assert texts(browser, "th[aria-sort=descending]")[0].startswith("top-1")
     click(browser, "button[data-key=top1]")
-    assert methods(browser) == ["uavm", "mavil", "mavil", "mavil", "mbt"] or methods(browser)[0] == "uavm"
+    assert methods(browser) == ["uavm", "mavil", "mavil", "mbt"]
+    assert texts(browser, "tr.published td.number")[0] == "–" and "67.1" in texts(browser, "tbody tr")[2]
     assert len(texts(browser, "th[aria-sort=ascending]")) == 1
     click(browser, "button[data-key=method]")
-    assert methods(browser) == sorted(methods(browser))
+    assert methods(browser) == ["mavil", "mavil", "mbt", "uavm"]
     click(browser, "button[data-key=parameters]")
-    assert methods(browser)[-1] == "mbt" or methods(browser)[0] == "mavil"
+    assert methods(browser) == ["mavil", "mavil", "uavm", "mbt"]
 
 
 def test_filters_leave_the_rows_that_fit_and_stand_in_the_address(browser: Any, visit: Callable[[str], None]):
@@ -205,7 +219,7 @@ def test_many_rows_come_a_part_at_a_time(browser: Any, visit: Callable[[str], No
 def test_the_plot_has_points_with_intervals_across_what_is_chosen(browser: Any, visit: Callable[[str], None]):
     visit("#/board/vggsound")
     points = texts(browser, ".plot a.measured"), texts(browser, ".plot a.published")
-    assert [len(each) for each in points] == [3, 1] or [len(each) for each in points] == [3, 2]
+    assert [len(each) for each in points] == [3, 1]
     assert len(texts(browser, ".plot a.measured path.bar")) == 3 and not texts(browser, ".plot a.published path.bar")
     places = "return [...document.querySelectorAll('.plot a.measured circle')].map((c) => c.getBoundingClientRect().x)"
     by_size = browser.execute_script(places)  # drawn from the last row to the first: uavm, mavil, mbt
@@ -275,8 +289,8 @@ def test_the_keyboard_does_all_of_it(browser: Any, visit: Callable[[str], None],
     visit("#/board/vggsound")
     tab_to(browser, "button[data-key=n]").send_keys(Keys.ENTER)
     assert texts(browser, "th[aria-sort]")[0].startswith("n")
-    seen = "const s = getComputedStyle(document.activeElement); return [document.activeElement.dataset.key, s.outlineStyle]"
-    assert browser.execute_script(seen) == ["n", "solid"]
+    active = "const e = document.activeElement; return [e.dataset.key, getComputedStyle(e).outlineStyle]"
+    assert browser.execute_script(active) == ["n", "solid"]
     tab_to(browser, "select[name=x]")
     point = tab_to(browser, ".plot a.measured")
     said = point.get_attribute("aria-label")
