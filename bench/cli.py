@@ -133,6 +133,9 @@ def make_parser() -> argparse.ArgumentParser:
     table.add_argument(
         "--store", default="", metavar="URL", help="first exchange records with a folder or URL, e.g. s3://bucket/avl"
     )
+    export = command("export", export_boards, "write the boards as one Parquet file, and model cards that hubs read")
+    export.add_argument("folder", metavar="FOLDER")
+    export.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
     return parser
 
 
@@ -229,3 +232,12 @@ def show_tables(options: argparse.Namespace) -> int:
         exchange(options.leaderboards, options.store)
     print_all_boards(options.leaderboards, options.boards)
     return 0
+
+
+def export_boards(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.export import export
+
+    for path in export(Path(options.leaderboards), Path(options.folder)):
+        print(path)
