@@ -46,9 +46,9 @@ Writes <video>_<kind>.npy; goes on where it was cut off.
 REGRESS_HELP = """\
 Runs a suite of short trainings and compares each with the baseline of this class of machine (CPU and cores, or GPU and
 their number); where none is stored, with the last commit, both trained side by side. What decides:
-  the board's main metric   on the clips that both sides measured; worse if the 95 % interval of the paired bootstrap is
-  training step             its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
-  peak memory               worse if the ratio is above the suite's tolerance
+  metrics         on the clips that both sides measured; worse by a paired bootstrap, p <= 0.05 over a board's metrics
+  training step   its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
+  peak memory     worse if the ratio is above the suite's tolerance
 Ends with 0, with 1 where something got worse or a run failed, with 2 on a user's mistake. In GitHub's Actions the
 table is added to the step's summary. See docs/regression.md.
 """

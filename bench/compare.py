@@ -42,9 +42,9 @@ class Difference:
         return self.after - self.before
 
     @property
-    def gain(self) -> tuple[float, float]:
-        """The interval of the change, turned so that more is better."""
-        return (self.low, self.high) if METRICS[self.metric].better == "higher" else (-self.high, -self.low)
+    def gain(self) -> float:
+        """The change, turned so that more is better."""
+        return self.change if METRICS[self.metric].better == "higher" else -self.change
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,6 @@ class Verdict(StrEnum):
     WORSE = "worse"
     FAILED = "failed"
     NEW = "new"
-    SHOWN = "shown"
-    """It decides nothing."""
 
 
 @dataclass
@@ -86,8 +84,7 @@ def figures(before: Measured, after: Measured, tolerances: Tolerances) -> list[F
 
 
 def metric_figures(before: Measured, was: Scored, after: Measured, now: Scored) -> list[Figure]:
-    """The board's metrics on the clips that both sides measured. Only the main one decides: the others go with it, and
-    each more would be one more chance of a false alarm."""
+    """The board's metrics on the clips that both sides measured."""
     board = registry.board(now.board)
     try:
         compared = compare(
@@ -100,23 +97,24 @@ def metric_figures(before: Measured, was: Scored, after: Measured, now: Scored) 
         return [Figure(after.run.method, now.stage, now.board, "clips", "", "", str(error), Verdict.FAILED)]
     stage = " ".join(filter(None, (now.stage, now.fold)))
     return [
-        metric_figure(after.run.method, stage, now.board, difference, name == board.main)
-        for name, difference in compared.differences.items()
+        metric_figure(after.run.method, stage, now.board, difference, len(compared.differences))
+        for difference in compared.differences.values()
     ]
 
 
-def metric_figure(method: str, stage: str, board: str, difference: Difference, decides: bool) -> Figure:
-    """Worse, or better, if the whole interval of the change is."""
+def metric_figure(method: str, stage: str, board: str, difference: Difference, metrics: int) -> Figure:
+    """Worse, or better, if chance alone would rarely change one of a board's `metrics` so much (Bonferroni)."""
     info = METRICS[difference.metric]
 
     def shown(value: float, sign: str = "") -> str:
         return f"{value * (100 if info.percent else 1):{sign}.{info.decimals}f}"
 
-    low, high = difference.gain
-    verdict = Verdict.WORSE if high < 0 else Verdict.BETTER if low > 0 else Verdict.SAME
+    verdict = Verdict.SAME
+    if difference.p <= (1 - CONFIDENCE) / metrics:
+        verdict = Verdict.BETTER if difference.gain > 0 else Verdict.WORSE
     change = f"{shown(difference.change, '+')} [{shown(difference.low, '+')}, {shown(difference.high, '+')}]"
     numbers = shown(difference.before), shown(difference.after), change
-    return Figure(method, stage, board, info.label, *numbers, verdict if decides else Verdict.SHOWN)
+    return Figure(method, stage, board, info.label, *numbers, verdict)
 
 
 def step_figure(method: str, stage: str, before: Sequence[float], after: Sequence[float], tolerance: float) -> Figure:

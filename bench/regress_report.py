@@ -11,21 +11,19 @@ from rich.table import Table
 from bench.regress_figures import Figure, Verdict
 
 COLUMNS = ("method", "stage", "board", "figure", "before", "after", "change, 95 % interval", "verdict")
-STYLES = {Verdict.WORSE: "bold red", Verdict.FAILED: "bold red", Verdict.BETTER: "green", Verdict.SHOWN: "dim"}
+STYLES = {Verdict.WORSE: "bold red", Verdict.FAILED: "bold red", Verdict.BETTER: "green"}
 
 
 def cells(figure: Figure) -> list[str]:
     """In the order of `COLUMNS`."""
-    verdict = "" if figure.verdict is Verdict.SHOWN else str(figure.verdict)
     numbers = [figure.before, figure.after, figure.change]
-    return [figure.method, figure.stage, figure.board, figure.name, *numbers, verdict]
+    return [figure.method, figure.stage, figure.board, figure.name, *numbers, str(figure.verdict)]
 
 
 def summary(found: Sequence[Figure]) -> str:
     """One line."""
     worse = sum(figure.regressed for figure in found)
-    decided = sum(figure.verdict is not Verdict.SHOWN for figure in found)
-    return f"{worse} of {decided} figures got worse" if worse else f"none of {decided} figures got worse"
+    return f"{worse or 'none'} of {len(found)} figures got worse"
 
 
 def to_rich(found: Sequence[Figure], title: str) -> Table:
@@ -46,16 +44,15 @@ def to_markdown(found: Sequence[Figure], title: str) -> str:
 
 
 def to_junit(found: Sequence[Figure], properties: Mapping[str, str]) -> str:
-    """One test case for each figure that decides."""
-    decided = [figure for figure in found if figure.verdict is not Verdict.SHOWN]
-    failures = sum(figure.regressed for figure in decided)
-    counts = {"tests": str(len(decided)), "failures": str(failures), "errors": "0"}
+    """One test case a figure."""
+    failures = sum(figure.regressed for figure in found)
+    counts = {"tests": str(len(found)), "failures": str(failures), "errors": "0"}
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "bench regress", **counts})
     listed = ElementTree.SubElement(suite, "properties")
     for name, value in properties.items():
         ElementTree.SubElement(listed, "property", {"name": name, "value": _valid(value)})
-    for figure in decided:
+    for figure in found:
         place = {"classname": f"{figure.method}.{figure.stage}".rstrip("."), "name": f"{figure.board} {figure.name}"}
         case = ElementTree.SubElement(suite, "testcase", {key: _valid(value.strip()) for key, value in place.items()})
         told = _valid(str(figure))
