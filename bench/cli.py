@@ -54,6 +54,15 @@ table is added to the step's summary. See docs/regression.md.
 """
 
 
+COMPARE_HELP = """\
+Compares two methods on the clips that both were measured on: each metric's difference (B - A) with its 95 % interval
+and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Refuses what was measured by
+different protocols. Reads the predictions that the runs left in --runs.
+  python -m bench compare cmkd baseline_cnn --board fsd50k
+  python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 where a check failed, 2 with a message that the user can act on."""
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
@@ -142,6 +151,15 @@ def make_parser() -> argparse.ArgumentParser:
     table.add_argument(
         "--store", default="", metavar="URL", help="first exchange records with a folder or URL, e.g. s3://bucket/avl"
     )
+    compare = command("compare", compare_methods, "compare two methods on the clips that both were measured on")
+    compare.description, compare.epilog = COMPARE_HELP, None
+    compare.add_argument("before", metavar="A", help="METHOD[/STAGE[/MODALITY]] or a record's id")
+    compare.add_argument("after", metavar="B")
+    compare.add_argument("--board", required=True, metavar="BOARD", help="a sample board is sample/BOARD")
+    compare.add_argument("--seed", type=int, metavar="N", help="default: the first that both have")
+    compare.add_argument("--classes", type=int, default=5, metavar="N", help="gains and losses to show; default: 5")
+    compare.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    compare.add_argument("--runs", default="runs", metavar="FOLDER", help="where the predictions are")
     export = command("export", export_boards, "write the boards as one Parquet file, and model cards that hubs read")
     export.add_argument("folder", metavar="FOLDER")
     export.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -275,3 +293,13 @@ def export_boards(options: argparse.Namespace) -> None:
 
     for path in export(Path(options.leaderboards), Path(options.folder)):
         print(path)
+
+
+def compare_methods(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.compare_methods import compare_methods, print_compared
+
+    folders = (Path(options.leaderboards), Path(options.runs))
+    sides = (options.before, options.after)
+    print_compared(compare_methods(*sides, options.board, *folders, options.seed), options.classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
         "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
         "similarity": predictions.similarity,
         "missing": predictions.missing,
+        "classes": list(predictions.classes),
     }
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns, metadata={ABOUT: json.dumps(about, sort_keys=True)}), temporary)
@@ -159,7 +160,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
-        predictions_sha256=write_predictions(predictions, stage.folder / PREDICTIONS),
+        predictions_sha256=write_predictions(replace(predictions, classes=scored.classes), stage.folder / PREDICTIONS),
     )
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
     if config.store:

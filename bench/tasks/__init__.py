@@ -96,6 +96,8 @@ class Predictions:
     """How embeddings are compared."""
     missing: int = 0
     """Official clips of the split that are not among these."""
+    classes: Sequence[str] = ()
+    """[C] the names of the target's columns, where they are known."""
 
     def take(self, rows: NDArray[np.intp]) -> Predictions:
         """These rows, in this order."""
