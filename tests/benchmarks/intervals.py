@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,15 @@ from bench import registry, tasks
 from bench.compare import compare
 from bench.metrics import average_precision
 from bench.tasks import Predictions
+from datamodules.types import Board
 
 CLASSES, CLIPS = 10, 2000
 PREVALENCE = (0.02, 0.05, 0.1)
 """Of all classes of a simulated tagging board: 40, 100 and 200 positives a class."""
+
+
+TAGGING, CLASSIFICATION = registry.board("audioset-20k"), registry.board("vggsound")
+RETRIEVAL = replace(registry.board("vggsound-a2v"), per_class=0)
 
 
 def names(n: int) -> NDArray:
@@ -60,32 +66,37 @@ def true_accuracy(skill: float) -> float:
 
 
 def coverage(
-    board: str, modality: str, metric: str, true: float, draw: Callable[[np.random.Generator], Predictions], trials: int
+    board: Board,
+    modality: str,
+    metric: str,
+    true: float,
+    draw: Callable[[np.random.Generator], Predictions],
+    trials: int,
 ) -> str:
     held = 0
     for trial in range(trials):
-        found = tasks.evaluate(registry.board(board), modality, draw(np.random.default_rng(trial))).metrics[metric]
+        found = tasks.evaluate(board, modality, draw(np.random.default_rng(trial))).metrics[metric]
         held += found.low <= true <= found.high
     return f"{metric:5} true {100 * true:5.2f}: held in {100 * held / trials:.1f} % of {trials} trials"
 
 
-def retrieval(gallery: NDArray, noise: float) -> Callable[[np.random.Generator], Predictions]:
-    """Queries are the gallery's items with noise. The gallery is fixed: the intervals are over what is asked for."""
+def retrieval(noise: float, n: int = 500) -> Callable[[np.random.Generator], Predictions]:
+    """Queries are the gallery's items with noise; each trial has a gallery of its own."""
 
     def draw(rng: np.random.Generator) -> Predictions:
+        gallery = rng.normal(size=(n, 16))
         query = gallery + noise * rng.normal(size=gallery.shape)
         scores = {"a": query.astype(np.float32), "v": gallery.astype(np.float32)}
-        return Predictions(names(len(gallery)), np.ones((len(gallery), 1)), scores)
+        return Predictions(names(n), np.ones((n, 1)), scores)
 
     return draw
 
 
 def true_recall(draw: Callable[[np.random.Generator], Predictions], repeats: int) -> float:
-    """R@10 over many draws of the queries."""
-    board = replace(registry.board("vggsound-a2v"), per_class=0)
+    """R@10 over many draws."""
     values = []
     for seed in range(repeats):
-        one = tasks.statistic(board, "av", draw(np.random.default_rng(10**6 + seed)))
+        one = tasks.statistic(RETRIEVAL, "av", draw(np.random.default_rng(10**6 + seed)))
         values.append(one.measure(np.ones((len(one.units), 1), np.float32))["R@10"][0])
     return float(np.mean(values))
 
@@ -97,11 +108,11 @@ def some(predictions: Predictions, rng: np.random.Generator) -> Predictions:
 
 def comparisons(pairs: int, n: int = 5000) -> list[str]:
     """Accuracies of about 60 %."""
-    board, skill = registry.board("vggsound"), 2.12
+    skill = 2.12
     more = next(s for s in np.arange(skill, 3, 0.001) if true_accuracy(s) >= true_accuracy(skill) + 0.02)
     told = []
     for title, other in (("2 points", more), ("two seeds", skill)):
-        whole = partial = alike = 0
+        whole = missing = alike = 0
         for pair in range(pairs):
             rng = np.random.default_rng(pair)
             labels = rng.integers(CLASSES, size=n)
@@ -112,11 +123,13 @@ def comparisons(pairs: int, n: int = 5000) -> list[str]:
                 target = side.target.astype(np.float32)
                 gain = (other if side is sides[1] else skill) * target
                 side.scores["av"][:] = gain + (side.scores["av"] - gain) * np.sqrt(0.5) + shared * np.sqrt(0.5)
-            found = [compare(board, *each, ("av", "av")) for each in (sides, [some(side, rng) for side in sides])]
+            found = [
+                compare(CLASSIFICATION, *each, ("av", "av")) for each in (sides, [some(side, rng) for side in sides])
+            ]
             sure = [not d.low <= 0 <= d.high for d in (x.differences["top1"] for x in found)]
-            whole, partial, alike = whole + sure[0], partial + sure[1], alike + (sure[0] == sure[1])
+            whole, missing, alike = whole + sure[0], missing + sure[1], alike + (sure[0] == sure[1])
         told.append(
-            f"{title}: told apart in {whole} of {pairs} pairs; with a tenth of each side's clips missing in {partial}, "
+            f"{title}: told apart in {whole} of {pairs} pairs; with a tenth of each side's clips missing in {missing}, "
             f"the same conclusion in {alike}"
         )
     return told
@@ -125,27 +138,14 @@ def comparisons(pairs: int, n: int = 5000) -> list[str]:
 def main(trials: int = 500, pairs: int = 100) -> None:
     began = time.monotonic()
     for prevalence in PREVALENCE:
-        line = coverage(
-            "audioset-20k", "a", "mAP", true_map(prevalence), lambda rng, p=prevalence: tagging(rng, p, CLIPS), trials
-        )
-        print(f"{line}, {CLIPS} clips, {CLASSES} classes, {100 * prevalence:.0f} % positives", flush=True)
+        true, draw = true_map(prevalence), partial(tagging, prevalence=prevalence, n=CLIPS)
+        print(coverage(TAGGING, "a", "mAP", true, draw, trials), f"({100 * prevalence:.0f} % positives)", flush=True)
     for skill in (1.0, 3.0):
-        print(
-            coverage(
-                "vggsound",
-                "av",
-                "top1",
-                true_accuracy(skill),
-                lambda rng, s=skill: classification(rng, s, CLIPS),
-                trials,
-            ),
-            f"{CLIPS} clips",
-            flush=True,
-        )
-    gallery = np.random.default_rng(0).normal(size=(500, 16))
+        draw = partial(classification, skill=skill, n=CLIPS)
+        print(coverage(CLASSIFICATION, "av", "top1", true_accuracy(skill), draw, trials), flush=True)
     for noise in (1.0, 2.0):
-        draw = retrieval(gallery, noise)
-        print(coverage("vggsound-a2v", "av", "R@10", true_recall(draw, 2000), draw, trials), "500 clips", flush=True)
+        draw = retrieval(noise)
+        print(coverage(RETRIEVAL, "av", "R@10", true_recall(draw, 2000), draw, trials), flush=True)
     print(*comparisons(pairs), sep="\n")
     print(f"took {time.monotonic() - began:.0f} s; a sample of the true map's estimate: {check():.3f}")
 
