@@ -126,6 +126,14 @@ def make_parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="key=value", help="queries=100000 items=100000 dim=512 seed=0"
     )
     speed_eval.set_defaults(command=time_evaluation)
+    speed_train = timed.add_parser("train", help="a training step, beside a plain loop and attention by hand")
+    speed_train.add_argument("method")
+    speed_train.add_argument("overrides", nargs="*", metavar="key=value", help="as for `bench run`")
+    speed_train.add_argument("--stage", metavar="NAME", help="default: the first that trains")
+    speed_train.add_argument("--steps", type=int, default=20, metavar="N", help="timed in each round; default: 20")
+    speed_train.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    speed_train.add_argument("--packed", action="store_true", help="packs the data first, and reads the pack")
+    speed_train.set_defaults(command=time_training)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -214,6 +222,14 @@ def time_evaluation(options: argparse.Namespace) -> None:
 
     settings = parse_settings(options.overrides, queries="100000", items="100000", dim="512", seed="0")
     speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
+
+
+def time_training(options: argparse.Namespace) -> None:
+    from bench.speed_train import training
+    from bench.speed_train_table import print_measured
+
+    wanted = (options.method, options.overrides, options.stage, options.steps, options.rounds, options.packed)
+    print_measured(training(*wanted), options.packed)
 
 
 def show_tables(options: argparse.Namespace) -> None:
