@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.callbacks import seed_step
 from bench.errors import UserError
 from datamodules.keyed import stable_hash
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
 
 EndOfStep = Callable[[int, Tensor], None]
-"""Called with the number of steps that are done, and the last one's loss."""
+"""Called with the number of steps that are done, and the last part's share of the loss."""
 
 
 @dataclass
@@ -67,10 +68,10 @@ def plain_loop(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, raw in enumerate(batches, 1):
         batch = features(on_device(raw, device), train=True)
-        torch.manual_seed(stable_hash("step", settings.seed, number - 1, 0))
+        seed_step(stable_hash("step", settings.seed, number - 1, 0), device)
         with autocast(settings):
-            loss = module.training_step(batch, number - 1)
-        (loss / parts).backward()
+            loss = module.training_step(batch, number - 1) / parts
+        loss.backward()
         if number % parts:
             continue
         if settings.grad_clip:

@@ -10,12 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench import registry
-from bench.boards import board_folder, rebuild
-from bench.table_text import to_rich
-from datamodules.manifest import Manifest
 
-if TYPE_CHECKING:  # it imports torch, which other commands do without
+if TYPE_CHECKING:  # they import torch or pandas, which take longer than `bench list` may
     from bench.plan import Plan
+    from datamodules.manifest import Manifest
 
 # A table needs its width also where the output is a file; a terminal keeps its own.
 console = Console(highlight=False, width=None if Console().is_terminal else 160)
@@ -23,6 +21,9 @@ console = Console(highlight=False, width=None if Console().is_terminal else 160)
 
 def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> None:
     """The boards by these names, or all that have records."""
+    from bench.boards import board_folder, rebuild
+    from bench.table_text import to_rich
+
     for table in rebuild(Path(leaderboards), is_sample):
         if not wanted or table.board.name in wanted:
             console.print(to_rich(table))

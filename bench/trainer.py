@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
@@ -23,6 +24,8 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
     environment = cluster_environment()
+    # Deterministic algorithms fill new memory first, so that reading it unset shows; what is tested need not pay for it.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=config.devices,

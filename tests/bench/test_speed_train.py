@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,7 +108,7 @@ def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path
     assert all(len(times) == 2 and min(times) > 0 for times in found.seconds.values())
     assert 0 <= found.data_wait <= 1 and found.flops > 0
     printed = capsys.readouterr().out
-    for told in ("samples/s", "from a pack", "GFLOPs a step", f"torch {torch.__version__}", "no GPU" if sys else ""):
+    for told in ("samples/s", "from a pack", "GFLOPs a step", f"torch {torch.__version__}"):
         assert told in printed
     assert not (tmp_path / "runs" / "mbt").exists()
 
