@@ -9,7 +9,7 @@ METHOD ?= mavil
 OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
           $(if $(PRESET),preset=$(PRESET)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
-.PHONY: help setup bench sample test leaderboard lint
+.PHONY: help setup bench sample test leaderboard regress lint
 help:         ## what there is to make
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 setup: $(INSTALLED)  ## install into $(VENV)
@@ -19,6 +19,8 @@ sample: $(INSTALLED)  ## make the sample data
 	$(PY) -m bench data sample
 leaderboard: $(INSTALLED)  ## rebuild and print all boards
 	$(PY) -m bench table
+regress: $(INSTALLED)  ## has a change made anything worse? (GNU make turns the exit status 1 into 2)
+	$(PY) -m bench regress $(ARGS)
 test: $(TESTABLE)  ## run the tests
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 lint: $(TESTABLE)  ## check style

@@ -43,6 +43,15 @@ Writes <video>_<kind>.npy; goes on where it was cut off.
   device=cpu            or cuda
   batch=32
 """
+REGRESS_HELP = """\
+Runs a suite of short trainings and compares each with the baseline of this class of machine (CPU and cores, or GPU and
+their number); where none is stored, with the last commit, both trained side by side. What decides:
+  metrics         on the clips that both sides measured; worse by a paired bootstrap, p <= 0.05 over a board's metrics
+  training step   its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
+  peak memory     worse if the ratio is above the suite's tolerance
+Ends with 0, with 1 where something got worse or a run failed, with 2 on a user's mistake. In GitHub's Actions the
+table is added to the step's summary. See docs/regression.md.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,7 +146,32 @@ def make_parser() -> argparse.ArgumentParser:
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    regress = command("regress", find_regressions, "has a change made anything worse? Runs a suite against a baseline")
+    regress.description, regress.epilog = REGRESS_HELP, None
+    regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
+    regress.add_argument("--store", action="store_true", help="store the baseline of this class of machine instead")
+    regress.add_argument("--devices", type=int, default=0, metavar="N", help="default: all GPUs, or one process")
+    regress.add_argument("--junit", metavar="FILE", help="write JUnit XML, one test case a figure")
+    regress.add_argument("--baselines", default="baselines", metavar="FOLDER", help="of the stored baselines")
+    regress.add_argument("--folder", default="runs/regress", metavar="FOLDER", help="of the runs; emptied first")
+    regress.add_argument("--sample-root", default="data/sample", metavar="FOLDER", help="of the sample data")
     return parser
+
+
+def find_regressions(options: argparse.Namespace) -> int | None:
+    from pathlib import Path
+
+    from bench.regress import Settings, regress, store
+
+    settings = Settings(
+        suite=Path(options.suite),
+        baselines=Path(options.baselines),
+        folder=Path(options.folder),
+        devices=options.devices,
+        sample_root=Path(options.sample_root),
+        junit=Path(options.junit) if options.junit else None,
+    )
+    return store(settings) if options.store else regress(settings)
 
 
 def run_method(options: argparse.Namespace) -> None:

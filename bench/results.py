@@ -22,32 +22,47 @@ from datamodules.manifest import Manifest
 
 REPOSITORY = Path(__file__).parent.parent
 PREDICTIONS = "predictions.parquet"
+ABOUT = b"avl-bench"
+"""The metadata of a predictions file."""
 RECORD = "record.json"
 
 
 def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
-    """One row a clip: id, classes, scores by modality. Returns the file's SHA-256."""
+    """One row a clip: id, classes, group, scores by modality; and what else is needed to measure them again.
+
+    Returns the file's SHA-256.
+    """
     columns: dict[str, Any] = {
         "clip_id": pa.array(predictions.clip_id),
         "classes": pa.array([np.flatnonzero(row).tolist() for row in predictions.target]),
     }
+    if predictions.group is not None:
+        columns["group"] = pa.array(np.asarray(predictions.group, dtype=str))
     for modality, scores in predictions.scores.items():
         columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
+    about = {
+        "num_classes": predictions.target.shape[1],
+        "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
+        "similarity": predictions.similarity,
+        "missing": predictions.missing,
+    }
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table(columns, metadata={ABOUT: json.dumps(about, sort_keys=True)}), temporary)
     return file_hash(path)
 
 
-def read_predictions(path: Path, num_classes: int) -> tasks.Predictions:
+def read_predictions(path: Path) -> tasks.Predictions:
     """What `write_predictions` wrote."""
     table = pq.read_table(path)
-    target = np.zeros((len(table), num_classes), np.float32)
+    others = ("clip_id", "classes", "group")
+    scores = {name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in others}
+    # Older files have nothing but columns: of logits, which are as many as the classes.
+    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
+    target = np.zeros((len(table), about.pop("num_classes", max(map(np.shape, scores.values()))[1])), np.float32)
     for row, classes in enumerate(table["classes"].to_pylist()):
         target[row, classes] = 1
-    scores = {
-        name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in ("clip_id", "classes")
-    }
-    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores)
+    group = np.array(table["group"].to_pylist()) if "group" in table.column_names else None
+    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores, group, **about)
 
 
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:

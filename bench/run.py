@@ -199,7 +199,7 @@ def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Pred
 def ensemble(stage: PlannedStage) -> tasks.Predictions:
     """The mean probability of the members' predictions."""
     assert stage.board is not None
-    each = [read_predictions(member.folder / PREDICTIONS, member.spec.num_classes) for member in stage.members]
+    each = [read_predictions(member.folder / PREDICTIONS) for member in stage.members]
     modalities = [member.config.modality for member in stage.members]
     return mean_probability(stage.board, stage.config.modality, each, modalities)
 
