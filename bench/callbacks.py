@@ -40,9 +40,15 @@ class Checkpoint(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         step = trainer.global_step
         # Not after the last step: the weights themselves are written then.
-        if step % self.every or step == self._saved or step >= trainer.estimated_stepping_batches:
+        if step % self.every or step >= trainer.estimated_stepping_batches:
             return
-        self._saved = step
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Saves what there is after this step, once; to be called on all ranks."""
+        if trainer.global_step == self._saved:
+            return
+        self._saved = trainer.global_step
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:

@@ -9,6 +9,7 @@ from bench.callbacks import Checkpoint, Cost, Curves, KeepEpochs, StageProgress,
 from bench.config import TrainerConfig
 from bench.devices import resolve_accelerator, resolve_precision
 from bench.plan import CHECKPOINT, PlannedStage
+from bench.stopping import StopWhenTold
 
 LOG_EVERY = 10
 """Steps between two rows of the curves."""
@@ -23,7 +24,8 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     if processes > 1:
         idle = stage.stage_class is not None and stage.stage_class.some_parameters_idle
         strategy = "ddp_find_unused_parameters_true" if idle else "ddp"
-    return L.Trainer(
+    checkpoint = Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every)
+    trainer = L.Trainer(
         accelerator=accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
@@ -43,8 +45,22 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             StepSeed(seed),
             tracked,
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
-            Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
+            checkpoint,
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
+            StopWhenTold(checkpoint.save),
         ],
     )
+    leave_signals_alone(trainer)
+    return trainer
+
+
+def leave_signals_alone(trainer: L.Trainer) -> None:
+    """Signals are heard by `preemption.py`.
+
+    Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
+    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
+    device each time.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None

@@ -21,6 +21,7 @@ from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
+from datamodules.processes import deaf_processes
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -128,6 +129,14 @@ def worker_count(wanted: int, ranks_here: int = 1) -> int:
     return max(0, min(16, (os.cpu_count() or 1) // ranks_here - 1))
 
 
+class Loader(DataLoader):
+    """A DataLoader whose workers a signal to the whole process group leaves alone."""
+
+    def __iter__(self) -> Any:
+        with deaf_processes():
+            return super().__iter__()
+
+
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -167,7 +176,7 @@ class AVDataModule(L.LightningDataModule):
         workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
-        return DataLoader(
+        return Loader(
             ClipDataset(manifest, self.config, self.seed, self.views, extracted),
             batch_sampler=sampler,
             num_workers=workers,
