@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from bench import preemption, tasks
+from bench.blocks import prepare_blocks
 from bench.callbacks import Collect, Cost, Extract
 from bench.config import BenchConfig
 from bench.errors import UserError
@@ -88,6 +89,7 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     """A stage that has a network of its own."""
     config, seed = plan.config, stable_hash("stage", stage.identity)
     module = build_module(stage, stage_class, seed)
+    prepare_blocks(module, config.trainer, stage.name)
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
     learn(trainer, module, stage, title, tracked)
