@@ -8,12 +8,15 @@ import lightning as L
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from bench.callbacks import Checkpoint, Cost, Curves, KeepEpochs, StageProgress, StepSeed
+from bench.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
+from bench.checkpoints import Checkpoint, CheckpointFile
 from bench.config import TrainerConfig
 from bench.devices import cluster_environment, resolve_accelerator, resolve_precision
 from bench.ema import Ema
 from bench.errors import UserError
-from bench.plan import CHECKPOINT, PlannedStage
+from bench.faults import FiniteLoss
+from bench.plan import PlannedStage
+from bench.ranks import end_together
 from bench.stopping import StopWhenTold
 
 LOG_EVERY = 10
@@ -23,14 +26,16 @@ LOG_EVERY = 10
 def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
-    checkpoint = Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every)
+    finite = FiniteLoss(stage.name)
+    checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
+    end_together()
     trainer = L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=make_strategy(config, stage),
-        plugins=[environment] if environment else None,
+        plugins=[CheckpointFile(), *([environment] if environment else [])],
         precision=resolve_precision(config),
         max_epochs=1,
         accumulate_grad_batches=stage.parts,
@@ -47,6 +52,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             tracked,
             *([Ema(stage.config.ema)] if stage.config.ema else []),
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
+            finite,
             checkpoint,
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
