@@ -24,6 +24,7 @@ LOST_RANK = "another process of this run was lost (killed, or its machine is gon
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A full disk, a used-up quota, a limit on the size of a file."""
 NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Permissions, a disk that is mounted to be read only."""
 
 
 def _disk(error: Exception) -> str | None:
@@ -79,8 +80,8 @@ EXPLANATIONS: tuple[Callable[[Exception], str | None], ...] = (_disk, _device_me
 
 
 @contextmanager
-def explained(stage: str) -> Iterator[None]:
-    """Faults in the block that are known become a `UserError` that names the stage."""
+def explained(what: str) -> Iterator[None]:
+    """Faults in the block that are known become a `UserError` that names what it does."""
     try:
         yield
     except UserError:
@@ -88,7 +89,7 @@ def explained(stage: str) -> Iterator[None]:
     except Exception as error:
         for explain in EXPLANATIONS:
             if text := explain(error):
-                raise UserError(f"stage {stage}: {text}") from error
+                raise UserError(f"{what}: {text}") from error
         raise
 
 

@@ -47,7 +47,8 @@ TRAINING_COST = "training.json"
 def run(config: BenchConfig) -> Plan:
     """Runs what is not yet done of a method's plan, each stage after the one it starts from."""
     quiet_libraries()
-    plan = make_plan(config)
+    with explained("plan"):
+        plan = make_plan(config)
     for position, stage in enumerate(plan.stages, 1):
         preemption.stop_if_told()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
@@ -77,7 +78,7 @@ def quiet_libraries() -> None:
 
 def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
     """Trains, extracts and measures, going on where an earlier run of the stage was cut off."""
-    with explained(stage.name):
+    with explained(f"stage {stage.name}"):
         stage.folder.mkdir(parents=True, exist_ok=True)
         with claimed(stage.folder, lambda text: say(f"{title}: {text}")) if is_first_process() else nullcontext():
             if stage.done:
