@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,9 @@ def jumping_clock() -> None:
     time.time = lambda: now() + (-1) ** next(asked) * 365 * 86400
 
 
-def moments(log: str | None, last: list[Any] | None) -> None:
+def moments(log: str | None, last: Sequence[str] = ()) -> None:
     """Gives every moment that matters a name: what is done, to which file, in which step. Writes the names to `log`;
-    at the one that is `last`, the process is killed."""
+    at the first one that is among `last`, the process is killed."""
     import torch
 
     from bench.callbacks import StepSeed
@@ -131,11 +131,12 @@ def moments(log: str | None, last: list[Any] | None) -> None:
     step = 0
 
     def at(what: str, path: Any) -> None:
-        name = [what, re.sub(r"^\.|\.\d+\.tmp$|-[0-9a-f]{16}(?=\.json)", "", os.path.basename(path)), step]
+        file = re.sub(r"^\.|\.\d+\.tmp$|-[0-9a-f]{16}(?=\.json)", "", os.path.basename(path))
+        name = f"{what} {file}" + (f" {step}" if file.startswith(("resume", "step")) else "")
         if log is not None:
-            with open(log, "a") as file:
-                print(json.dumps(name), file=file)
-        if name == last:
+            with open(log, "a") as names:
+                print(name, file=names)
+        if name in last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(function: Callable[..., Any], place: int) -> Callable[..., Any]:
