@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,21 @@ def stop_measuring(signum: int) -> None:
         os.kill(os.getpid(), signum)
 
     Collect.on_test_batch_end = collect_and_stop
+
+
+def stop_checking(signum: int) -> None:
+    """A signal to all processes when the first files have been checked."""
+    from datamodules.checks import Checks
+
+    judgements = Checks._judgements
+
+    def judge_and_stop(self: Any, paths: Any) -> Iterator[Any]:
+        for done, judgement in enumerate(judgements(self, paths), 1):
+            yield judgement
+            if done == 10:
+                os.killpg(os.getpgid(0), signum)
+
+    Checks._judgements = judge_and_stop
 
 
 def nan(step: int) -> None:
@@ -176,8 +191,8 @@ def moments(log: str | None, last: Sequence[str] = ()) -> None:
 FAULTS = {
     function.__name__: function
     for function in (
-        stop, stop_group, stop_measuring, nan, full_disk, kill_worker, kill_rank, kill_parent_of_worker, meet,
-        jumping_clock, moments,
+        stop, stop_group, stop_measuring, stop_checking, nan, full_disk, kill_worker, kill_rank, kill_parent_of_worker,
+        meet, jumping_clock, moments,
     )
 }  # fmt: skip
 

@@ -122,6 +122,17 @@ def test_told_to_stop_while_it_measures_it_stops_at_once_and_has_its_weights(
     assert_ends_as(tmp_path, undisturbed)
 
 
+def test_told_to_stop_while_it_checks_files_it_blames_none(
+    forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path
+):
+    """The signal ends the processes that look at files, too."""
+    stopped = forked(["stop_checking", signal.SIGTERM], arguments(sample_root, tmp_path))
+    assert stopped.status == 75 and "Traceback" not in stopped.stderr, stopped.stderr
+    again = forked(None, arguments(sample_root, tmp_path))
+    assert again.status == 0, again.stderr
+    assert_ends_as(tmp_path, undisturbed)
+
+
 # --- what breaks
 
 

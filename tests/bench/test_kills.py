@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def result(folder: Path) -> dict[str, Any]:
         "record": found[0].model_copy(update={"id": "", "created": None, "cost": None}),
         "weights": done["weights"],
         "curves": (stage / "metrics.csv").read_bytes(),
-        "files": [name for name in left if "tensorboard" not in name and "results" not in name and name != "moments"],
+        "files": [name for name in left if re.match("runs/mavil/(?!.*tensorboard)|leaderboards/sample/[a-z0-9-]+[.]", name)],
     }
 
 
