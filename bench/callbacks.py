@@ -1,9 +1,8 @@
-"""What the harness does around a training step: seeds, checkpoints, curves, cost, progress."""
+"""What the harness does around a training step: seeds, epochs' weights, curves, cost, progress."""
 
 from __future__ import annotations
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from bench.checkpoints import save
 from bench.progress import Progress
 from datamodules.base import Loader
 from datamodules.extracted import FeatureWriter
@@ -40,24 +40,6 @@ def seed_step(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-class Checkpoint(Callback):
-    """Saves all that training needs to go on, every so many steps; the file is replaced in one move."""
-
-    def __init__(self, path: Path, every: int):
-        self.path, self.every, self._saved = path, every, 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        step = trainer.global_step
-        # Not after the last step: the weights themselves are written then.
-        if step % self.every or step == self._saved or step >= trainer.estimated_stepping_batches:
-            return
-        self._saved = step
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, self.path)
-
-
 class KeepEpochs(Callback):
     """Keeps the weights of certain epochs' ends, for the stages that average them.
 
@@ -74,8 +56,7 @@ class KeepEpochs(Callback):
         # Taken out: where a batch comes in parts, the step's number stays while the next one's first parts go through.
         epoch = self.steps.pop(trainer.global_step, None)
         if epoch is not None and trainer.is_global_zero:
-            with replacing(epoch_weights(self.folder, epoch)) as temporary:
-                torch.save(module.state_dict(), temporary)
+            save(module.state_dict(), epoch_weights(self.folder, epoch))
 
 
 def epoch_weights(folder: Path, epoch: int) -> Path:

@@ -22,6 +22,7 @@ from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
+from datamodules.processes import deaf_processes
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -135,12 +136,16 @@ def cores() -> int:
 
 
 class Loader(DataLoader):
-    """A DataLoader that counts the seconds for which its batches were waited for."""
+    """A DataLoader that counts the seconds for which its batches were waited for.
+
+    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
+    """
 
     waited = 0.0
 
     def __iter__(self) -> Iterator[Any]:
-        batches = super().__iter__()
+        with deaf_processes():
+            batches = super().__iter__()
         while True:
             began = time.monotonic()
             try:
