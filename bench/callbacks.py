@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from bench.progress import Progress
+from datamodules.base import Loader
 from datamodules.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
@@ -40,9 +41,15 @@ class Checkpoint(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         step = trainer.global_step
         # Not after the last step: the weights themselves are written then.
-        if step % self.every or step == self._saved or step >= trainer.estimated_stepping_batches:
+        if step % self.every or step >= trainer.estimated_stepping_batches:
             return
-        self._saved = step
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Saves what there is after this step, once; to be called on all ranks."""
+        if trainer.global_step == self._saved:
+            return
+        self._saved = trainer.global_step
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
@@ -62,7 +69,7 @@ class KeepEpochs(Callback):
         self.folder, self.steps = folder, {epoch * steps_per_epoch: epoch for epoch in epochs}
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        # Taken out: with `accumulate`, the step's number stays while the next one's first parts go through.
+        # Taken out: where a batch comes in parts, the step's number stays while the next one's first parts go through.
         epoch = self.steps.pop(trainer.global_step, None)
         if epoch is not None and trainer.is_global_zero:
             with replacing(epoch_weights(self.folder, epoch)) as temporary:
@@ -75,27 +82,33 @@ def epoch_weights(folder: Path, epoch: int) -> Path:
 
 
 class Cost(Callback):
-    """Time and clips of the training steps, over all restarts."""
+    """Time and clips of the training steps, over all restarts, and how much of the time went by in waiting for data."""
 
     def __init__(self) -> None:
-        self.seconds, self.clips, self.peak_memory = 0.0, 0, 0
+        self.seconds, self.waited, self.clips, self.peak_memory = 0.0, 0.0, 0, 0
         self._since: float | None = None
+        self._loader: Loader | None = None
+        self._waited_before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()
-        return {"seconds": self.seconds, "clips": self.clips, "peak_memory": self.peak_memory}
+        return {name: getattr(self, name) for name in ("seconds", "waited", "clips", "peak_memory")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seconds, self.clips, self.peak_memory = state["seconds"], state["clips"], state["peak_memory"]
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._waited_before = self.waited
 
     def _tick(self) -> None:
         if self._since is not None:
             now = time.monotonic()
             self.seconds += now - self._since
             self._since = now
+        if self._loader is not None:
+            self.waited = self._waited_before + self._loader.waited
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._since = time.monotonic()
+        self._since, self._loader = time.monotonic(), trainer.train_dataloader
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -104,7 +117,7 @@ class Cost(Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._tick()
-        self._since = None
+        self._since = self._loader = None
         if module.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(module.device))
 

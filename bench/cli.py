@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import UserError
+from bench.preemption import INTERRUPTED, Preempted, listening
 
 EPILOG = """\
 configuration: key=value after the command, later wins over the method's config.yaml, e.g.
@@ -57,7 +58,11 @@ failed. More: docs/sweeps.md
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 where a check failed, 2 with a message that the user can act on."""
+    """Runs a command; returns the exit status.
+
+    0; 1 where a check failed; 2 with a message that the user can act on; 75 (`PREEMPTED`) or 130 where a signal or
+    Ctrl-C stopped it.
+    """
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
     # many times slower. A shorter turn costs nothing on a quiet machine. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -68,12 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except Preempted as stopped:
+        if stopped.rank == 0:
+            print(f"bench: {stopped}", file=sys.stderr)
+        return stopped.exit_status
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning ends the process itself when it is interrupted in training or measuring.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -153,14 +162,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_method(options: argparse.Namespace) -> None:
-    from bench.config import compose
-    from bench.run import is_first_process, run
-    from bench.show import print_boards
+    with listening():  # from here on, as the imports take seconds
+        from bench.config import compose
+        from bench.run import is_first_process, run
+        from bench.show import print_boards
 
-    config = compose(options.method, options.overrides)
-    plan = run(config)
-    if is_first_process():
-        print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+        config = compose(options.method, options.overrides)
+        plan = run(config)
+        if is_first_process():
+            print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
 
 
 def run_sweep(options: argparse.Namespace) -> int:

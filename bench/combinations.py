@@ -20,7 +20,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
         stage, where = config.stages[name], f"stages.{name}"
         _check_data(stage, where)
         _check_purpose(config, name, stage, where)
-        processes = config.trainer.devices * config.trainer.nodes * config.trainer.accumulate
+        processes = config.trainer.devices * config.trainer.nodes
         _check_narration(stage, where)
         per_video = stage.data.narration.per_video if registry.dataset(stage.dataset).narrated else 1
         if stage.train and stage.batch_size % per_video:
@@ -32,9 +32,15 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             raise UserError(
                 f"{where}.batch_size={stage.batch_size}"
                 + (f" (of {stage.batch_size // per_video} videos)" if per_video > 1 else "")
-                + f" does not divide over trainer.devices x trainer.nodes x "
-                f"trainer.accumulate = {processes}"
+                + f" does not divide over trainer.devices x trainer.nodes = {processes}"
             )
+        if stage.train and 0 < config.trainer.device_batch < per_video:
+            raise UserError(
+                f"trainer.device_batch={config.trainer.device_batch} is fewer than the "
+                f"{where}.data.narration.per_video={per_video} clips of one video, which stay together"
+            )
+        if not 0 <= stage.ema < 1:
+            raise UserError(f"{where}.ema={stage.ema}: a decay is at least 0 (off) and below 1, e.g. 0.9999")
     used = {config.stages[name].dataset for name in names}
     if config.data.root and len(used) > 1:
         raise UserError(

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench import folds, registry
 from bench.errors import UserError, unknown
+from bench.launched import as_launched
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -24,21 +25,31 @@ from experiments.common.stage import Stage
 
 @dataclass
 class TrainerConfig:
-    """How the work is spread and saved. Of all this only `precision` and `grad_clip` are part of a result."""
+    """How the work is spread and saved. Of all this only `precision` and `grad_clip` are part of a result, and
+    `device_batch` for losses that compare the clips of a batch."""
 
     accelerator: str = "auto"
     """`auto`, `gpu` or `cpu`."""
     devices: int = 1
-    """Processes a node: GPUs, or CPU processes with `accelerator=cpu`."""
+    """Processes a node: GPUs, or CPU processes with `accelerator=cpu`. Under torchrun and srun theirs count."""
     nodes: int = 1
+    """Machines; the same command runs on each, or torchrun or srun starts all."""
     precision: str = "auto"
     """`auto` is bf16-mixed on GPUs that have it and 32-true elsewhere; else Lightning's names."""
-    accumulate: int = 1
-    """Parts in which a batch goes through a device. Contrastive losses then see fewer negatives."""
+    device_batch: int = 0
+    """The most clips that go through a device at once; 0 = its share of the batch. A larger share goes through in equal
+    parts whose gradients are summed. Contrastive losses then see fewer negatives."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 = off."""
+    checkpoint_activations: bool = False
+    """Computes each block again in the backward pass in the place of keeping what it computed: less memory, about a
+    third more time."""
+    compile: bool = False
+    """`torch.compile` of each block; the first steps take minutes, the others less."""
     checkpoint_every: int = 500
     """Steps between the checkpoints from which a killed run goes on."""
+    wandb: str = ""
+    """A project of Weights & Biases that gets the curves, too; empty = none."""
 
 
 @dataclass
@@ -80,6 +91,8 @@ class StageConfig:
     batch_size: int = 64
     """Clips of one optimiser step over all devices."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: float = 0.0
+    """Decay a step of the moving mean of the weights, which is then the stage's result; 0 = the last step's weights."""
     options: Any = None
     """The stage class's own options."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -151,7 +164,9 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     layers, stage_names = _drop_removed_stages(layers)
     schema, layers = _schema(method, stage_names, layers)
     schema.method, schema.preset, schema.variant = method, preset, variant
-    return folds.expand(_merge(schema, layers))
+    config = folds.expand(_merge(schema, layers))
+    config.trainer = as_launched(config.trainer)
+    return config
 
 
 def method_version(method: str) -> int:

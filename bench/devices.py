@@ -1,11 +1,15 @@
-"""What `auto` means on this machine."""
+"""What `auto` means on this machine, and how a batch is spread over devices."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
 from bench.config import TrainerConfig
 from bench.errors import UserError
+from bench.launched import by_srun, by_torchrun
 
 
 def resolve_accelerator(config: TrainerConfig) -> str:
@@ -31,4 +35,43 @@ def resolve_precision(config: TrainerConfig) -> str:
     if config.precision != "auto":
         return config.precision
     on_gpu = resolve_accelerator(config) == "gpu"
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def parts_of_a_batch(batch: int, config: TrainerConfig, per_video: int = 1) -> int:
+    """How many parts a device's share of a batch goes through it in: as few as `device_batch` allows, of equal size.
+
+    Args:
+        batch: clips of a step over all devices.
+        config: of which devices, nodes and `device_batch` count.
+        per_video: clips that must stay together.
+    """
+    rows = batch // (config.devices * config.nodes * per_video)
+    most = config.device_batch // per_video if config.device_batch else rows
+    return next((parts for parts in range(1, rows) if rows % parts == 0 and rows // parts <= most), max(rows, 1))
+
+
+class SrunEnvironment(SLURMEnvironment):
+    """The ranks that one srun started. Lightning's own class reads the numbers of the job, which may have been given
+    other steps, and asks that the configuration repeat them."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_requeue=False)
+
+    def world_size(self) -> int:
+        return int(os.environ["SLURM_STEP_NUM_TASKS"])
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """Those of the job say nothing here."""
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """`as_launched` has seen to it."""
+
+
+def cluster_environment() -> ClusterEnvironment | None:
+    """How ranks find each other; None: as Lightning finds out under torchrun."""
+    if by_torchrun():
+        return None
+    # Elsewhere inside a job of Slurm, Lightning would take itself for one rank of many.
+    return SrunEnvironment() if by_srun() else LightningEnvironment()

@@ -59,9 +59,14 @@ def determining(
     scored: Manifest | None,
     board: Board | None,
     class_text: list[list[int]],
+    parts: int,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
-    does not (folders, loader processes, number of devices, parts of the model that it is not built from)."""
+    does not (folders, loader processes, number of devices, parts of the model that it is not built from).
+
+    Args:
+        parts: in which a batch goes through a device; they count where the loss compares the clips of a batch.
+    """
     model = stage_class.model_of(config.model, stage.options) if stage_class else None
     return {
         "method": [config.method, method_version(config.method)],
@@ -83,8 +88,9 @@ def determining(
             "optim": asdict(stage.optim),
             "epochs": stage.epochs,
             "batch_size": stage.batch_size,
-            "accumulate": config.trainer.accumulate,
+            "accumulate": parts if stage_class is not None and stage_class.compares_clips else 1,
             "grad_clip": config.trainer.grad_clip,
+            **({"ema": stage.ema} if stage.ema else {}),
         },
         "media": stage.data.media,
         "packed": _packed(train or extracted or scored),

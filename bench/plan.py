@@ -11,6 +11,7 @@ from typing import Any
 from bench import cost, identity, registry
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, stage_class
+from bench.devices import parts_of_a_batch
 from bench.errors import UserError, told_of, unknown
 from bench.folds import base_name, scored_split
 from bench.progress import track
@@ -53,6 +54,8 @@ class PlannedStage:
     """Without a parent: a checkpoint's path, `imagenet`, or None for fresh weights."""
     kept_epochs: frozenset[int]
     """Epochs (the first is 1) at whose end the weights are kept for the stages that average them."""
+    parts: int
+    """In which a device's share of a batch goes through it."""
     identity: str
     """Hash of all that determines the stage's result."""
     recipe: str
@@ -281,7 +284,10 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     own_class = stage_class(config, name)
-    determining = identity.determining(config, stage, own_class, train, extracted, scored, board, spec.class_text)
+    parts = parts_of_a_batch(stage.batch_size, config.trainer, spec.clips_per_video)
+    determining = identity.determining(
+        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts
+    )
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
         determining,
@@ -303,6 +309,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         members=members,
         start=start,
         kept_epochs=_kept_epochs(config, name),
+        parts=parts,
         identity=stage_identity,
         recipe=identity.recipe(
             determining,

@@ -117,6 +117,8 @@ class Cost(_Part):
     """Including all parents."""
     samples_per_second: Amount | None = None
     """Training clips, over all devices."""
+    data_wait: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the training time that the first process waited for clips."""
     parameters: Count | None = None
     flops: Amount | None = None
     """Of one clip's forward pass."""

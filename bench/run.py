@@ -18,7 +18,8 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from bench import tasks
+from bench import preemption, tasks
+from bench.blocks import prepare_blocks
 from bench.callbacks import Collect, Cost, Extract
 from bench.config import BenchConfig
 from bench.errors import UserError
@@ -44,6 +45,7 @@ def run(config: BenchConfig) -> Plan:
     quiet_libraries()
     plan = make_plan(config)
     for position, stage in enumerate(plan.stages, 1):
+        preemption.stop_if_told()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
         if stage.done:
             say(f"{title}: done already ({stage.folder})")
@@ -87,24 +89,10 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     """A stage that has a network of its own."""
     config, seed = plan.config, stable_hash("stage", stage.identity)
     module = build_module(stage, stage_class, seed)
+    prepare_blocks(module, config.trainer, stage.name)
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
-
-    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
-    if weights.is_file():
-        module.load_state_dict(torch.load(weights, weights_only=True))
-        tracked.load_state_dict(json.loads(spent.read_text()))
-    elif stage.train is not None:
-        checkpoint = stage.folder / CHECKPOINT
-        if checkpoint.is_file():
-            say(f"{title}: goes on where it was cut off")
-        data = data_module(stage, stage.scored)
-        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
-    if trainer.is_global_zero and not weights.is_file():
-        write_json(spent, tracked.state_dict())
-        with replacing(weights) as temporary:
-            torch.save(module.state_dict(), temporary)
-
+    learn(trainer, module, stage, title, tracked)
     if stage.extracted is not None:
         extract(trainer, module, stage, title)
     predictions = None
@@ -115,6 +103,26 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     if trainer.is_global_zero:
         finish(plan, stage, predictions, tracked, trainer.world_size)
     trainer.strategy.barrier("stage done")
+
+
+def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tracked: Cost) -> None:
+    """Trains the stage's weights, or reads them where that is done."""
+    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
+    if weights.is_file():
+        module.load_state_dict(torch.load(weights, weights_only=True))
+        tracked.load_state_dict(json.loads(spent.read_text()))
+        return
+    with preemption.deferred():
+        if stage.train is not None:
+            checkpoint = stage.folder / CHECKPOINT
+            if checkpoint.is_file():
+                say(f"{title}: goes on where it was cut off")
+            data = data_module(stage, stage.scored)
+            trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+        if trainer.is_global_zero:
+            write_json(spent, tracked.state_dict())
+            with replacing(weights) as temporary:
+                torch.save(module.state_dict(), temporary)
 
 
 def finish(

@@ -1,14 +1,20 @@
-"""The Trainer of a stage: devices, precision, what happens around each step."""
+"""The Trainer of a stage: devices, precision, logs, what happens around each step."""
 
 from __future__ import annotations
 
+import importlib.util
+
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from bench.callbacks import Checkpoint, Cost, Curves, KeepEpochs, StageProgress, StepSeed
 from bench.config import TrainerConfig
-from bench.devices import resolve_accelerator, resolve_precision
+from bench.devices import cluster_environment, resolve_accelerator, resolve_precision
+from bench.ema import Ema
+from bench.errors import UserError
 from bench.plan import CHECKPOINT, PlannedStage
+from bench.stopping import StopWhenTold
 
 LOG_EVERY = 10
 """Steps between two rows of the curves."""
@@ -17,24 +23,21 @@ LOG_EVERY = 10
 def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
-    accelerator = resolve_accelerator(config)
-    processes = config.devices * config.nodes
-    strategy = "auto"
-    if processes > 1:
-        idle = stage.stage_class is not None and stage.stage_class.some_parameters_idle
-        strategy = "ddp_find_unused_parameters_true" if idle else "ddp"
-    return L.Trainer(
-        accelerator=accelerator,
+    checkpoint = Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every)
+    environment = cluster_environment()
+    trainer = L.Trainer(
+        accelerator=resolve_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
-        strategy=strategy,
+        strategy=make_strategy(config, stage),
+        plugins=[environment] if environment else None,
         precision=resolve_precision(config),
         max_epochs=1,
-        accumulate_grad_batches=config.accumulate,
+        accumulate_grad_batches=stage.parts,
         gradient_clip_val=config.grad_clip or None,
         use_distributed_sampler=False,
         log_every_n_steps=LOG_EVERY,
-        logger=TensorBoardLogger(stage.folder, name="", version="tensorboard"),
+        logger=make_loggers(config, stage),
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -42,9 +45,52 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
         callbacks=[
             StepSeed(seed),
             tracked,
+            *([Ema(stage.config.ema)] if stage.config.ema else []),
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
-            Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
+            checkpoint,
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
+            StopWhenTold(checkpoint.save),
         ],
     )
+    leave_signals_alone(trainer)
+    return trainer
+
+
+def leave_signals_alone(trainer: L.Trainer) -> None:
+    """Signals are heard by `preemption.py`.
+
+    Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
+    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
+    device each time.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def make_strategy(config: TrainerConfig, stage: PlannedStage) -> Strategy | str:
+    """DistributedDataParallel where there are several processes."""
+    if config.devices * config.nodes == 1:
+        return "auto"
+    idle = stage.stage_class is not None and stage.stage_class.some_parameters_idle
+    # Gradients are views of the buckets that are exchanged: one copy of them less in memory.
+    return DDPStrategy(find_unused_parameters=idle, gradient_as_bucket_view=True)
+
+
+def make_loggers(config: TrainerConfig, stage: PlannedStage) -> list[Logger]:
+    """TensorBoard, and Weights & Biases where a project is named; `metrics.csv` is written by `Curves`.
+
+    Raises:
+        UserError: Weights & Biases is not installed.
+    """
+    loggers: list[Logger] = [TensorBoardLogger(stage.folder, name="", version="tensorboard")]
+    if config.wandb:
+        if importlib.util.find_spec("wandb") is None:
+            raise UserError(f"trainer.wandb={config.wandb}: wandb is not installed; pip install 'avl-bench[wandb]'")
+        method = stage.folder.parent.name
+        name = f"{method} {stage.name} {stage.identity}"
+        # The identity: a run that goes on is the same run there.
+        loggers.append(
+            WandbLogger(name, save_dir=stage.folder, project=config.wandb, id=stage.folder.name, group=method)
+        )
+    return loggers

@@ -6,7 +6,8 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
+from datamodules.processes import deaf_processes
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -125,7 +127,34 @@ def worker_count(wanted: int, ranks_here: int = 1) -> int:
     """Loader processes of a rank: as wanted, or its share of the cores less one, at most 16."""
     if wanted >= 0:
         return wanted
-    return max(0, min(16, (os.cpu_count() or 1) // ranks_here - 1))
+    return max(0, min(16, cores() // ranks_here - 1))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Loader(DataLoader):
+    """A DataLoader that counts the seconds for which its batches were waited for.
+
+    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
+    """
+
+    waited = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        with deaf_processes():
+            batches = super().__iter__()
+        while True:
+            began = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited += time.monotonic() - began
+            yield batch
 
 
 class AVDataModule(L.LightningDataModule):
@@ -167,7 +196,7 @@ class AVDataModule(L.LightningDataModule):
         workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
-        return DataLoader(
+        return Loader(
             ClipDataset(manifest, self.config, self.seed, self.views, extracted),
             batch_sampler=sampler,
             num_workers=workers,

@@ -22,6 +22,7 @@ class NarratedStage(Stage):
 
     net: nn.Module
     knows_words = True
+    compares_clips = True
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)

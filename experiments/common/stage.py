@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import lightning as L
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
 from experiments.common.optim import OptimConfig, make_optimizer
@@ -49,6 +49,8 @@ class Stage(L.LightningModule):
     options_config: ClassVar[type]
     some_parameters_idle: ClassVar[bool] = False
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
+    compares_clips: ClassVar[bool] = False
+    """Whether the loss compares the clips of a batch, so that it depends on how many of them go through at once."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two of its embeddings."""
 
@@ -60,6 +62,12 @@ class Stage(L.LightningModule):
     def model_of(cls, model: Any, options: Any) -> Any:
         """The part of the method's `model` that this stage is built from; another part may change without it."""
         return model
+
+    def blocks(self) -> list[nn.Module]:
+        """The repeated parts of the network, which `trainer.checkpoint_activations` and `trainer.compile` work on."""
+        from timm.models.vision_transformer import Block
+
+        return [module for module in self.modules() if isinstance(module, Block)]
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """Starts from the weights (the `state_dict`) of the stage named in `after`, or of `init`.

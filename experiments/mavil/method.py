@@ -76,6 +76,7 @@ class MaskedAudioVideo(Stage):
     """What both pretraining stages do: predict masked patches from fused tokens, contrast uni-modal ones."""
 
     model_config = MAViLConfig
+    compares_clips = True
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)

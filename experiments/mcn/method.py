@@ -97,7 +97,7 @@ class Train(BranchedStage):
 
     def on_train_start(self) -> None:
         if self.spec.options.cluster_weight and self.trainer.accumulate_grad_batches > 1:
-            raise ValueError("clusters are found in whole batches: trainer.accumulate must be 1")
+            raise ValueError("clusters are found in whole batches: trainer.device_batch must be 0")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["joint"] = self.joint.state()

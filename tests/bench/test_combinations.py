@@ -60,12 +60,15 @@ def test_the_methods_own_configurations_can_work(method, tmp_path):
 # --- what concerns the whole run
 
 
-@pytest.mark.parametrize("trainer", [{"devices": 3}, {"nodes": 3}, {"accumulate": 3}])
+@pytest.mark.parametrize("trainer", [{"devices": 3}, {"nodes": 3}])
 def test_a_batch_that_does_not_divide(trainer):
     text = message(stage(), measuring(after=None, init="imagenet"), trainer=TrainerConfig(**trainer))
-    assert (
-        "stages.x.batch_size=64 does not divide over trainer.devices x trainer.nodes x trainer.accumulate = 3" in text
-    )
+    assert "stages.x.batch_size=64 does not divide over trainer.devices x trainer.nodes = 3" in text
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_a_decay_that_is_none(decay):
+    assert "stages.x.ema" in message(stage(ema=decay))
 
 
 def test_one_folder_for_two_datasets(tmp_path):

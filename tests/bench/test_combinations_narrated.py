@@ -144,18 +144,20 @@ def test_a_batch_that_is_no_multiple_of_a_video_s_clips(batch, per_video):
     )
 
 
-@pytest.mark.parametrize("trainer", [{"devices": 3}, {"nodes": 3}, {"accumulate": 3}])
+@pytest.mark.parametrize("trainer", [{"devices": 3}, {"nodes": 3}])
 def test_whole_videos_are_divided_over_processes(trainer):
     text = message(stage(batch_size=16), trainer=TrainerConfig(**trainer))
-    assert text == (
-        "stages.x.batch_size=16 (of 4 videos) does not divide over trainer.devices x trainer.nodes x "
-        "trainer.accumulate = 3"
-    )
+    assert text == ("stages.x.batch_size=16 (of 4 videos) does not divide over trainer.devices x trainer.nodes = 3")
     check(stage(batch_size=24), trainer=TrainerConfig(**trainer))
 
 
 def test_clips_that_divide_are_not_enough_where_their_videos_do_not():
-    assert "(of 2 videos) does not divide" in message(stage(batch_size=8), trainer=TrainerConfig(accumulate=4))
+    assert "(of 2 videos) does not divide" in message(stage(batch_size=8), trainer=TrainerConfig(devices=4))
+
+
+def test_the_clips_of_one_video_stay_together():
+    text = message(stage(batch_size=16), trainer=TrainerConfig(device_batch=3))
+    assert "trainer.device_batch=3 is fewer than the stages.x.data.narration.per_video=4 clips" in text
 
 
 def test_other_data_has_one_clip_a_row():

@@ -181,7 +181,7 @@ def test_run_again_finds_everything_done(clips: Path, cmkd: Path, capsys):
 
 
 def test_an_epoch_is_kept_as_it_ended_where_a_batch_comes_in_parts(tmp_path):
-    """`trainer.accumulate=2`: the step's number stays while the next step's first part goes through batch norm."""
+    """`trainer.device_batch`: the step's number stays while the next step's first part goes through batch norm."""
     kept, module = KeepEpochs(tmp_path, frozenset({1}), steps_per_epoch=3), nn.BatchNorm1d(2)
     for step, seen in ((2, 1.0), (3, 2.0), (3, 3.0), (4, 4.0)):
         module.running_mean.fill_(seen)
