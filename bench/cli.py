@@ -174,18 +174,19 @@ def run_method(options: argparse.Namespace) -> None:
 
 
 def run_sweep(options: argparse.Namespace) -> int:
-    from bench.sweep_run import Sweep, sweep
+    with listening():
+        from bench.sweep_run import Sweep, sweep
 
-    wanted = Sweep(
-        arguments=options.arguments,
-        datasets=options.data,
-        seeds=options.seeds,
-        grid=options.grid,
-        launcher=options.launcher,
-        slurm=options.slurm,
-        at_once=options.jobs,
-    )
-    return 0 if sweep(wanted) else 1
+        wanted = Sweep(
+            arguments=options.arguments,
+            datasets=options.data,
+            seeds=options.seeds,
+            grid=options.grid,
+            launcher=options.launcher,
+            slurm=options.slurm,
+            at_once=options.jobs,
+        )
+        return 0 if sweep(wanted) else 1
 
 
 def positive(text: str) -> int:

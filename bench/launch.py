@@ -112,14 +112,10 @@ class CommandFailed(Exception):
     """The command ended with something else than 0."""
 
 
-def run_command(work: Work, inherited: Mapping[str, str]) -> tuple[int, int | None]:
+def run_command(work: Work) -> tuple[int, int | None]:
     """Runs a command to its end; what it prints goes to the end of the log.
 
     The first signal of `STOPPED_BY` is given on to it.
-
-    Args:
-        work: the command.
-        inherited: environment that the work's own is added to.
 
     Returns:
         Its exit status (negative: the signal that ended it), and the signal that was given on.
@@ -140,7 +136,7 @@ def run_command(work: Work, inherited: Mapping[str, str]) -> tuple[int, int | No
     with work.log.open("ab") as log:
         log.write(f"$ {shlex.join(work.command)}\n".encode())
         log.flush()
-        environment = {**inherited, **work.environment}
+        environment = {**os.environ, **work.environment}
         process = subprocess.Popen(work.command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     if told:  # while it was being started
         process.send_signal(told[0])
@@ -149,7 +145,7 @@ def run_command(work: Work, inherited: Mapping[str, str]) -> tuple[int, int | No
 
 def local_work(work: Work) -> None:
     """What submitit calls in a job's process on this machine."""
-    status, _ = run_command(work, os.environ)
+    status, _ = run_command(work)
     if status:
         raise CommandFailed(f"exit status {status}")
 

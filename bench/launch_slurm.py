@@ -40,10 +40,7 @@ def slurm_work(work: Work) -> None:
 
     `scancel --signal=USR1` and the end of the time are that; `scancel` alone (SIGTERM) ends the job.
     """
-    alone = int(os.environ.get("SLURM_NTASKS", "1")) == 1
-    # One task starts its processes itself; it should not take itself for a part of what Slurm has started.
-    own = {name: value for name, value in os.environ.items() if not (alone and name.startswith(("SLURM_", "SRUN_")))}
-    status, told = run_command(work, own)
+    status, told = run_command(work)
     # One that had just started does not listen yet, and ends by the signal.
     if status in (PREEMPTED, -signal.SIGUSR1) and told != signal.SIGTERM:
         if os.environ.get("SLURM_PROCID", "0") == "0":

@@ -174,5 +174,6 @@ def _check_init(config: BenchConfig, stage: PlannedStage) -> None:
     for each in (*stage.ancestors, stage):
         if each.parent is None and not each.members and identity.start(alone, each.name) != each.start:
             raise UserError(
-                f"{config.method}: init={config.init} is not for {each.name}; give it as stages.<name>.init="
+                f"{config.method}: init={config.init} would be for {each.name} in one job and not in another; "
+                f"in a sweep give it as stages.<name>.init="
             )

@@ -4,7 +4,7 @@ It learns VGGSound's classes from sound in two stages. What its processes do is 
 
 `GATE=<folder>`: the first stage of seed 0 makes `<folder>/began` in its second step and goes on when it has heard
 SIGUSR1, which it notes as `<folder>/told`. A process that finds the note does not wait.
-`BREAK=<seed>`: the first stage of this seed fails.
+`BREAK=<seed>`: training with this seed fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 NAME = "gated"
-METHOD = '''
+METHOD = """
 import os
 import signal
 import time
@@ -24,13 +24,14 @@ DEADLINE_SECONDS = 400
 
 
 class Classify(Train):
-    pass
-
-
-class Pretrain(Train):
     def training_step(self, batch, batch_idx):
         if os.environ.get("BREAK") == str(self.spec.seed):
             raise RuntimeError("broken on purpose")
+        return super().training_step(batch, batch_idx)
+
+
+class Pretrain(Classify):
+    def training_step(self, batch, batch_idx):
         if "GATE" in os.environ and self.spec.seed == 0 and batch_idx == 1:
             wait_for_signal(Path(os.environ["GATE"]))
         return super().training_step(batch, batch_idx)
@@ -52,7 +53,7 @@ def wait_for_signal(folder):
         if time.monotonic() > deadline:
             raise RuntimeError("SIGUSR1 never came")
         time.sleep(0.01)
-'''
+"""
 CONFIG = """
 version: 1
 model: {widths: [8, 16, 16, 16]}
@@ -75,6 +76,8 @@ stages:
 presets:
   tiny: {}
   paper: {}
+variants:
+  scratch: {stages: {pretrain: null, classify: {after: null}}}
 """
 
 
