@@ -56,7 +56,7 @@ def make_cells(arguments: Sequence[str], seeds: Sequence[int], grid: Sequence[st
         grid: `key=a,b,c`; commas within brackets belong to the value.
 
     Raises:
-        UserError: if there is no method, or one that does not exist.
+        UserError: if there is no method, or one that does not exist; if `seed` is among the settings.
     """
     methods = list(dict.fromkeys(argument for argument in arguments if "=" not in argument))
     for method in methods:
@@ -64,6 +64,9 @@ def make_cells(arguments: Sequence[str], seeds: Sequence[int], grid: Sequence[st
     if not methods:
         raise UserError("name at least one method, e.g. bench sweep mavil mbt --data vggsound")
     overrides = [argument for argument in arguments if "=" in argument]
+    for override in (*overrides, *grid):
+        if override.startswith("seed="):
+            raise UserError(f"{override}: in a sweep give seeds as --seeds {override.removeprefix('seed=')}")
     settings = list(itertools.product(*map(_values, grid)))
     cells = []
     for method, seed, varied in itertools.product(methods, dict.fromkeys(seeds), settings):

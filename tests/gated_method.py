@@ -2,8 +2,8 @@
 
 It learns VGGSound's classes from sound in two stages. What its processes do is said by their environment:
 
-`GATE=<folder>`: the first stage of seed 0 makes `<folder>/began` in its second step and goes on when it has heard
-SIGUSR1, which it notes as `<folder>/told`. A process that finds the note does not wait.
+`GATE=<folder>`: the first stage of seed 0 makes `<folder>/began` (with its number at Slurm) in its second step and goes
+on when it has heard SIGUSR1, which it notes as `<folder>/told`. A process that finds the note does not wait.
 `BREAK=<seed>`: training with this seed fails.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments.baseline_cnn.method import Train
 
-DEADLINE_SECONDS = 400
+DEADLINE_SECONDS = 250
 
 
 class Classify(Train):
@@ -47,7 +47,9 @@ def wait_for_signal(folder):
         answer(number, frame)
 
     signal.signal(signal.SIGUSR1, hear)
-    (folder / "began").touch()
+    number = folder / "number"
+    number.write_text(os.environ.get("SLURM_JOB_ID", ""))
+    number.rename(folder / "began")
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not told.exists():
         if time.monotonic() > deadline:

@@ -93,11 +93,12 @@ def test_an_init_that_would_mean_other_stages_in_a_job(own, gated, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["seed=1"], "name at least one method"),
+        (["a=1"], "name at least one method"),
+        (["mbt", "seed=1"], "seed=1: in a sweep give seeds as --seeds 1"),
         (["mavli"], "Did you mean 'mavil'"),
         (["mavil", "--data", "vgsound"], "mavil: no such dataset: 'vgsound'. Did you mean 'vggsound'"),
         (["mbt", "--data", "esc50"], "mbt: preset tiny has no stage that is measured on esc50; it has some on audio"),
-        (["mbt", "--grid", "seed"], "--grid 'seed' is not key=value,value"),
+        (["mbt", "--grid", "preset"], "--grid 'preset' is not key=value,value"),
         (["mbt", "mbt.modle.dim=3"], "mbt: command line: no such key 'modle'. Did you mean 'model'"),
     ],
 )
