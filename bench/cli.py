@@ -55,6 +55,17 @@ table is added to the step's summary. See docs/regression.md.
 """
 
 
+SWEEP_HELP = """\
+  python -m bench sweep mavil mbt uavm --data vggsound --seeds 0 1 2
+  python -m bench sweep mavil mbt data_root=/datasets trainer.devices=8 --launcher slurm --slurm partition=gpu time=2-0
+  python -m bench sweep mavil mbt mavil.variant=scratch         a setting for one of the methods
+  python -m bench sweep mavil --grid stages.pretrain.options.mask_ratio=0.7,0.8
+A job is a stage: what several runs share is run once. On this machine each job has trainer.devices GPUs or cores for
+itself. What is done is not done again; the same command goes on, and tries again what failed. Ends with 1 if a job
+failed. More: docs/sweeps.md
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status.
 
@@ -105,6 +116,15 @@ def make_parser() -> argparse.ArgumentParser:
     plan = command("plan", show_plan, "show a method's stages, data, size and state without running them")
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
+    sweep = command("sweep", run_sweep, "run methods x seeds x settings as jobs, on this machine or on Slurm")
+    sweep.epilog = SWEEP_HELP
+    sweep.add_argument("arguments", nargs="+", metavar="METHOD|key=value")
+    sweep.add_argument("--data", nargs="+", default=[], metavar="DATASET", help="only what is measured on these")
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sweep.add_argument("--grid", nargs="+", default=[], metavar="key=a,b", help="settings to combine")
+    sweep.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    sweep.add_argument("--slurm", nargs="+", default=[], metavar="key=value", help="options of sbatch")
+    sweep.add_argument("--jobs", type=positive, metavar="N", help="at once, on this machine")
     new = command("new", make_method, "make the folder of a new method: a small one that works, and its tests")
     new.add_argument("name", metavar="NAME", help="a Python identifier in lower case")
     new.add_argument("--title", default="", metavar="TITLE", help="of the paper; default: from the name")
@@ -193,6 +213,29 @@ def run_method(options: argparse.Namespace) -> None:
         plan = run(config)
         if is_first_process():
             print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    with listening():
+        from bench.sweep_run import Sweep, sweep
+
+        wanted = Sweep(
+            arguments=options.arguments,
+            datasets=options.data,
+            seeds=options.seeds,
+            grid=options.grid,
+            launcher=options.launcher,
+            slurm=options.slurm,
+            at_once=options.jobs,
+        )
+        return 0 if sweep(wanted) else 1
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; anything else is an error of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def show_plan(options: argparse.Namespace) -> None:
