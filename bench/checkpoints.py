@@ -24,13 +24,14 @@ def save(content: Any, path: Path) -> None:
     """`torch.save`, whole or not at all.
 
     Raises:
-        OSError: it cannot be written; torch alone tells that in words of its own, without the reason.
+        OSError: it cannot be written.
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            # What a file or a signal's handler raises in it, torch follows up with an error of its own.
+            raise error.__context__ or error from None
 
 
 def is_sound(path: Path) -> bool:

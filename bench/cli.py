@@ -179,6 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
     regress.description, regress.epilog = REGRESS_HELP, None
     regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
     regress.add_argument("--store", action="store_true", help="store the baseline of this class of machine instead")
+    regress.add_argument("--against", metavar="COMMIT", help="default: what is stored, or else the last commit")
     regress.add_argument("--devices", type=int, default=0, metavar="N", help="default: all GPUs, or one process")
     regress.add_argument("--junit", metavar="FILE", help="write JUnit XML, one test case a figure")
     regress.add_argument("--baselines", default="baselines", metavar="FOLDER", help="of the stored baselines")
@@ -199,6 +200,7 @@ def find_regressions(options: argparse.Namespace) -> int | None:
         devices=options.devices,
         sample_root=Path(options.sample_root),
         junit=Path(options.junit) if options.junit else None,
+        against=options.against,
     )
     return store(settings) if options.store else regress(settings)
 

@@ -45,7 +45,8 @@ class Settings:
 def plain_loop(
     module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: Settings, ended: EndOfStep
 ) -> None:
-    """Trains the module, doing what the harness's steps do and in the same order: the weights are the same bit for bit.
+    """Trains the module, doing what the harness's steps do and in the same order: in float32 the weights are the same
+    bit for bit.
 
     Args:
         module: is trained.
@@ -88,7 +89,8 @@ def on_device(raw: RawBatch, device: torch.device) -> RawBatch:
 
 
 def autocast(settings: Settings) -> AbstractContextManager[None]:
-    """What the forward pass runs in."""
+    """What the forward pass runs in. Unlike Lightning's, autocast keeps a weight that it has cast: the gradients of one
+    that is used twice are added in bfloat16, and only in float32 is the harness the same bit for bit."""
     if settings.precision == "32-true":
         return nullcontext()
     if settings.precision == "bf16-mixed":

@@ -22,7 +22,7 @@ from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
-from datamodules.processes import deaf_processes
+from datamodules.processes import deaf_processes, end_with_parent
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -157,6 +157,10 @@ class Loader(DataLoader):
             yield batch
 
 
+def _begin_worker(number: int) -> None:
+    end_with_parent()
+
+
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -201,6 +205,7 @@ class AVDataModule(L.LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
+            worker_init_fn=_begin_worker,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # Decoders keep threads of their own, which a fork would not carry over.
             multiprocessing_context="spawn" if workers else None,

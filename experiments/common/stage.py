@@ -51,6 +51,9 @@ class Stage(L.LightningModule):
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
     compares_clips: ClassVar[bool] = False
     """Whether the loss compares the clips of a batch, so that it depends on how many of them go through at once."""
+    channels_last: ClassVar[bool] = False
+    """Whether the harness lays out the weights of 2-D convolutions with the channels last; results change in rounding
+    alone."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two of its embeddings."""
 

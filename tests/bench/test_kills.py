@@ -44,11 +44,12 @@ def result(folder: Path) -> dict[str, Any]:
     assert json.loads((stage / "record.json").read_text())["id"] == found[0].id
     done = json.loads((stage / "done.json").read_text())
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    kept = "runs/mavil/(?!.*tensorboard)|leaderboards/sample/[a-z0-9-]+[.]"
     return {
         "record": found[0].model_copy(update={"id": "", "created": None, "cost": None}),
         "weights": done["weights"],
         "curves": (stage / "metrics.csv").read_bytes(),
-        "files": [name for name in left if re.match("runs/mavil/(?!.*tensorboard)|leaderboards/sample/[a-z0-9-]+[.]", name)],
+        "files": [name for name in left if re.match(kept, name)],
     }
 
 

@@ -202,6 +202,32 @@ def test_a_stored_baseline_of_another_suite_is_refused(tmp_path: Path):
         regress.check_stored(tmp_path, regress.Suite(runs={"mbt": RUN, "mavil": Run("mavil")}))
 
 
+@pytest.fixture
+def chosen(tmp_path: Path) -> regress.Settings:
+    return regress.Settings(
+        suite=REPOSITORY / "baselines" / "default.yaml",
+        baselines=tmp_path / "baselines",
+        folder=tmp_path / "runs",
+        devices=1,
+        sample_root=tmp_path / "sample",
+        junit=None,
+        against="no-such-commit",
+    )
+
+
+def test_only_a_commit_is_stored(monkeypatch, chosen: regress.Settings):
+    for state in ((None, None), ("abc", True)):
+        monkeypatch.setattr(records, "git_state", lambda repo, state=state: state)
+        with pytest.raises(UserError, match="commit or stash first"):
+            regress.store(chosen)
+    assert not chosen.folder.exists()
+
+
+def test_a_commit_that_is_not_there_is_refused(chosen: regress.Settings):
+    with pytest.raises(UserError, match="has the commit 'no-such-commit'; .*--store"):
+        regress.regress(chosen)
+
+
 @pytest.mark.parametrize(
     ("hardware", "name"),
     [
