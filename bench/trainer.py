@@ -24,7 +24,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
     environment = cluster_environment()
-    # Deterministic algorithms fill new memory first, so that reading it unset shows; what is tested need not pay for it.
+    # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False
     return L.Trainer(
         accelerator=resolve_accelerator(config),
