@@ -106,31 +106,42 @@ class Cost(Callback):
 
 
 class Curves(Callback):
-    """Writes what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats."""
+    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._rows: list[dict[str, str]] = []
+        self._columns: list[str] = []
+        self._written = trainer.global_step
         if trainer.is_global_zero and self.path.is_file():
-            with self.path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+            self._keep(trainer.global_step)
+
+    def _keep(self, step: int) -> None:
+        """The rows up to the step."""
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.partition(",")[0]) <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(lines[:1] if kept else []) + "".join(kept))
+        self._columns = lines[0].rstrip("\n").split(",") if kept else []
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        last = trainer.global_step >= trainer.estimated_stepping_batches
-        if not trainer.is_global_zero or (trainer.global_step % trainer.log_every_n_steps and not last):
+        step = trainer.global_step
+        last = step >= trainer.estimated_stepping_batches
+        # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
+        if not trainer.is_global_zero or step == self._written or (step % trainer.log_every_n_steps and not last):
             return
+        self._written = step
         logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        self._rows.append({"step": str(trainer.global_step), "lr": f"{rate:.6g}", **logged})
-        self._write()
-
-    def _write(self) -> None:
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._rows[-1]), restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        row = {"step": str(step), "lr": f"{rate:.6g}", **logged}
+        new = not self._columns
+        self._columns = self._columns or list(row)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 class StageProgress(Callback):
@@ -148,7 +159,9 @@ class StageProgress(Callback):
         if self.progress is not None and trainer.global_step > self.progress.done:
             # Reading the loss waits for the device, so it is read now and then only.
             read = trainer.global_step % trainer.log_every_n_steps == 0
-            self.progress.advance(f"loss {float(outputs['loss']):.3f}" if read else None)
+            # Lightning divides the loss of a part by their number.
+            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            self.progress.advance(f"loss {float(loss):.3f}" if read else None)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.progress is not None:

@@ -31,7 +31,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
     end_together()
-    # Deterministic algorithms fill new memory first, so that reading it unset shows: not worth its time in training.
+    # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False
     trainer = L.Trainer(
         accelerator=resolve_accelerator(config),

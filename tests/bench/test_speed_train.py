@@ -129,7 +129,6 @@ def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path
         (["mavil", "--stage", "retrieve"], "pretrain"),
         (["mavil", "--steps", "0"], "at least 1"),
         (["mavil", "trainer.devices=2", "trainer.accelerator=cpu"], "one device"),
-        (["mcn", "--packed"], "feature files"),
     ],
 )
 def test_mistakes_are_told(arguments, told, capsys):
