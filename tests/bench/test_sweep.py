@@ -125,6 +125,7 @@ def test_the_table_shows_first_what_a_person_looks_for(own, gated):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # only there to find what hangs
 def test_a_sweep_leaves_what_single_runs_leave_and_one_that_fails_fails_alone(
     sample_root: Path, tmp_path: Path, gated: None, monkeypatch: pytest.MonkeyPatch, capsys
 ):
