@@ -13,6 +13,7 @@ from rich.live import Live
 
 from bench.config import TrainerConfig
 from bench.devices import resolve_accelerator
+from bench.errors import UserError
 from bench.launch import Launcher, LocalLauncher, State, core_places, gpu_places
 from bench.launch_slurm import SlurmLauncher, slurm_machine
 from bench.plan import Plan
@@ -67,9 +68,17 @@ def local_machine(config: TrainerConfig) -> list[str]:
 
 
 def make_launcher(wanted: Sweep, entries: Sequence[Entry]) -> Launcher:
-    """For what of the table is not done."""
+    """Where the command line says.
+
+    Raises:
+        UserError: for an option of the other one, and where it cannot work.
+    """
     if wanted.launcher == "slurm":
+        if wanted.at_once:
+            raise UserError("--jobs is of --launcher local; Slurm says itself how many jobs run at once")
         return SlurmLauncher(parse_options(wanted.slurm))
+    if wanted.slurm:
+        raise UserError("--slurm has options of --launcher slurm")
     jobs = [entry.job for entry in entries]
     devices = max(job.devices for job in jobs)
     if any(job.gpu for job in jobs):
@@ -90,10 +99,10 @@ def run_jobs(entries: Sequence[Entry], launcher: Launcher) -> dict[str, State]:
         The jobs' states, by their names.
     """
     states = {entry.job.name: State.DONE if entry.job.done else State.WAITS for entry in entries}
-    for entry in entries:
-        if states[entry.job.name] is State.WAITS:
-            launcher.submit(entry.job)
     try:
+        for entry in entries:
+            if states[entry.job.name] is State.WAITS:
+                launcher.submit(entry.job)
         with Display(entries) as display:
             display.show(states)
             while not all(state.ended for state in states.values()):

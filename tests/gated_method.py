@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments.baseline_cnn.method import Train
 
-DEADLINE_SECONDS = 250
+DEADLINE_SECONDS = 500
 
 
 class Classify(Train):

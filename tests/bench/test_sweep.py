@@ -121,10 +121,11 @@ def test_the_table_shows_first_what_a_person_looks_for(own, gated):
         ["gated", "pretrain", "1", "waits"],
         ["gated", "classify", "2", "failed"],
     ]
-    assert "4 waits, 1 done, 1 failed; 3 rows are not shown" in captured.get()
+    assert "4 waits, 1 done, 1 failed; 3 rows are not shown" in " ".join(captured.get().split())
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # only there to find what hangs
 def test_a_sweep_leaves_what_single_runs_leave_and_one_that_fails_fails_alone(
     sample_root: Path, tmp_path: Path, gated: None, monkeypatch: pytest.MonkeyPatch, capsys
 ):
