@@ -303,9 +303,8 @@ def test_predictions_are_read_with_all_that_measuring_them_needs(tmp_path: Path)
 def test_older_files_of_predictions_hold_logits_and_nothing_else(tmp_path: Path):
     made = Predictions(["a", "b"], np.eye(3)[:2], {"v": np.ones((2, 3), np.float32)})
     write_predictions(made, tmp_path / "new.parquet")
-    parquet.write_table(
-        parquet.read_table(tmp_path / "new.parquet").replace_schema_metadata(), tmp_path / "old.parquet"
-    )
+    bare = parquet.read_table(tmp_path / "new.parquet").replace_schema_metadata()
+    parquet.write_table(bare, tmp_path / "old.parquet")
     read = read_predictions(tmp_path / "old.parquet")
     np.testing.assert_array_equal(read.target, made.target)
     assert read.group is None and read.missing == 0
