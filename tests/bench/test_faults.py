@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import json
 import os
@@ -247,7 +248,10 @@ def test_a_clock_that_jumps_changes_nothing(forked: Server, sample_root: Path, u
 
 
 def test_a_folder_that_may_not_be_written_is_named(forked: Server, sample_root: Path, tmp_path: Path):
-    """In `/sys` not even root makes a folder."""
+    """In `/sys` not even root makes a folder, on most machines."""
+    with contextlib.suppress(OSError):
+        Path("/sys/avl-bench").mkdir()
+        pytest.skip("this machine lets one write to /sys")
     ended = forked(None, [*arguments(sample_root, tmp_path), "runs=/sys/avl-bench"])
     assert ended.status == 2 and "may not write /sys/avl-bench" in ended.stderr, ended.stderr
 

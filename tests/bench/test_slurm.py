@@ -28,7 +28,10 @@ DEADLINE_SECONDS = 500.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    started = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        started = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    except RuntimeError as error:  # of the machine, not of the suite: what is tested has not begun
+        pytest.skip(f"Slurm is installed, but does not start here: {error}")
     yield started
     started.stop()
 
