@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import UserError
+from bench.preemption import INTERRUPTED, Preempted, listening
 
 EPILOG = """\
 configuration: key=value after the command, later wins over the method's config.yaml, e.g.
@@ -62,9 +63,23 @@ different protocols. Reads the predictions that the runs left in --runs.
   python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
 """
 
+SWEEP_HELP = """\
+  python -m bench sweep mavil mbt uavm --data vggsound --seeds 0 1 2
+  python -m bench sweep mavil mbt data_root=/datasets trainer.devices=8 --launcher slurm --slurm partition=gpu time=2-0
+  python -m bench sweep mavil mbt mavil.variant=scratch         a setting for one of the methods
+  python -m bench sweep mavil --grid stages.pretrain.options.mask_ratio=0.7,0.8
+A job is a stage: what several runs share is run once. On this machine each job has trainer.devices GPUs or cores for
+itself. What is done is not done again; the same command goes on, and tries again what failed. Ends with 1 if a job
+failed. More: docs/sweeps.md
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 where a check failed, 2 with a message that the user can act on."""
+    """Runs a command; returns the exit status.
+
+    0; 1 where a check failed; 2 with a message that the user can act on; 75 (`PREEMPTED`) or 130 where a signal or
+    Ctrl-C stopped it.
+    """
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
     # many times slower. A shorter turn costs nothing on a quiet machine. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -75,12 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except Preempted as stopped:
+        if stopped.rank == 0:
+            print(f"bench: {stopped}", file=sys.stderr)
+        return stopped.exit_status
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning ends the process itself when it is interrupted in training or measuring.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -105,6 +124,15 @@ def make_parser() -> argparse.ArgumentParser:
     plan = command("plan", show_plan, "show a method's stages, data, size and state without running them")
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
+    sweep = command("sweep", run_sweep, "run methods x seeds x settings as jobs, on this machine or on Slurm")
+    sweep.epilog = SWEEP_HELP
+    sweep.add_argument("arguments", nargs="+", metavar="METHOD|key=value")
+    sweep.add_argument("--data", nargs="+", default=[], metavar="DATASET", help="only what is measured on these")
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sweep.add_argument("--grid", nargs="+", default=[], metavar="key=a,b", help="settings to combine")
+    sweep.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    sweep.add_argument("--slurm", nargs="+", default=[], metavar="key=value", help="options of sbatch")
+    sweep.add_argument("--jobs", type=positive, metavar="N", help="at once, on this machine")
     new = command("new", make_method, "make the folder of a new method: a small one that works, and its tests")
     new.add_argument("name", metavar="NAME", help="a Python identifier in lower case")
     new.add_argument("--title", default="", metavar="TITLE", help="of the paper; default: from the name")
@@ -144,6 +172,14 @@ def make_parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="key=value", help="queries=100000 items=100000 dim=512 seed=0"
     )
     speed_eval.set_defaults(command=time_evaluation)
+    speed_train = timed.add_parser("train", help="a training step, beside a plain loop and attention by hand")
+    speed_train.add_argument("method")
+    speed_train.add_argument("overrides", nargs="*", metavar="key=value", help="as for `bench run`")
+    speed_train.add_argument("--stage", metavar="NAME", help="default: the first that trains")
+    speed_train.add_argument("--steps", type=int, default=20, metavar="N", help="timed in each round; default: 20")
+    speed_train.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    speed_train.add_argument("--packed", action="store_true", help="packs the data first, and reads the pack")
+    speed_train.set_defaults(command=time_training)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -167,6 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
     regress.description, regress.epilog = REGRESS_HELP, None
     regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
     regress.add_argument("--store", action="store_true", help="store the baseline of this class of machine instead")
+    regress.add_argument("--against", metavar="COMMIT", help="default: what is stored, or else the last commit")
     regress.add_argument("--devices", type=int, default=0, metavar="N", help="default: all GPUs, or one process")
     regress.add_argument("--junit", metavar="FILE", help="write JUnit XML, one test case a figure")
     regress.add_argument("--baselines", default="baselines", metavar="FOLDER", help="of the stored baselines")
@@ -187,19 +224,44 @@ def find_regressions(options: argparse.Namespace) -> int | None:
         devices=options.devices,
         sample_root=Path(options.sample_root),
         junit=Path(options.junit) if options.junit else None,
+        against=options.against,
     )
     return store(settings) if options.store else regress(settings)
 
 
 def run_method(options: argparse.Namespace) -> None:
-    from bench.config import compose
-    from bench.run import is_first_process, run
-    from bench.show import print_boards
+    with listening():  # from here on, as the imports take seconds
+        from bench.config import compose
+        from bench.run import is_first_process, run
+        from bench.show import print_boards
 
-    config = compose(options.method, options.overrides)
-    plan = run(config)
-    if is_first_process():
-        print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+        config = compose(options.method, options.overrides)
+        plan = run(config)
+        if is_first_process():
+            print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    with listening():
+        from bench.sweep_run import Sweep, sweep
+
+        wanted = Sweep(
+            arguments=options.arguments,
+            datasets=options.data,
+            seeds=options.seeds,
+            grid=options.grid,
+            launcher=options.launcher,
+            slurm=options.slurm,
+            at_once=options.jobs,
+        )
+        return 0 if sweep(wanted) else 1
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; anything else is an error of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def show_plan(options: argparse.Namespace) -> None:
@@ -273,6 +335,14 @@ def time_evaluation(options: argparse.Namespace) -> None:
 
     settings = parse_settings(options.overrides, queries="100000", items="100000", dim="512", seed="0")
     speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
+
+
+def time_training(options: argparse.Namespace) -> None:
+    from bench.speed_train import training
+    from bench.speed_train_table import print_measured
+
+    wanted = (options.method, options.overrides, options.stage, options.steps, options.rounds, options.packed)
+    print_measured(training(*wanted), options.packed)
 
 
 def show_tables(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import records, regress_report
+from bench import provenance, regress_report
 from bench.errors import UserError
 from bench.progress import console
 from bench.regress_figures import Figure, Tolerances, figures
@@ -52,6 +52,8 @@ class Settings:
     """0: all GPUs, or one process without any."""
     sample_root: Path
     junit: Path | None
+    against: str | None
+    """A commit; None: what is stored for this class of machine, or else the last commit."""
 
 
 def regress(settings: Settings) -> int:
@@ -64,13 +66,15 @@ def regress(settings: Settings) -> int:
     devices = settings.devices or torch.cuda.device_count() or 1
     machine = class_of_machine(devices)
     stored = settings.baselines / machine
-    if stored.is_dir():
+    compares_stored = settings.against is None and stored.is_dir()
+    if compares_stored:
         check_stored(stored, suite)
     found: list[Figure] = []
     with fresh_folder(settings.folder) as folder:
         after = working_tree(folder, devices, settings.sample_root)
-        before = None if stored.is_dir() else last_commit(folder, devices, settings.sample_root)
-        against = f"{stored}" if before is None else f"commit {git('rev-parse', '--short', 'HEAD')}, side by side"
+        commit = settings.against or "HEAD"
+        before = None if compares_stored else committed(commit, folder, devices, settings.sample_root)
+        against = f"{stored}" if before is None else f"commit {git('rev-parse', '--short', commit)}, side by side"
         for number, (name, run) in enumerate(suite.runs.items(), 1):
             console.print(f"[{number}/{len(suite.runs)}] {name}, against {against}", markup=False, soft_wrap=True)
             if before is None:
@@ -89,7 +93,7 @@ def store(settings: Settings) -> None:
         UserError: where the working tree is not that of a commit, or a run fails; the old baseline then stays.
     """
     suite = read_suite(settings.suite)
-    commit, dirty = records.git_state(REPOSITORY)
+    commit, dirty = provenance.git_state(REPOSITORY)
     if commit is None or dirty:
         raise UserError("a baseline is stored of a commit, and the working tree differs from it; commit or stash first")
     devices = settings.devices or torch.cuda.device_count() or 1
@@ -136,7 +140,7 @@ def read_suite(path: Path) -> Suite:
 
 def class_of_machine(devices: int) -> str:
     """Machines of one class are as fast as each other: `nvidia-h200-x8`, or `intel-xeon-platinum-8488c-2-cores`."""
-    hardware = records.hardware()
+    hardware = provenance.hardware()
     name = f"{hardware['gpu']} x{devices}" if hardware["gpus"] else f"{hardware['cpu']} {hardware['cpu_cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
@@ -168,21 +172,21 @@ def working_tree(folder: Path, devices: int, sample_root: Path) -> Side:
     return side(REPOSITORY, folder / "after", devices, sample_root)
 
 
-def last_commit(folder: Path, devices: int, sample_root: Path) -> Side:
-    """The last commit's files in a folder of their own.
+def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> Side:
+    """A commit's files in a folder of their own.
 
     Raises:
-        UserError: if there is no commit.
+        UserError: if there is no such commit.
     """
     try:
-        archive = git_bytes("archive", "--format=tar", "HEAD")
-        same_sample = not git("status", "--porcelain", "--", "datamodules/sample")
+        archive = git_bytes("archive", "--format=tar", commit)
+        same_sample = not git("diff", "--stat", commit, "--", "datamodules/sample")
     except (OSError, subprocess.CalledProcessError):
         raise UserError(
-            f"nothing to compare with: no baseline is stored for this class of machine, and {REPOSITORY} is no git "
-            "repository with a commit"
+            f"nothing to compare with: {REPOSITORY} is no git repository that has the commit {commit!r}; a baseline "
+            "can also be stored on this class of machine: bench regress --store"
         ) from None
-    tree = folder / "last-commit"
+    tree = folder / "commit"
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(tree, filter="data")
     # Two versions of the sample data cannot share a folder: each would make it anew under the other.

@@ -121,7 +121,10 @@ def shareable(config: StageConfig) -> dict[str, Any]:
 
 
 def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
-    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records."""
+    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records.
+
+    A run that was cut off between these two has its record already, and keeps it.
+    """
     config, board, scored = plan.config, stage.board, stage.scored
     assert board is not None and scored is not None
     evaluation = tasks.evaluate(board, stage.config.modality, predictions)
@@ -129,6 +132,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     notes: dict[str, Any] = dict(evaluation.notes)
     if len(predictions.clip_id) < len(scored):
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    named = replace(predictions, classes=scored.classes)
+    predictions_sha256 = write_predictions(named, stage.folder / PREDICTIONS)
     settings = {
         "model": asdict(config.model),
         "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
@@ -160,13 +165,23 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
-        predictions_sha256=write_predictions(replace(predictions, classes=scored.classes), stage.folder / PREDICTIONS),
+        predictions_sha256=predictions_sha256,
     )
+    record = _written(stage.folder / RECORD, predictions_sha256) or record
+    write_json(stage.folder / RECORD, json.loads(record.to_json()))
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
     if config.store:
         share(record, Store(config.store, plan.is_sample))
-    write_json(stage.folder / RECORD, json.loads(path.read_text()))
     return path
+
+
+def _written(path: Path, predictions_sha256: str) -> records.Record | None:
+    """The record of the same predictions, where an earlier run has written it."""
+    try:
+        record = records.parse(path.read_bytes(), str(path))
+    except (FileNotFoundError, records.RecordError):
+        return None
+    return record if record.predictions_sha256 == predictions_sha256 else None
 
 
 def share(record: records.Record, store: Store) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
 from bench import records, regress, regress_report
@@ -24,7 +25,7 @@ from bench.regress_figures import (
     step_figure,
 )
 from bench.regress_measure import Measured, Run, Scored, load
-from bench.results import write_predictions
+from bench.results import read_predictions, write_predictions
 from bench.tasks import Predictions
 from tests.conftest import REPOSITORY
 
@@ -202,6 +203,32 @@ def test_a_stored_baseline_of_another_suite_is_refused(tmp_path: Path):
         regress.check_stored(tmp_path, regress.Suite(runs={"mbt": RUN, "mavil": Run("mavil")}))
 
 
+@pytest.fixture
+def chosen(tmp_path: Path) -> regress.Settings:
+    return regress.Settings(
+        suite=REPOSITORY / "baselines" / "default.yaml",
+        baselines=tmp_path / "baselines",
+        folder=tmp_path / "runs",
+        devices=1,
+        sample_root=tmp_path / "sample",
+        junit=None,
+        against="no-such-commit",
+    )
+
+
+def test_only_a_commit_is_stored(monkeypatch, chosen: regress.Settings):
+    for state in ((None, None), ("abc", True)):
+        monkeypatch.setattr(records, "git_state", lambda repo, state=state: state)
+        with pytest.raises(UserError, match="commit or stash first"):
+            regress.store(chosen)
+    assert not chosen.folder.exists()
+
+
+def test_a_commit_that_is_not_there_is_refused(chosen: regress.Settings):
+    with pytest.raises(UserError, match="has the commit 'no-such-commit'; .*--store"):
+        regress.regress(chosen)
+
+
 @pytest.mark.parametrize(
     ("hardware", "name"),
     [
@@ -259,3 +286,25 @@ def test_measured_json_is_for_people_too(tmp_path: Path):
     measured(tmp_path / "a")
     content = json.loads((tmp_path / "a" / "measured.json").read_text())
     assert content["about"] == {"commit": "abc"} and content["run"] == {"method": "mbt", "overrides": ["preset=tiny"]}
+
+
+def test_predictions_are_read_with_all_that_measuring_them_needs(tmp_path: Path):
+    scores = {"v": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    steps = {"one": [0, 1], "two": [2]}
+    made = Predictions(["a", "b"], np.eye(4)[:2], scores, np.array(["one", "two"]), steps, "dot", missing=4)
+    write_predictions(made, tmp_path / "predictions.parquet")
+    read = read_predictions(tmp_path / "predictions.parquet")
+    assert (read.clip_id, read.steps, read.similarity, read.missing) == (made.clip_id, steps, "dot", 4)
+    np.testing.assert_array_equal(read.target, made.target)
+    np.testing.assert_array_equal(read.group, made.group)
+    np.testing.assert_array_equal(read.scores["v"], scores["v"])
+
+
+def test_older_files_of_predictions_hold_logits_and_nothing_else(tmp_path: Path):
+    made = Predictions(["a", "b"], np.eye(3)[:2], {"v": np.ones((2, 3), np.float32)})
+    write_predictions(made, tmp_path / "new.parquet")
+    bare = parquet.read_table(tmp_path / "new.parquet").replace_schema_metadata()
+    parquet.write_table(bare, tmp_path / "old.parquet")
+    read = read_predictions(tmp_path / "old.parquet")
+    np.testing.assert_array_equal(read.target, made.target)
+    assert read.group is None and read.missing == 0
