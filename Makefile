@@ -1,5 +1,6 @@
 # One line a target; each installs what it needs into $(VENV). `VENV=` (empty) uses the active environment.
-#   make bench METHOD=mavil [DATA=/datasets] [GPUS=8] [NODES=1] [PRESET=paper] [SEED=0] [STORE=s3://…] [ARGS="key=value ..."]
+#   make bench METHOD=mavil [DATA=/datasets] [GPUS=8] [NODES=1] [PRESET=paper] [SEED=0] [STORE=s3://…] [ARGS="key=value …"]
+#   make sweep METHOD="mavil mbt" [as above] [SEED="0 1 2"] [ARGS="key=value … --data vggsound --launcher slurm …"]
 PYTHON ?= python3
 VENV ?= .venv
 PY = $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
@@ -7,20 +8,24 @@ INSTALLED = $(if $(VENV),$(VENV)/installed)
 TESTABLE = $(if $(VENV),$(VENV)/installed-test)
 METHOD ?= mavil
 OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
-          $(if $(PRESET),preset=$(PRESET)) $(if $(SEED),seed=$(SEED)) $(if $(STORE),store=$(STORE)) $(ARGS)
+          $(if $(PRESET),preset=$(PRESET)) $(if $(STORE),store=$(STORE))
 
-.PHONY: help setup bench sample test leaderboard page lint
+.PHONY: help setup bench sweep sample test leaderboard page regress lint
 help:         ## what there is to make
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 setup: $(INSTALLED)  ## install into $(VENV)
 bench: $(INSTALLED)  ## train and measure METHOD, print the boards
-	$(PY) -m bench run $(METHOD) $(OPTIONS)
+	$(PY) -m bench run $(METHOD) $(OPTIONS) $(if $(SEED),seed=$(SEED)) $(ARGS)
+sweep: $(INSTALLED)  ## train and measure several METHODs with several SEEDs, as jobs
+	$(PY) -m bench sweep $(METHOD) $(OPTIONS) $(ARGS) $(if $(SEED),--seeds $(SEED))
 sample: $(INSTALLED)  ## make the sample data
 	$(PY) -m bench data sample
 leaderboard: $(INSTALLED)  ## rebuild and print all boards
 	$(PY) -m bench table $(if $(STORE),--store $(STORE))
 page: $(INSTALLED)  ## write the boards, methods and runs as one page, leaderboards/page.html
 	$(PY) -m bench page
+regress: $(INSTALLED)  ## has a change made anything worse? (GNU make turns the exit status 1 into 2)
+	$(PY) -m bench regress $(ARGS)
 test: $(TESTABLE)  ## run the tests
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 lint: $(TESTABLE)  ## check style

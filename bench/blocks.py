@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch.utils.checkpoint import checkpoint
 
 from bench.config import TrainerConfig
@@ -12,11 +13,14 @@ from experiments.common.stage import Stage
 
 
 def prepare_blocks(module: Stage, config: TrainerConfig, name: str) -> None:
-    """Applies `checkpoint_activations` and `compile` to the stage's blocks. The names of the weights stay.
+    """Applies `checkpoint_activations` and `compile` to the stage's blocks, and the layout that the stage asks for. The
+    names of the weights stay.
 
     Raises:
         UserError: the stage has no blocks that this can be done to.
     """
+    if module.channels_last:
+        module.to(memory_format=torch.channels_last)
     wanted = [key for key in ("checkpoint_activations", "compile") if getattr(config, key)]
     if not wanted:
         return

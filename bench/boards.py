@@ -38,14 +38,19 @@ def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     Returns:
         The boards that have records.
     """
-    found, errors = read_all(records_folder(leaderboards, sample), Brief())
-    for error in errors:
-        log.warning("not a record: %s", error)
-    tables = make_tables(found, registry.boards().values(), papers(leaderboards, sample))
+    tables = current_tables(leaderboards, sample)
     write_tables(tables, board_folder(leaderboards, sample))
     if not sample:
         _write_if_changed(leaderboards / OVERVIEW, _overview(tables, leaderboards))
     return [table for table in tables if not table.empty]
+
+
+def current_tables(leaderboards: Path, sample: bool) -> list[BoardTable]:
+    """The tables of all boards; files that are no valid records are told and left out."""
+    found, errors = read_all(records_folder(leaderboards, sample), Brief())
+    for error in errors:
+        log.warning("not a record: %s", error)
+    return make_tables(found, registry.boards().values(), papers(leaderboards, sample))
 
 
 def check(leaderboards: Path, sample: bool) -> list[str]:

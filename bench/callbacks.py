@@ -1,9 +1,8 @@
-"""What the harness does around a training step: seeds, checkpoints, curves, cost, progress."""
+"""What the harness does around a training step: seeds, epochs' weights, curves, cost, progress."""
 
 from __future__ import annotations
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from bench.checkpoints import save
 from bench.progress import Progress
 from datamodules.base import Loader
 from datamodules.extracted import FeatureWriter
@@ -29,25 +29,15 @@ class StepSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(stable_hash("step", self.seed, batch_idx, trainer.global_rank))
+        seed_step(stable_hash("step", self.seed, batch_idx, trainer.global_rank), module.device)
 
 
-class Checkpoint(Callback):
-    """Saves all that training needs to go on, every so many steps; the file is replaced in one move."""
-
-    def __init__(self, path: Path, every: int):
-        self.path, self.every, self._saved = path, every, 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        step = trainer.global_step
-        # Not after the last step: the weights themselves are written then.
-        if step % self.every or step == self._saved or step >= trainer.estimated_stepping_batches:
-            return
-        self._saved = step
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, self.path)
+def seed_step(seed: int, device: torch.device) -> None:
+    """`torch.manual_seed` of the processor and of this device alone. Where CUDA is not in use, that keeps each call for
+    later, with the stack that it came from, which takes a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 class KeepEpochs(Callback):
@@ -66,8 +56,7 @@ class KeepEpochs(Callback):
         # Taken out: where a batch comes in parts, the step's number stays while the next one's first parts go through.
         epoch = self.steps.pop(trainer.global_step, None)
         if epoch is not None and trainer.is_global_zero:
-            with replacing(epoch_weights(self.folder, epoch)) as temporary:
-                torch.save(module.state_dict(), temporary)
+            save(module.state_dict(), epoch_weights(self.folder, epoch))
 
 
 def epoch_weights(folder: Path, epoch: int) -> Path:
@@ -117,31 +106,42 @@ class Cost(Callback):
 
 
 class Curves(Callback):
-    """Writes what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats."""
+    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._rows: list[dict[str, str]] = []
+        self._columns: list[str] = []
+        self._written = trainer.global_step
         if trainer.is_global_zero and self.path.is_file():
-            with self.path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+            self._keep(trainer.global_step)
+
+    def _keep(self, step: int) -> None:
+        """The rows up to the step."""
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.partition(",")[0]) <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(lines[:1] if kept else []) + "".join(kept))
+        self._columns = lines[0].rstrip("\n").split(",") if kept else []
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        last = trainer.global_step >= trainer.estimated_stepping_batches
-        if not trainer.is_global_zero or (trainer.global_step % trainer.log_every_n_steps and not last):
+        step = trainer.global_step
+        last = step >= trainer.estimated_stepping_batches
+        # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
+        if not trainer.is_global_zero or step == self._written or (step % trainer.log_every_n_steps and not last):
             return
+        self._written = step
         logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        self._rows.append({"step": str(trainer.global_step), "lr": f"{rate:.6g}", **logged})
-        self._write()
-
-    def _write(self) -> None:
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._rows[-1]), restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        row = {"step": str(step), "lr": f"{rate:.6g}", **logged}
+        new = not self._columns
+        self._columns = self._columns or list(row)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 class StageProgress(Callback):
@@ -159,7 +159,9 @@ class StageProgress(Callback):
         if self.progress is not None and trainer.global_step > self.progress.done:
             # Reading the loss waits for the device, so it is read now and then only.
             read = trainer.global_step % trainer.log_every_n_steps == 0
-            self.progress.advance(f"loss {float(outputs['loss']):.3f}" if read else None)
+            # Lightning divides the loss of a part by their number.
+            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            self.progress.advance(f"loss {float(loss):.3f}" if read else None)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.progress is not None:

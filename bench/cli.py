@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import UserError
+from bench.preemption import INTERRUPTED, Preempted, listening
 
 EPILOG = """\
 configuration: key=value after the command, later wins over the method's config.yaml, e.g.
@@ -43,10 +44,42 @@ Writes <video>_<kind>.npy; goes on where it was cut off.
   device=cpu            or cuda
   batch=32
 """
+REGRESS_HELP = """\
+Runs a suite of short trainings and compares each with the baseline of this class of machine (CPU and cores, or GPU and
+their number); where none is stored, with the last commit, both trained side by side. What decides:
+  metrics         on the clips that both sides measured; worse by a paired bootstrap, p <= 0.05 over a board's metrics
+  training step   its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
+  peak memory     worse if the ratio is above the suite's tolerance
+Ends with 0, with 1 where something got worse or a run failed, with 2 on a user's mistake. In GitHub's Actions the
+table is added to the step's summary. See docs/regression.md.
+"""
+
+
+COMPARE_HELP = """\
+Compares two methods on the clips that both were measured on: each metric's difference (B - A) with its 95 % interval
+and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Refuses what was measured by
+different protocols. Reads the predictions that the runs left in --runs.
+  python -m bench compare cmkd baseline_cnn --board fsd50k
+  python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
+"""
+
+SWEEP_HELP = """\
+  python -m bench sweep mavil mbt uavm --data vggsound --seeds 0 1 2
+  python -m bench sweep mavil mbt data_root=/datasets trainer.devices=8 --launcher slurm --slurm partition=gpu time=2-0
+  python -m bench sweep mavil mbt mavil.variant=scratch         a setting for one of the methods
+  python -m bench sweep mavil --grid stages.pretrain.options.mask_ratio=0.7,0.8
+A job is a stage: what several runs share is run once. On this machine each job has trainer.devices GPUs or cores for
+itself. What is done is not done again; the same command goes on, and tries again what failed. Ends with 1 if a job
+failed. More: docs/sweeps.md
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 where a check failed, 2 with a message that the user can act on."""
+    """Runs a command; returns the exit status.
+
+    0; 1 where a check failed; 2 with a message that the user can act on; 75 (`PREEMPTED`) or 130 where a signal or
+    Ctrl-C stopped it.
+    """
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
     # many times slower. A shorter turn costs nothing on a quiet machine. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -57,12 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except Preempted as stopped:
+        if stopped.rank == 0:
+            print(f"bench: {stopped}", file=sys.stderr)
+        return stopped.exit_status
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning ends the process itself when it is interrupted in training or measuring.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -87,6 +124,15 @@ def make_parser() -> argparse.ArgumentParser:
     plan = command("plan", show_plan, "show a method's stages, data, size and state without running them")
     plan.add_argument("method")
     plan.add_argument("overrides", nargs="*", metavar="key=value")
+    sweep = command("sweep", run_sweep, "run methods x seeds x settings as jobs, on this machine or on Slurm")
+    sweep.epilog = SWEEP_HELP
+    sweep.add_argument("arguments", nargs="+", metavar="METHOD|key=value")
+    sweep.add_argument("--data", nargs="+", default=[], metavar="DATASET", help="only what is measured on these")
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sweep.add_argument("--grid", nargs="+", default=[], metavar="key=a,b", help="settings to combine")
+    sweep.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    sweep.add_argument("--slurm", nargs="+", default=[], metavar="key=value", help="options of sbatch")
+    sweep.add_argument("--jobs", type=positive, metavar="N", help="at once, on this machine")
     new = command("new", make_method, "make the folder of a new method: a small one that works, and its tests")
     new.add_argument("name", metavar="NAME", help="a Python identifier in lower case")
     new.add_argument("--title", default="", metavar="TITLE", help="of the paper; default: from the name")
@@ -126,6 +172,14 @@ def make_parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="key=value", help="queries=100000 items=100000 dim=512 seed=0"
     )
     speed_eval.set_defaults(command=time_evaluation)
+    speed_train = timed.add_parser("train", help="a training step, beside a plain loop and attention by hand")
+    speed_train.add_argument("method")
+    speed_train.add_argument("overrides", nargs="*", metavar="key=value", help="as for `bench run`")
+    speed_train.add_argument("--stage", metavar="NAME", help="default: the first that trains")
+    speed_train.add_argument("--steps", type=int, default=20, metavar="N", help="timed in each round; default: 20")
+    speed_train.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    speed_train.add_argument("--packed", action="store_true", help="packs the data first, and reads the pack")
+    speed_train.set_defaults(command=time_training)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
@@ -137,18 +191,81 @@ def make_parser() -> argparse.ArgumentParser:
     page.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
     page.add_argument("--runs", default="runs", metavar="FOLDER", help="for curves and scores by class")
     page.add_argument("--output", metavar="FILE", help="default: page.html among the leaderboards")
+    compare = command("compare", compare_methods, "compare two methods on the clips that both were measured on")
+    compare.description, compare.epilog = COMPARE_HELP, None
+    compare.add_argument("before", metavar="A", help="METHOD[/STAGE[/MODALITY]] or a record's id")
+    compare.add_argument("after", metavar="B")
+    compare.add_argument("--board", required=True, metavar="BOARD", help="a sample board is sample/BOARD")
+    compare.add_argument("--seed", type=int, metavar="N", help="default: the first that both have")
+    compare.add_argument("--classes", type=int, default=5, metavar="N", help="gains and losses to show; default: 5")
+    compare.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    compare.add_argument("--runs", default="runs", metavar="FOLDER", help="where the predictions are")
+    export = command("export", export_boards, "write the boards as one Parquet file, and model cards that hubs read")
+    export.add_argument("folder", metavar="FOLDER")
+    export.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    regress = command("regress", find_regressions, "has a change made anything worse? Runs a suite against a baseline")
+    regress.description, regress.epilog = REGRESS_HELP, None
+    regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
+    regress.add_argument("--store", action="store_true", help="store the baseline of this class of machine instead")
+    regress.add_argument("--against", metavar="COMMIT", help="default: what is stored, or else the last commit")
+    regress.add_argument("--devices", type=int, default=0, metavar="N", help="default: all GPUs, or one process")
+    regress.add_argument("--junit", metavar="FILE", help="write JUnit XML, one test case a figure")
+    regress.add_argument("--baselines", default="baselines", metavar="FOLDER", help="of the stored baselines")
+    regress.add_argument("--folder", default="runs/regress", metavar="FOLDER", help="of the runs; emptied first")
+    regress.add_argument("--sample-root", default="data/sample", metavar="FOLDER", help="of the sample data")
     return parser
 
 
-def run_method(options: argparse.Namespace) -> None:
-    from bench.config import compose
-    from bench.run import is_first_process, run
-    from bench.show import print_boards
+def find_regressions(options: argparse.Namespace) -> int | None:
+    from pathlib import Path
 
-    config = compose(options.method, options.overrides)
-    plan = run(config)
-    if is_first_process():
-        print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+    from bench.regress import Settings, regress, store
+
+    settings = Settings(
+        suite=Path(options.suite),
+        baselines=Path(options.baselines),
+        folder=Path(options.folder),
+        devices=options.devices,
+        sample_root=Path(options.sample_root),
+        junit=Path(options.junit) if options.junit else None,
+        against=options.against,
+    )
+    return store(settings) if options.store else regress(settings)
+
+
+def run_method(options: argparse.Namespace) -> None:
+    with listening():  # from here on, as the imports take seconds
+        from bench.config import compose
+        from bench.run import is_first_process, run
+        from bench.show import print_boards
+
+        config = compose(options.method, options.overrides)
+        plan = run(config)
+        if is_first_process():
+            print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    with listening():
+        from bench.sweep_run import Sweep, sweep
+
+        wanted = Sweep(
+            arguments=options.arguments,
+            datasets=options.data,
+            seeds=options.seeds,
+            grid=options.grid,
+            launcher=options.launcher,
+            slurm=options.slurm,
+            at_once=options.jobs,
+        )
+        return 0 if sweep(wanted) else 1
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; anything else is an error of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def show_plan(options: argparse.Namespace) -> None:
@@ -224,6 +341,14 @@ def time_evaluation(options: argparse.Namespace) -> None:
     speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
 
 
+def time_training(options: argparse.Namespace) -> None:
+    from bench.speed_train import training
+    from bench.speed_train_table import print_measured
+
+    wanted = (options.method, options.overrides, options.stage, options.steps, options.rounds, options.packed)
+    print_measured(training(*wanted), options.packed)
+
+
 def show_tables(options: argparse.Namespace) -> int:
     from bench.show import exchange, print_all_boards, print_check
 
@@ -233,6 +358,25 @@ def show_tables(options: argparse.Namespace) -> int:
         exchange(options.leaderboards, options.store)
     print_all_boards(options.leaderboards, options.boards)
     return 0
+
+
+def export_boards(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.export import export
+
+    for path in export(Path(options.leaderboards), Path(options.folder)):
+        print(path)
+
+
+def compare_methods(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench.compare_methods import compare_methods, print_compared
+
+    folders = (Path(options.leaderboards), Path(options.runs))
+    sides = (options.before, options.after)
+    print_compared(compare_methods(*sides, options.board, *folders, options.seed), options.classes)
 
 
 def make_page(options: argparse.Namespace) -> None:

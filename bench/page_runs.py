@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.records import Record
 
-METRICS_CSV, PREDICTIONS, CLASSES = "metrics.csv", "predictions.parquet", "classes.json"
+METRICS_CSV, PREDICTIONS = "metrics.csv", "predictions.parquet"
 CURVES = 12
 POINTS = 200
 """Of a curve; more cannot be told apart."""
@@ -70,60 +69,46 @@ def classes(record: Record, task: str | None, folder: Path) -> dict[str, Any] | 
     path = folder / PREDICTIONS
     if task not in ("classification", "tagging") or not path.is_file():
         return None
-    import pyarrow.parquet as pq
-
-    from bench.identity import file_hash
+    from bench.identity import file_hash  # these import torch, which a page without predictions does without
+    from bench.results import read_predictions
 
     if file_hash(path) != record.predictions_sha256:
         return None
-    table = pq.read_table(path, columns=["classes", record.modality])
-    score_NC = np.stack(table[record.modality].to_numpy())
-    target_NC = np.zeros(score_NC.shape, bool)
-    for row, present in enumerate(table["classes"].to_pylist()):
-        target_NC[row, present] = True
-    names = _class_names(folder / CLASSES, score_NC.shape[1])
+    predictions = read_predictions(path)
+    target_NC, score_NC = predictions.target > 0, predictions.scores[record.modality]
+    names = predictions.classes or [f"class {number}" for number in range(score_NC.shape[1])]
     if task == "tagging":
-        return {"score": "average precision", "names": names, **average_precisions(target_NC, score_NC)}
-    return {"score": "accuracy", "names": names, **accuracies(target_NC, score_NC)}
-
-
-def _class_names(path: Path, count: int) -> list[str]:
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        names = None
-    if isinstance(names, list) and len(names) == count:
-        return [str(name)[:200] for name in names]
-    return [f"class {index}" for index in range(count)]
+        return {"score": "average precision", "names": list(names), **average_precisions(target_NC, score_NC)}
+    return {"score": "accuracy", "names": list(names), **accuracies(target_NC, score_NC)}
 
 
 def average_precisions(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:
     """`n` clips and `value` of each class; None for a class without clips."""
-    from bench.metrics import Rankings
+    from bench.metrics import average_precision
 
-    ap_BC, _ = Rankings(target_NC, score_NC).measure(np.ones((len(target_NC), 1)))
-    return {"n": target_NC.sum(0).tolist(), "value": [None if math.isnan(ap) else round(ap, 4) for ap in ap_BC[0]]}
+    return _by_class(target_NC, average_precision(target_NC, score_NC))
 
 
 def accuracies(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:
     """`n` clips and top-1 accuracy `value` of each class, and what is taken for what.
 
-    Tied classes share a clip, as they do in the board's metric. `matrix` [class][taken for] counts clips by the first
-    of the best classes; of many classes there are only the commonest `pairs` (class, taken for, clips).
+    `matrix` [class][taken for] counts clips, by the first of classes that share the best score; of many classes there
+    are only the commonest `pairs` (class, taken for, clips).
     """
-    best_NC = score_NC == score_NC.max(1, keepdims=True)
-    right_N = (best_NC & target_NC).sum(1) / best_NC.sum(1)
-    n_C = target_NC.sum(0)
-    hits_C = (target_NC * right_N[:, None]).sum(0)
-    found: dict[str, Any] = {
-        "n": n_C.tolist(),
-        "value": [round(float(hits / n), 4) if n else None for hits, n in zip(hits_C, n_C, strict=True)],
-    }
-    count = len(n_C)
-    confusion = np.bincount(target_NC.argmax(1) * count + score_NC.argmax(1), minlength=count**2).reshape(count, count)
+    from bench.metrics import top_k
+
+    label_N, count = target_NC.argmax(1), target_NC.shape[1]
+    with np.errstate(invalid="ignore"):  # classes without clips
+        found = _by_class(target_NC, top_k(label_N, score_NC, 1) @ target_NC / target_NC.sum(0))
+    taken = np.bincount(label_N * count + score_NC.argmax(1), minlength=count**2).reshape(count, count)
     if count <= MATRIX:
-        return found | {"matrix": confusion.tolist()}
-    np.fill_diagonal(confusion, 0)
-    commonest = np.argsort(-confusion.ravel(), kind="stable")[:PAIRS]
-    pairs = [[int(at // count), int(at % count), int(confusion.ravel()[at])] for at in commonest]
+        return found | {"matrix": taken.tolist()}
+    np.fill_diagonal(taken, 0)
+    commonest = np.argsort(-taken, axis=None, kind="stable")[:PAIRS]
+    pairs = [[int(at // count), int(at % count), int(taken.flat[at])] for at in commonest]
     return found | {"pairs": [pair for pair in pairs if pair[2]]}
+
+
+def _by_class(target_NC: NDArray[np.bool_], value_C: NDArray[np.floating]) -> dict[str, Any]:
+    values = [round(float(value), 4) if math.isfinite(value) else None for value in value_C]
+    return {"n": target_NC.sum(0).tolist(), "value": values}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cost, identity, registry
+from bench.checkpoints import is_cut_off
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, stage_class
 from bench.devices import parts_of_a_batch
@@ -25,7 +26,6 @@ from experiments.common.stage import Stage, StageSpec
 
 DONE = "done.json"
 WEIGHTS = "weights.pt"
-CHECKPOINT = "resume.ckpt"
 FEATURES = "features"
 
 
@@ -93,7 +93,7 @@ class PlannedStage:
         """`done`, `cut off` (it goes on where it was) or `new`."""
         if self.done:
             return "done"
-        return "cut off" if any((self.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS)) else "new"
+        return "cut off" if is_cut_off(self.folder) or (self.folder / WEIGHTS).is_file() else "new"
 
     @property
     def used(self) -> list[PlannedStage]:

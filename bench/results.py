@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +25,48 @@ from datamodules.manifest import Manifest
 
 REPOSITORY = Path(__file__).parent.parent
 PREDICTIONS = "predictions.parquet"
+ABOUT = b"avl-bench"
+"""The metadata of a predictions file."""
 RECORD = "record.json"
-CLASSES = "classes.json"
-"""The names of the scored classes, which no other file of the run has."""
 
 
 def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
-    """One row a clip: id, classes, scores by modality. Returns the file's SHA-256."""
+    """One row a clip: id, classes, group, scores by modality; and what else is needed to measure them again.
+
+    Returns the file's SHA-256.
+    """
     columns: dict[str, Any] = {
         "clip_id": pa.array(predictions.clip_id),
         "classes": pa.array([np.flatnonzero(row).tolist() for row in predictions.target]),
     }
+    if predictions.group is not None:
+        columns["group"] = pa.array(np.asarray(predictions.group, dtype=str))
     for modality, scores in predictions.scores.items():
         columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
+    about = {
+        "num_classes": predictions.target.shape[1],
+        "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
+        "similarity": predictions.similarity,
+        "missing": predictions.missing,
+        "classes": list(predictions.classes),
+    }
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table(columns, metadata={ABOUT: json.dumps(about, sort_keys=True)}), temporary)
     return file_hash(path)
 
 
-def read_predictions(path: Path, num_classes: int) -> tasks.Predictions:
+def read_predictions(path: Path) -> tasks.Predictions:
     """What `write_predictions` wrote."""
     table = pq.read_table(path)
-    target = np.zeros((len(table), num_classes), np.float32)
+    others = ("clip_id", "classes", "group")
+    scores = {name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in others}
+    # Older files have nothing but columns: of logits, which are as many as the classes.
+    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
+    target = np.zeros((len(table), about.pop("num_classes", max(map(np.shape, scores.values()))[1])), np.float32)
     for row, classes in enumerate(table["classes"].to_pylist()):
         target[row, classes] = 1
-    scores = {
-        name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in ("clip_id", "classes")
-    }
-    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores)
+    group = np.array(table["group"].to_pylist()) if "group" in table.column_names else None
+    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores, group, **about)
 
 
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
@@ -107,7 +121,10 @@ def shareable(config: StageConfig) -> dict[str, Any]:
 
 
 def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
-    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records."""
+    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records.
+
+    A run that was cut off between these two has its record already, and keeps it.
+    """
     config, board, scored = plan.config, stage.board, stage.scored
     assert board is not None and scored is not None
     evaluation = tasks.evaluate(board, stage.config.modality, predictions)
@@ -115,6 +132,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     notes: dict[str, Any] = dict(evaluation.notes)
     if len(predictions.clip_id) < len(scored):
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    named = replace(predictions, classes=scored.classes)
+    predictions_sha256 = write_predictions(named, stage.folder / PREDICTIONS)
     settings = {
         "model": asdict(config.model),
         "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
@@ -146,14 +165,23 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
-        predictions_sha256=write_predictions(predictions, stage.folder / PREDICTIONS),
+        predictions_sha256=predictions_sha256,
     )
+    record = _written(stage.folder / RECORD, predictions_sha256) or record
+    write_json(stage.folder / RECORD, json.loads(record.to_json()))
     path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
     if config.store:
         share(record, Store(config.store, plan.is_sample))
-    write_json(stage.folder / CLASSES, scored.classes)
-    write_json(stage.folder / RECORD, json.loads(path.read_text()))
     return path
+
+
+def _written(path: Path, predictions_sha256: str) -> records.Record | None:
+    """The record of the same predictions, where an earlier run has written it."""
+    try:
+        record = records.parse(path.read_bytes(), str(path))
+    except (FileNotFoundError, records.RecordError):
+        return None
+    return record if record.predictions_sha256 == predictions_sha256 else None
 
 
 def share(record: records.Record, store: Store) -> None:

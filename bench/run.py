@@ -7,7 +7,9 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,13 +20,15 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from bench import tasks
+from bench import checkpoints, preemption, tasks
 from bench.blocks import prepare_blocks
 from bench.callbacks import Collect, Cost, Extract
+from bench.claims import claimed
 from bench.config import BenchConfig
 from bench.errors import UserError
+from bench.faults import explained
 from bench.identity import file_hash
-from bench.plan import CHECKPOINT, DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
+from bench.plan import DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
 from bench.results import PREDICTIONS, read_predictions, stage_cost, write_record
 from bench.tasks.ensembles import mean_probability
@@ -32,7 +36,7 @@ from bench.trainer import make_trainer
 from bench.weights import build_module, read_weights
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
-from datamodules.files import replacing, write_json
+from datamodules.files import remove_leftovers, replacing, write_json
 from datamodules.keyed import stable_hash
 from datamodules.manifest import Manifest
 from experiments.common.stage import Stage
@@ -43,8 +47,10 @@ TRAINING_COST = "training.json"
 def run(config: BenchConfig) -> Plan:
     """Runs what is not yet done of a method's plan, each stage after the one it starts from."""
     quiet_libraries()
-    plan = make_plan(config)
+    with explained("plan"):
+        plan = make_plan(config)
     for position, stage in enumerate(plan.stages, 1):
+        preemption.stop_if_told()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
         if stage.done:
             say(f"{title}: done already ({stage.folder})")
@@ -72,16 +78,33 @@ def quiet_libraries() -> None:
 
 def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
     """Trains, extracts and measures, going on where an earlier run of the stage was cut off."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    write_config(plan.config, stage)
-    began = time.monotonic()
-    if stage.stage_class is None:
-        if is_first_process():
-            say(f"{title}: measuring {len(stage.members)} stages together on {stage.board.name if stage.board else ''}")
-            finish(plan, stage, ensemble(stage), Cost(), processes=1)
-    else:
-        run_network(plan, stage, stage.stage_class, title)
-    say(f"{title}: done in {time.monotonic() - began:.0f} s")
+    with explained(f"stage {stage.name}"):
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        with claimed(stage.folder, lambda text: say(f"{title}: {text}")) if is_first_process() else nullcontext():
+            if stage.done:
+                say(f"{title}: done by another run ({stage.folder})")
+                return
+            began = time.monotonic()
+            begin(plan.config, stage)
+            if stage.stage_class is not None:
+                run_network(plan, stage, stage.stage_class, title)
+            elif is_first_process():
+                run_ensemble(plan, stage, title)
+            say(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+@rank_zero_only
+def begin(config: BenchConfig, stage: PlannedStage) -> None:
+    """Tidies up after a killed run and writes `config.yaml`."""
+    remove_leftovers(stage.folder)
+    write_config(config, stage)
+
+
+def run_ensemble(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """A stage whose networks are those of its members."""
+    assert stage.board is not None
+    say(f"{title}: measuring {len(stage.members)} stages together on {stage.board.name}")
+    finish(plan, stage, ensemble(stage), Cost(), processes=1)
 
 
 def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title: str) -> None:
@@ -91,22 +114,7 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     prepare_blocks(module, config.trainer, stage.name)
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
-
-    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
-    if weights.is_file():
-        module.load_state_dict(torch.load(weights, weights_only=True))
-        tracked.load_state_dict(json.loads(spent.read_text()))
-    elif stage.train is not None:
-        checkpoint = stage.folder / CHECKPOINT
-        if checkpoint.is_file():
-            say(f"{title}: goes on where it was cut off")
-        data = data_module(stage, stage.scored)
-        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
-    if trainer.is_global_zero and not weights.is_file():
-        write_json(spent, tracked.state_dict())
-        with replacing(weights) as temporary:
-            torch.save(module.state_dict(), temporary)
-
+    learn(trainer, module, stage, title, tracked)
     if stage.extracted is not None:
         extract(trainer, module, stage, title)
     predictions = None
@@ -119,6 +127,30 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     trainer.strategy.barrier("stage done")
 
 
+def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tracked: Cost) -> None:
+    """Trains the stage's weights, or reads them where that is done."""
+    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
+    if weights.is_file():
+        module.load_state_dict(torch.load(weights, weights_only=True))
+        tracked.load_state_dict(json.loads(spent.read_text()))
+        return
+    with preemption.deferred():
+        if stage.train is not None:
+            trainer.fit(module, datamodule=data_module(stage, stage.scored), ckpt_path=resumed(stage, title))
+        if trainer.is_global_zero:
+            write_json(spent, tracked.state_dict())
+            checkpoints.save(module.state_dict(), weights)
+
+
+def resumed(stage: PlannedStage, title: str) -> Path | None:
+    """The checkpoint from which the training goes on; None: it begins."""
+    cut_off = checkpoints.is_cut_off(stage.folder)
+    checkpoint = checkpoints.newest_sound(stage.folder, lambda text: say(f"{title}: {text}"))
+    if cut_off:
+        say(f"{title}: goes on where it was cut off" if checkpoint else f"{title}: starts anew")
+    return checkpoint
+
+
 def finish(
     plan: Plan, stage: PlannedStage, predictions: tasks.Predictions | None, tracked: Cost, processes: int
 ) -> None:
@@ -129,7 +161,7 @@ def finish(
     weights = stage.folder / WEIGHTS
     hash = file_hash(weights) if weights.is_file() else None
     write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, "cost": cost})
-    (stage.folder / CHECKPOINT).unlink(missing_ok=True)
+    checkpoints.remove(stage.folder)
 
 
 def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
@@ -146,7 +178,6 @@ def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
     )
 
 
-@rank_zero_only
 def write_config(config: BenchConfig, stage: PlannedStage) -> None:
     """`config.yaml`: all that the stage is determined by, as it was resolved."""
     resolved = {
@@ -199,7 +230,7 @@ def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Pred
 def ensemble(stage: PlannedStage) -> tasks.Predictions:
     """The mean probability of the members' predictions."""
     assert stage.board is not None
-    each = [read_predictions(member.folder / PREDICTIONS, member.spec.num_classes) for member in stage.members]
+    each = [read_predictions(member.folder / PREDICTIONS) for member in stage.members]
     modalities = [member.config.modality for member in stage.members]
     return mean_probability(stage.board, stage.config.modality, each, modalities)
 

@@ -7,6 +7,18 @@ from collections.abc import Sequence
 from bench.errors import UserError, unknown
 
 
+def parse_options(options: Sequence[str]) -> dict[str, str]:
+    """`key=value`, of any keys.
+
+    Raises:
+        UserError: for what is something else.
+    """
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"{option!r} is not key=value")
+    return {key: value for key, _, value in (option.partition("=") for option in options)}
+
+
 def parse_settings(overrides: Sequence[str], **defaults: str) -> dict[str, str]:
     """The defaults (`__` in a name stands for a dot), changed by `key=value`.
 

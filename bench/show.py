@@ -10,14 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench import registry
-from bench.boards import board_folder, check, rebuild, records_folder
-from bench.records import Record, RecordError
-from bench.stores import Store, pull, push
-from bench.table_text import to_rich
-from datamodules.manifest import Manifest
 
-if TYPE_CHECKING:  # it imports torch, which other commands do without
+if TYPE_CHECKING:  # they import torch or pandas, which take longer than `bench list` may
     from bench.plan import Plan
+    from datamodules.manifest import Manifest
 
 # A table needs its width also where the output is a file; a terminal keeps its own.
 console = Console(highlight=False, width=None if Console().is_terminal else 160)
@@ -25,6 +21,9 @@ console = Console(highlight=False, width=None if Console().is_terminal else 160)
 
 def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> None:
     """The boards by these names, or all that have records."""
+    from bench.boards import board_folder, rebuild
+    from bench.table_text import to_rich
+
     for table in rebuild(Path(leaderboards), is_sample):
         if not wanted or table.board.name in wanted:
             console.print(to_rich(table))
@@ -45,6 +44,8 @@ def print_all_boards(leaderboards: str, wanted: Sequence[str]) -> None:
 
 def print_check(leaderboards: str) -> int:
     """1 if a record is none, or a table is not made from the records."""
+    from bench.boards import check
+
     wrong = [line for sample in (False, True) for line in check(Path(leaderboards), sample)]
     for line in wrong:
         console.print(line, markup=False, soft_wrap=True)
@@ -54,6 +55,10 @@ def print_check(leaderboards: str) -> int:
 
 def exchange(leaderboards: str, url: str) -> None:
     """Copies records from a store and to it, each way those that are not yet there."""
+    from bench.boards import records_folder
+    from bench.records import Record, RecordError
+    from bench.stores import Store, pull, push
+
     for sample in (False, True):
         store, folder = Store(url, sample), records_folder(Path(leaderboards), sample)
         for copies, way in ((pull(store, folder), "from"), (push(folder, store), "to")):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.util
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from bench.callbacks import Checkpoint, Cost, Curves, KeepEpochs, StageProgress, StepSeed
+from bench.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
+from bench.checkpoints import Checkpoint, CheckpointFile
 from bench.config import TrainerConfig
 from bench.devices import cluster_environment, resolve_accelerator, resolve_precision
 from bench.ema import Ema
 from bench.errors import UserError
-from bench.plan import CHECKPOINT, PlannedStage
+from bench.faults import FiniteLoss
+from bench.plan import PlannedStage
+from bench.ranks import end_together
+from bench.stopping import StopWhenTold
 
 LOG_EVERY = 10
 """Steps between two rows of the curves."""
@@ -22,13 +27,18 @@ LOG_EVERY = 10
 def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: str, tracked: Cost) -> L.Trainer:
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
+    finite = FiniteLoss(stage.name)
+    checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
-    return L.Trainer(
+    end_together()
+    # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    trainer = L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=make_strategy(config, stage),
-        plugins=[environment] if environment else None,
+        plugins=[CheckpointFile(), *([environment] if environment else [])],
         precision=resolve_precision(config),
         max_epochs=1,
         accumulate_grad_batches=stage.parts,
@@ -45,11 +55,26 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             tracked,
             *([Ema(stage.config.ema)] if stage.config.ema else []),
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
-            Checkpoint(stage.folder / CHECKPOINT, config.checkpoint_every),
+            finite,
+            checkpoint,
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
+            StopWhenTold(checkpoint.save),
         ],
     )
+    leave_signals_alone(trainer)
+    return trainer
+
+
+def leave_signals_alone(trainer: L.Trainer) -> None:
+    """Signals are heard by `preemption.py`.
+
+    Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
+    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
+    device each time.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
 
 
 def make_strategy(config: TrainerConfig, stage: PlannedStage) -> Strategy | str:

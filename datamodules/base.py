@@ -22,6 +22,7 @@ from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.manifest import Manifest, label_arrays
+from datamodules.processes import deaf_processes, end_with_parent
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -135,12 +136,16 @@ def cores() -> int:
 
 
 class Loader(DataLoader):
-    """A DataLoader that counts the seconds for which its batches were waited for."""
+    """A DataLoader that counts the seconds for which its batches were waited for.
+
+    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
+    """
 
     waited = 0.0
 
     def __iter__(self) -> Iterator[Any]:
-        batches = super().__iter__()
+        with deaf_processes():
+            batches = super().__iter__()
         while True:
             began = time.monotonic()
             try:
@@ -150,6 +155,10 @@ class Loader(DataLoader):
             finally:
                 self.waited += time.monotonic() - began
             yield batch
+
+
+def _begin_worker(number: int) -> None:
+    end_with_parent()
 
 
 class AVDataModule(L.LightningDataModule):
@@ -196,6 +205,7 @@ class AVDataModule(L.LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
+            worker_init_fn=_begin_worker,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # Decoders keep threads of their own, which a fork would not carry over.
             multiprocessing_context="spawn" if workers else None,

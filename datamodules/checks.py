@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,9 @@ from datamodules.container import MediaError
 from datamodules.files import replacing
 from datamodules.media import Media
 from datamodules.progress import Track, no_progress
+
+# It takes the time of a task by the clock of the day; one that jumps would make good files take too long.
+pebble.pool.process.time = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
 
 CHECK_VERSION = 4
 """Raised when files are judged differently, so that remembered judgements are not used."""
@@ -191,16 +195,24 @@ class Checks:
         """One a file, in order. A file that kills or blocks its process is judged so; the others go on."""
         workers = min(self.workers or os.cpu_count() or 1, len(paths))
         with pebble.ProcessPool(workers, context=get_context("spawn")) as pool:
-            for start in range(0, len(paths), SLICE):
-                batch = paths.slice(start, SLICE).to_pylist()
-                results = pool.map(judge, batch, timeout=SECONDS_A_FILE).result()
-                for _ in batch:
-                    try:
-                        yield next(results)
-                    except FutureTimeoutError:
-                        yield Judgement(TOO_SLOW, math.nan, TOO_SLOW, math.nan, False)
-                    except pebble.ProcessExpired:
-                        yield Judgement(CRASHED, math.nan, CRASHED, math.nan, False)
+            try:
+                for start in range(0, len(paths), SLICE):
+                    batch = paths.slice(start, SLICE).to_pylist()
+                    results = pool.map(judge, batch, timeout=SECONDS_A_FILE).result()
+                    for _ in batch:
+                        yield _next(results)
+            except BaseException:  # told to stop: the rest of the slice is not waited for
+                pool.stop()
+                raise
+
+
+def _next(results: Iterator[Judgement]) -> Judgement:
+    try:
+        return next(results)
+    except FutureTimeoutError:
+        return Judgement(TOO_SLOW, math.nan, TOO_SLOW, math.nan, False)
+    except pebble.ProcessExpired:
+        return Judgement(CRASHED, math.nan, CRASHED, math.nan, False)
 
 
 def _stamps(paths: pa.Array) -> pa.Table:

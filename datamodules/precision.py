@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -19,8 +19,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
     try:
         for backend in backends:
             backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
+        with no_autocast(device):
             yield
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Operations within keep their arguments' precision; the meta device, which has shapes alone, knows no other."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import threading
-from multiprocessing import parent_process
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children, parent_process, resource_tracker
+from multiprocessing.process import BaseProcess
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What tells a run to stop, often the whole process group at once."""
 
 
 def end_with_parent() -> None:
@@ -20,3 +28,26 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def deaf_processes() -> Iterator[None]:
+    """Processes that are started in this block never hear `STOP_SIGNALS`: who started them does, and ends them.
+
+    The signals are held back here, too, until the block ends; a new process inherits that and keeps it.
+    """
+    resource_tracker.ensure_running()  # its start would let the signals through again
+    others = set(active_children())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        for process in set(active_children()) - others:
+            atexit.register(_kill, process)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill(process: BaseProcess) -> None:
+    """Before the end of Python, where multiprocessing sends SIGTERM to what is still there and waits for it to end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler reports a loader's worker that was killed
+    process.kill()

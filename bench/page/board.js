@@ -1,6 +1,6 @@
 // A board: its rows sorted and filtered, and the plot of them. What is chosen stands in the address.
 
-const PAGE_ROWS = 200;
+const PAGE_ROWS = 100;
 const MODALITY = { a: "sound", v: "pictures", t: "text" };
 const modalityText = (modality) => [...modality].map((letter) => MODALITY[letter] ?? letter).join(" + ");
 
@@ -139,6 +139,7 @@ function boardPage(name, chosen) {
     oninput: (event) => choose("q", event.target.value),
   });
   const axis = [["parameters", "parameters"], ["hours", "device-hours"]];
+  let against;
   const page = [
     el("h1", {}, board.name),
     el("p", { class: "lead" }, board.legend[0]),
@@ -151,14 +152,14 @@ function boardPage(name, chosen) {
       !DATA.sample && select("Measured or published", "kind", [["", "all"], ["measured", "measured"], ["published", "published"]], chosen.get("kind") ?? "", (v) => choose("kind", v)),
       el("label", { class: "wide" }, el("span", {}, "Search"), search),
     ),
-    count,
+    el("div", { class: "above" }, count, el("button", { type: "button", class: "jump", onclick: () => against.scrollIntoView() }, "Plot")),
     table,
-    el(
+    (against = el(
       "section",
       {},
       el("div", { class: "split" }, el("h2", {}, `${metricLabel(board.metrics[0])} against size or cost`), select("Across", "x", axis, chosen.get("x") ?? "parameters", (v) => choose("x", v))),
       plot,
-    ),
+    )),
     section("How to read this board", board.legend.slice(1).map((line) => el("p", {}, line))),
   ];
   draw();

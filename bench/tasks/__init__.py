@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from bench.errors import UserError
 from datamodules.types import Board, Similarity
 
 MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval", "localisation")}
-"""Board.task -> module with `evaluate(board, modality, predictions)`; imported when first needed."""
+"""Board.task -> module with `evaluate` and `statistic` of (board, modality, predictions); imported when needed."""
 
 
 class EvaluationError(UserError, ValueError):
@@ -95,6 +96,8 @@ class Predictions:
     """How embeddings are compared."""
     missing: int = 0
     """Official clips of the split that are not among these."""
+    classes: Sequence[str] = ()
+    """[C] the names of the target's columns, where they are known."""
 
     def take(self, rows: NDArray[np.intp]) -> Predictions:
         """These rows, in this order."""
@@ -105,6 +108,17 @@ class Predictions:
             scores={modality: np.asarray(score)[rows] for modality, score in self.scores.items()},
             group=None if self.group is None else np.asarray(self.group)[rows],
         )
+
+
+class Statistic(NamedTuple):
+    """A task's metrics as functions of how often each unit is drawn."""
+
+    units: NDArray[np.str_]
+    """[U] what a bootstrap draws, by name: clips, or videos where they are measured as a whole."""
+    measure: Callable[[NDArray], dict[str, NDArray]]
+    """Weights [U, B] -> metric -> [B]."""
+    interval: Callable[[NDArray, float], tuple[float, float]]
+    """(a number's values on resamples, the number itself) -> (low, high)."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +149,25 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
         EvaluationError: on a modality that is not there, a clip id that occurs twice, shapes that do not fit, scores or
             targets that are not finite, or no clips.
     """
+    return _module(board).evaluate(board, modality, _scored(board, modality, predictions))
+
+
+def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
+    """What `evaluate` bootstraps, for those who draw the clips themselves. Arguments and errors are the same."""
+    return _module(board).statistic(board, modality, _scored(board, modality, predictions))
+
+
+def _module(board: Board) -> ModuleType:
+    return importlib.import_module(MODULES[board.task])
+
+
+def _scored(board: Board, modality: str, predictions: Predictions) -> Predictions:
+    """The predictions that the board measures, checked and sorted by clip id."""
     needed = (board.query, board.gallery) if board.task == "retrieval" else (modality,)
     checked = _check(board, needed, predictions)
     if board.per_class:
         checked = checked.take(first_of_each_class(checked.target, board.per_class))
-    return importlib.import_module(MODULES[board.task]).evaluate(board, modality, checked)
+    return checked
 
 
 def groups_of(board: Board, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_] | None:

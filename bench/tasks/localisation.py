@@ -24,8 +24,8 @@ from bench.localisation import (
     spread_steps,
     transcript,
 )
-from bench.metrics import Floats, bootstrap, macro
-from bench.tasks import Evaluation, EvaluationError, Predictions, as_metrics
+from bench.metrics import Floats, bootstrap, interval, macro
+from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
 from datamodules.types import Board
 
 
@@ -73,26 +73,15 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
     Chance is what steps at even distances and segments of equal lengths get. The intervals are over videos.
     """
     videos = list(_videos(board, modality, predictions))
-    normalise = log_softmax if board.normalise == "log_softmax" else np.asarray
-
-    def place(video: _Video) -> Places:
-        return place_steps(normalise(video.score_TU[:, video.step_K]))
+    outcome, task_GN = _find(board, videos), _tasks(board, predictions)
 
     def spread(video: _Video) -> Places:
         return spread_steps(len(video.score_TU), len(video.step_K))
 
-    def segment(video: _Video, label_S: Places) -> Places:
-        background_T1 = np.full((len(video.score_TU), 1), video.score_TU.mean())
-        return align(np.concatenate([video.score_TU, background_T1], axis=1)[:, label_S])
-
     def split(video: _Video, label_S: Places) -> Places:
         return spread_segments(len(video.score_TU), len(label_S))
 
-    outcome, uniform = (_measure(videos, *searches) for searches in ((place, segment), (spread, split)))
-    if not outcome.annotated.any():
-        raise EvaluationError(f"{board.name}: none of {len(videos)} videos has an annotated step; see the targets")
-    task_GN = _tasks(board, predictions)
-    chance = _statistic(uniform, task_GN)(np.ones((len(videos), 1)))
+    chance = _statistic(_measure(videos, spread, split), task_GN)(np.ones((len(videos), 1)))
     notes = {
         "videos_shorter_than_steps": sum(video.too_short for video in videos),
         "videos_without_annotated_steps": int((outcome.annotated == 0).sum()),
@@ -103,6 +92,29 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
         chance={name: float(value_1[0]) for name, value_1 in chance.items()},
         notes={name: count for name, count in notes.items() if count},
     )
+
+
+def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
+    """Over videos."""
+    outcome = _find(board, list(_videos(board, modality, predictions)))
+    return Statistic(np.unique(predictions.group), _statistic(outcome, _tasks(board, predictions)), interval)
+
+
+def _find(board: Board, videos: list[_Video]) -> _Outcome:
+    """What the scores find."""
+    normalise = log_softmax if board.normalise == "log_softmax" else np.asarray
+
+    def place(video: _Video) -> Places:
+        return place_steps(normalise(video.score_TU[:, video.step_K]))
+
+    def segment(video: _Video, label_S: Places) -> Places:
+        background_T1 = np.full((len(video.score_TU), 1), video.score_TU.mean())
+        return align(np.concatenate([video.score_TU, background_T1], axis=1)[:, label_S])
+
+    outcome = _measure(videos, place, segment)
+    if not outcome.annotated.any():
+        raise EvaluationError(f"{board.name}: none of {len(videos)} videos has an annotated step; see the targets")
+    return outcome
 
 
 def _videos(board: Board, modality: str, predictions: Predictions) -> Iterator[_Video]:

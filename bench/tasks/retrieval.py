@@ -7,13 +7,15 @@ same clip read again, of which the first by id stands for all.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.metrics import Floats, bootstrap
+from bench.metrics import Floats, bootstrap, interval
 from bench.retrieval import retrieval_ranks, video_ranks
-from bench.tasks import Evaluation, EvaluationError, Predictions, as_metrics
+from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
 from datamodules.types import Board
 
 CUTS = (1, 5, 10)
@@ -23,6 +25,34 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
     """The intervals are over what was asked for, all captions of a clip together; the gallery stays whole, as a smaller
     one would be easier."""
     del modality  # the board's query and gallery say what is compared
+    ranked = _rank(board, predictions)
+    statistic, missing = _statistic(ranked), ranked.missing
+    groups, right_g = np.unique(ranked.group_G, return_counts=True)
+    right_Q = right_g[np.searchsorted(groups, ranked.group_Q)]
+    return Evaluation(
+        metrics=as_metrics(bootstrap(statistic.measure, len(statistic.units))),
+        n=len(ranked.rank_Q),
+        chance=_chance(right_Q, len(ranked.group_G), missing),
+        notes={"missing_clips_count_as_not_found": missing} if missing else {},
+    )
+
+
+def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
+    """Over what is asked for: clips with all their captions, or videos."""
+    del modality
+    return _statistic(_rank(board, predictions))
+
+
+class _Ranked(NamedTuple):
+    rank_Q: Floats
+    group_Q: NDArray[np.str_]
+    group_G: NDArray[np.str_]
+    """Of the gallery's items."""
+    missing: int
+    """Queries that are not there and count as not found."""
+
+
+def _rank(board: Board, predictions: Predictions) -> _Ranked:
     query_ND, gallery_ND = predictions.scores[board.query], predictions.scores[board.gallery]
     if query_ND.shape != gallery_ND.shape:
         raise EvaluationError(
@@ -36,19 +66,13 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
         if missing:
             raise EvaluationError(f"{board.name}: clips that are not there cannot be missed where videos are asked for")
         rank_Q = video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
-        group_Q = group_G = np.arange(len(rank_Q))
+        group_Q = group_G = np.unique(predictions.group)
     else:
-        group_N = np.arange(len(query_ND)) if predictions.group is None else predictions.group
+        group_N = np.asarray(predictions.clip_id if predictions.group is None else predictions.group)
         query, gallery = _rows(board.query, group_N), _rows(board.gallery, group_N)
         group_Q, group_G = group_N[query], group_N[gallery]
         rank_Q = retrieval_ranks(query_ND[query], gallery_ND[gallery], group_Q, group_G, predictions.similarity)
-    groups, right_g = np.unique(group_G, return_counts=True)
-    return Evaluation(
-        metrics=as_metrics(_measured(rank_Q, group_Q, missing)),
-        n=len(rank_Q),
-        chance=_chance(right_g[np.searchsorted(groups, group_Q)], len(group_G), missing),
-        notes={"missing_clips_count_as_not_found": missing} if missing else {},
-    )
+    return _Ranked(rank_Q, group_Q, group_G, missing)
 
 
 def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
@@ -56,15 +80,15 @@ def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
     return np.arange(len(group_N)) if "t" in modality else np.sort(np.unique(group_N, return_index=True)[1])
 
 
-def _measured(rank_Q: Floats, group_Q: NDArray, missing: int) -> dict[str, tuple[float, float, float]]:
-    """Name -> (value, low, high). Queries that are missing are never found; median and mean rank are without them."""
-    order_Q = np.argsort(rank_Q, kind="stable")
-    rank_Q = rank_Q[order_Q]
+def _statistic(ranked: _Ranked) -> Statistic:
+    """Queries that are missing are never found; median and mean rank are without them."""
+    order_Q = np.argsort(ranked.rank_Q, kind="stable")
+    rank_Q = ranked.rank_Q[order_Q]
     hit_KQ = rank_Q < np.array(CUTS)[:, None]
     # Groups are numbered by their best rank: their weights are random, and so the order of the clips does not matter.
-    drawn_Q, groups = pd.factorize(group_Q[order_Q])
+    drawn_Q, groups = pd.factorize(ranked.group_Q[order_Q])
 
-    def statistic(weight_GB: Floats) -> dict[str, Floats]:
+    def measure(weight_GB: Floats) -> dict[str, Floats]:
         weight_QB, missing_B = weight_GB[drawn_Q], weight_GB[len(groups) :].sum(0, dtype=np.float64)
         total_B = weight_QB.sum(0, dtype=np.float64)
         recall_KB = hit_KQ @ weight_QB / (total_B + missing_B)
@@ -74,7 +98,8 @@ def _measured(rank_Q: Floats, group_Q: NDArray, missing: int) -> dict[str, tuple
             "MeanR": rank_Q @ weight_QB / np.where(total_B > 0, total_B, np.nan) + 1,
         }
 
-    return bootstrap(statistic, len(groups) + missing)
+    units = np.array([*groups, *(f"missing {number}" for number in range(ranked.missing))], dtype=str)
+    return Statistic(units, measure, interval)
 
 
 def _median(rank_N: Floats, weight_NB: Floats) -> Floats:

@@ -14,31 +14,22 @@ from bench.metrics import (
     random_average_precision,
     unbiased_interval,
 )
-from bench.tasks import Evaluation, EvaluationError, Predictions, as_metrics
+from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
 from datamodules.types import Board
 
 
 def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
     """Macro means leave out, and `notes` counts, the classes that no clip has (AUC: or that all clips have)."""
-    target_NC, score_NC = predictions.target > 0, predictions.scores[modality]
+    target_NC = predictions.target > 0
     n, classes = target_NC.shape
     positives_C = target_NC.sum(0)
     if not positives_C.any():
         raise EvaluationError(f"{board.name}: none of the {n} clips has a label")
     if not ((positives_C > 0) & (positives_C < n)).any():
         raise EvaluationError(f"{board.name}: every class has all or none of the {n} clips; nothing can be ranked")
-    rankings = Rankings(target_NC, score_NC)
-    precision_N, labels_N = label_precision(target_NC, score_NC)
-
-    def statistic(weight_NB: Floats) -> dict[str, Floats]:
-        ap_BC, auc_BC = rankings.measure(weight_NB)
-        auc_B = macro(auc_BC)
-        with np.errstate(invalid="ignore"):  # a resample without any label
-            lwlrap_B = (precision_N @ weight_NB) / (labels_N @ weight_NB)
-        return {"mAP": macro(ap_BC), "AUC": auc_B, "dprime": dprime(auc_B), "lwlrap": lwlrap_B}
-
+    labels_N = target_NC.sum(1).astype(np.float64)
     return Evaluation(
-        metrics=as_metrics(bootstrap(statistic, n, unbiased_interval)),
+        metrics=as_metrics(bootstrap(statistic(board, modality, predictions).measure, n, unbiased_interval)),
         n=n,
         chance={
             "mAP": float(np.nanmean(random_average_precision(positives_C, n))),
@@ -48,6 +39,23 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
         },
         notes=_count_left_out(positives_C, n, labels_N),
     )
+
+
+def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
+    """Over clips."""
+    del board  # all boards measure the same
+    target_NC, score_NC = predictions.target > 0, predictions.scores[modality]
+    rankings = Rankings(target_NC, score_NC)
+    precision_N, labels_N = label_precision(target_NC, score_NC)
+
+    def measure(weight_NB: Floats) -> dict[str, Floats]:
+        ap_BC, auc_BC = rankings.measure(weight_NB)
+        auc_B = macro(auc_BC)
+        with np.errstate(invalid="ignore"):  # a resample without any label
+            lwlrap_B = (precision_N @ weight_NB) / (labels_N @ weight_NB)
+        return {"mAP": macro(ap_BC), "AUC": auc_B, "dprime": dprime(auc_B), "lwlrap": lwlrap_B}
+
+    return Statistic(predictions.clip_id, measure, unbiased_interval)
 
 
 def _count_left_out(positives_C: np.ndarray, n: int, labels_N: np.ndarray) -> dict[str, int]:

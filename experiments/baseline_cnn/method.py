@@ -25,6 +25,7 @@ class Train(Stage):
 
     model_config = CNNConfig
     options_config = TrainOptions
+    channels_last = True
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)

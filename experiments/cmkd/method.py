@@ -38,6 +38,7 @@ class Train(Stage):
 
     model_config = CMKDConfig
     options_config = TrainOptions
+    channels_last = True
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)

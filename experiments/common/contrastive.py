@@ -9,6 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.precision import no_autocast
+
 LEAST = torch.finfo(torch.float32).min
 """Score of what is no candidate; unlike -inf it leaves the gradients finite where nothing is."""
 
@@ -72,7 +74,7 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = No
         valid_B: [B] bool, the pairs that take part; the loss is that of the batch without the others, and 0 where
             there is none. None = all.
     """
-    with torch.autocast(x_BD.device.type, enabled=False):
+    with no_autocast(x_BD.device):
         x_BD = F.normalize(x_BD.float(), dim=1)
         y_GD = gather_rows(F.normalize(y_BD.float(), dim=1))
         return _find_own(x_BD @ y_GD.T / tau, valid_B)
@@ -93,7 +95,7 @@ def masked_margin_softmax(x_BD: Tensor, y_BD: Tensor, margin: float, valid_B: Te
         x_BD, y_BD, valid_B: as for `info_nce`, and so is what they give under DDP.
         margin: delta.
     """
-    with torch.autocast(x_BD.device.type, enabled=False):
+    with no_autocast(x_BD.device):
         x_BD, y_BD = x_BD.float(), y_BD.float()
         lowered_BG = margin * F.one_hot(own_rows(len(x_BD), x_BD.device), len(x_BD) * world_size())
         return _find_own(x_BD @ gather_rows(y_BD).T - lowered_BG, valid_B) + _find_own(

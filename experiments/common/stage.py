@@ -51,6 +51,9 @@ class Stage(L.LightningModule):
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
     compares_clips: ClassVar[bool] = False
     """Whether the loss compares the clips of a batch, so that it depends on how many of them go through at once."""
+    channels_last: ClassVar[bool] = False
+    """Whether the harness lays out the weights of 2-D convolutions with the channels last; results change in rounding
+    alone."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two of its embeddings."""
 
@@ -107,10 +110,19 @@ class Stage(L.LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def logged(self, terms: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Logs the terms as `loss/...` and returns the one to minimise, `loss`."""
-        values = {f"loss/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(values, batch_size=len(batch["label"]))
+        """The one to minimise, `loss`; logs all terms as `loss/...` on the steps of which the curves tell."""
+        if self._step_is_told():
+            values = {f"loss/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(values, batch_size=len(batch["label"]))
         return terms["loss"]
+
+    def _step_is_told(self) -> bool:
+        """Whether the Trainer writes curves after this step: Lightning's bookkeeping costs more than a small step."""
+        trainer = self._trainer
+        if trainer is None:
+            return False
+        done = trainer.global_step + 1
+        return done % trainer.log_every_n_steps == 0 or done >= trainer.estimated_stepping_batches
 
     def layer_of(self, name: str) -> tuple[int, int]:
         """(layer, number of layers) of a parameter, for layer-wise learning rate decay.

@@ -13,7 +13,8 @@ class WordVectors(nn.Module):
     """[B, L] ids -> [B, L, dim]; padding (id 0) is zero.
 
     With the tokenizer `word2vec` the vectors are those of its file: frozen, in no checkpoint, and read when they are
-    first needed. With `words` they are learned, for data whose words no file has vectors of.
+    first needed. They lie on the device that looks them up (GoogleNews: 3.6 GB), as fetching a batch's from the host
+    would make each step wait. With `words` they are learned, for data whose words no file has vectors of.
     """
 
     def __init__(self, inputs: TextInputs, dim: int):
@@ -27,7 +28,7 @@ class WordVectors(nn.Module):
     def forward(self, ids_BL: Tensor) -> Tensor:
         if not self.frozen:
             return self.learned(ids_BL)
-        if ids_BL.is_meta:
+        if not self._table and ids_BL.is_meta:
             return torch.empty(*ids_BL.shape, self.dim, device="meta")
         if not self._table:
             table_VD = torch.from_numpy(vectors(self.inputs))
@@ -36,5 +37,6 @@ class WordVectors(nn.Module):
                     f"{self.inputs.file}: vectors of {table_VD.shape[1]} numbers, but model.word_dim={self.dim}"
                 )
             self._table = (table_VD,)
-        # Millions of words stay in the machine's memory; only those of the batch go to the device.
-        return nn.functional.embedding(ids_BL.cpu(), self._table[0]).to(ids_BL.device)
+        if self._table[0].device != ids_BL.device:
+            self._table = (self._table[0].to(ids_BL.device),)
+        return nn.functional.embedding(ids_BL, self._table[0])

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules import keyed
+from datamodules.precision import no_autocast
 from experiments.common.contrastive import gather_mask, gather_rows, mean_of_valid, own_rows, world_size
 
 
@@ -37,8 +38,14 @@ class JointClusters:
 
     def __init__(self, clusters: int, dim: int, queue_batches: int, refit_every: int, seed: int):
         self.clusters, self.queue_batches, self.refit_every, self.seed = clusters, queue_batches, refit_every, seed
-        self.memory_MD = torch.empty(0, dim)
         self.centroid_KD = torch.empty(0, dim)
+        # Clips that do not take part stand after those that do, so that no step waits to know how many there are.
+        self._row_MD, self._filled_M = torch.empty(0, dim), torch.empty(0, dtype=torch.bool)
+
+    @property
+    def memory_MD(self) -> Tensor:
+        """The clips that are remembered, newest first. Asking for it waits for the device."""
+        return self._row_MD[self._filled_M]
 
     @torch.no_grad()
     def update(
@@ -61,16 +68,18 @@ class JointClusters:
         """
         if valid_B is None:
             valid_B = torch.ones(len(fused_BD), dtype=torch.bool, device=fused_BD.device)
-        with torch.autocast(fused_BD.device.type, enabled=False):
+        with no_autocast(fused_BD.device):
             fused_GD = gather_rows(fused_BD.float())
             valid_G = gather_mask(valid_B)
-            self.memory_MD, self.centroid_KD = self.memory_MD.to(fused_GD), self.centroid_KD.to(fused_GD)
+            self._row_MD, self._filled_M = self._row_MD.to(fused_GD), self._filled_M.to(fused_GD.device)
+            self.centroid_KD = self.centroid_KD.to(fused_GD)
             kept = (clips_per_video + 1) // 2
-            kept_G = torch.arange(len(fused_GD), device=fused_GD.device) % clips_per_video < kept
             room = self.queue_batches * len(fused_GD) // clips_per_video * kept
-            label_G = torch.zeros_like(valid_G, dtype=torch.long)
-            label_G[valid_G] = self._assign(fused_GD[valid_G], room, step, epoch)
-            self.memory_MD = torch.cat((fused_GD[kept_G & valid_G], self.memory_MD))[:room]
+            if step == 0 or len(self.centroid_KD) == 0 or step % self.refit_every == 0:
+                label_G = self._refit(fused_GD, valid_G, room, step, epoch)
+            else:
+                label_G = nearest(fused_GD, self.centroid_KD)
+            self._remember(fused_GD, valid_G, clips_per_video, kept, room)
         return label_G[own_rows(len(fused_BD), fused_BD.device)]
 
     def state(self) -> dict[str, Tensor]:
@@ -79,21 +88,30 @@ class JointClusters:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `state` gave."""
-        self.memory_MD, self.centroid_KD = state["memory"], state["centroids"]
+        self._row_MD, self.centroid_KD = state["memory"], state["centroids"]
+        self._filled_M = torch.ones(len(self._row_MD), dtype=torch.bool, device=self._row_MD.device)
 
-    def _assign(self, batch_GD: Tensor, room: int, step: int, epoch: int) -> Tensor:
-        """[G] clusters of the batch, refitting the centroids if they are due."""
-        begin = step == 0 or len(self.centroid_KD) == 0
-        if not begin and step % self.refit_every:
-            return nearest(batch_GD, self.centroid_KD)
-        full = len(self.memory_MD) >= room
-        clustered_ND = torch.cat((self.memory_MD, batch_GD)) if full else batch_GD
-        if begin:
+    def _remember(self, fused_GD: Tensor, valid_G: Tensor, clips_per_video: int, kept: int, room: int) -> None:
+        """Puts the first `kept` clips of each video before those that are remembered, at most `room` in all."""
+        first = slice(0, kept)
+        new_GD, new_G = (x.unflatten(0, (-1, clips_per_video))[:, first].flatten(0, 1) for x in (fused_GD, valid_G))
+        row_MD, filled_M = torch.cat((new_GD, self._row_MD)), torch.cat((new_G, self._filled_M))
+        order_M = (~filled_M).byte().argsort(stable=True)[:room]
+        self._row_MD, self._filled_M = row_MD[order_M], filled_M[order_M]
+
+    def _refit(self, fused_GD: Tensor, valid_G: Tensor, room: int, step: int, epoch: int) -> Tensor:
+        """[G] clusters of the batch after a run of k-means, which tells the host how many clips there are and when it
+        ends: the only steps that wait for the device. Running it to its last iteration instead would take longer."""
+        memory_MD, batch_GD = self.memory_MD, fused_GD[valid_G]
+        clustered_ND = torch.cat((memory_MD, batch_GD)) if len(memory_MD) >= room else batch_GD
+        if step == 0 or len(self.centroid_KD) == 0:
             self.centroid_KD = self._drawn(clustered_ND, epoch)
         self.centroid_KD, label_N = kmeans(clustered_ND, self.centroid_KD)
         if world_size() > 1:  # Sums on two devices may differ in the last bit, which the next runs would make larger.
             dist.broadcast(self.centroid_KD, 0)
-        return label_N[len(clustered_ND) - len(batch_GD) :]
+        label_G = torch.zeros_like(valid_G, dtype=torch.long)
+        label_G[valid_G] = label_N[len(clustered_ND) - len(batch_GD) :]
+        return label_G
 
     def _drawn(self, clustered_ND: Tensor, epoch: int) -> Tensor:
         """[K, D] different clips as the first centroids, the same on every rank.
@@ -155,7 +173,7 @@ def cluster_contrast(
         valid_B: [B] bool, the clips that take part; the loss is that of the batch without the others, and 0 where
             there is none. None = all.
     """
-    with torch.autocast(x_BD.device.type, enabled=False):
+    with no_autocast(x_BD.device):
         score_BK = x_BD.float() @ centroid_KD.T - margin * F.one_hot(label_B, len(centroid_KD))
         loss_B = F.cross_entropy(score_BK, label_B, reduction="none")
     return loss_B.mean() if valid_B is None else mean_of_valid(loss_B, valid_B)

@@ -50,6 +50,7 @@ class TrainExtractor(Stage):
 
     model_config = UAVMConfig
     options_config = TrainExtractorOptions
+    channels_last = True
 
     @classmethod
     def model_of(cls, model: UAVMConfig, options: TrainExtractorOptions) -> ConvNeXtConfig:
@@ -86,6 +87,7 @@ class Extract(Stage):
 
     model_config = UAVMConfig
     options_config = ExtractOptions
+    channels_last = True
 
     @classmethod
     def model_of(cls, model: UAVMConfig, options: ExtractOptions) -> ConvNeXtConfig:

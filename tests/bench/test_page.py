@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +26,7 @@ from bench.config import compose
 from bench.page import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
 from bench.page_command import command
 from bench.page_data import pack, shown
-from bench.page_runs import POINTS, accuracies, average_precisions, curves, evidence
+from bench.page_runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
 from bench.records import Record, write
 from bench.results import shareable, write_predictions
 from bench.table_text import SAMPLE_NOTICE
@@ -328,7 +329,7 @@ def predictions(clips: int = 40, classes: int = 5, seed: int = 0) -> Predictions
 def test_scores_by_class_are_of_the_very_predictions(tmp_path: Path):
     given = predictions()
     folder = tmp_path / "mavil" / "finetune-ab12"
-    sha = write_predictions(given, folder / "predictions.parquet")
+    sha = write_predictions(given, folder / PREDICTIONS)
     (folder / "metrics.csv").write_text("step,lr,loss/loss\n1,0.1,2.5\n2,,nan\n")
     made = measured(predictions_sha256=sha)
     found = evidence([made, measured(identity="other")], {BOARD.name: BOARD.task}, tmp_path)
@@ -339,8 +340,8 @@ def test_scores_by_class_are_of_the_very_predictions(tmp_path: Path):
     label, best = given.target.argmax(1), given.scores["av"].argmax(1)
     assert by_class["matrix"] == confusion_matrix(label, best).tolist()
     assert np.mean(by_class["value"]) == pytest.approx((label == best).mean())
-    (folder / "classes.json").write_text(json.dumps(list("vwxyz")))
-    assert evidence([made], {BOARD.name: BOARD.task}, tmp_path)[made.id]["classes"]["names"] == list("vwxyz")
+    named = measured(predictions_sha256=write_predictions(replace(given, classes=list("vwxyz")), folder / PREDICTIONS))
+    assert evidence([named], {BOARD.name: BOARD.task}, tmp_path)[named.id]["classes"]["names"] == list("vwxyz")
     other = made.model_copy(update={"predictions_sha256": "0" * 64})
     assert evidence([other], {BOARD.name: BOARD.task}, tmp_path)[made.id]["classes"] is None
 

@@ -211,7 +211,9 @@ def test_what_stands_between_a_row_and_a_comparison_is_in_it(browser: Any, visit
 
 def test_many_rows_come_a_part_at_a_time(browser: Any, visit: Callable[[str], None]):
     visit("#/board/esc50")
-    assert len(methods(browser)) == 200 and methods(browser)[0] == f"m{MANY - 1}"
+    assert len(methods(browser)) == 100 and methods(browser)[0] == f"m{MANY - 1}"
+    click(browser, "button.more")
+    assert len(methods(browser)) == 200
     click(browser, "button.more")
     assert len(methods(browser)) == MANY and not browser.find_element("css selector", "button.more").is_displayed()
 

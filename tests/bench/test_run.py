@@ -127,22 +127,6 @@ def test_killed_in_the_middle_of_each_stage_it_resumes_to_the_same_weights(
             assert torch.equal(tensor, resumed[stage][name]), f"{stage}: {name}"
 
 
-def test_interrupted_in_training_it_says_how_to_go_on(sample_root: Path, tmp_path: Path):
-    """Lightning ends the process of a training that is interrupted by itself."""
-    stage = "stages.finetune_vggsound_av"
-    process = subprocess.Popen(
-        command(sample_root, tmp_path, *SCRATCH, f"{stage}.epochs=500"), cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("runs/*/*/resume.ckpt")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 130
-    assert errors.rstrip().endswith("bench: stopped; the same command goes on from here") and "Traceback" not in errors
-
-
 @pytest.mark.slow
 def test_two_processes_measure_what_one_measures(sample_root: Path, finished: Path, tmp_path: Path):
     """61 and 37 clips do not divide by two; a sampler that pads would score some clips twice."""

@@ -131,9 +131,9 @@ def test_averaged_outputs_are_the_mean_probability_of_the_epochs(stages):
 
 def test_an_ensemble_s_predictions_are_its_members_mean_probability(stages):
     together = stages["ensemble"]
-    read = [read_predictions(m.folder / "predictions.parquet", m.spec.num_classes) for m in together.members]
+    read = [read_predictions(m.folder / "predictions.parquet") for m in together.members]
     expected = mean_probability(together.board, "a", read, ["a", "a"])
-    found = read_predictions(together.folder / "predictions.parquet", together.spec.num_classes)
+    found = read_predictions(together.folder / "predictions.parquet")
     assert list(found.clip_id) == list(expected.clip_id) and len(found.clip_id) == len(together.scored)
     np.testing.assert_array_equal(found.target, expected.target)
     np.testing.assert_array_equal(found.scores["a"], expected.scores["a"])

@@ -1,0 +1,136 @@
+"""`bench compare`: which records it takes, what it refuses, what it says of known differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import registry
+from bench.cli import main
+from bench.compare_methods import Compared, compare_methods
+from bench.errors import UserError
+from bench.metrics import average_precision
+from bench.records import Record, new_record, write
+from bench.results import write_predictions
+from bench.tasks import Predictions
+from tests.bench.test_records import fields
+
+BOARD = registry.board("vggsound")
+NAMES = [f"kind {number}" for number in range(5)]
+
+
+def predicted(seed: int, skill: float = 1.0, n: int = 400, taken: slice = slice(None)) -> Predictions:
+    """Equal clips and labels for all seeds; the right class scores higher by `skill`."""
+    target = np.eye(5)[np.random.default_rng(7).integers(5, size=n)]
+    scores = np.random.default_rng(seed).normal(size=(n, 5)) + skill * target
+    whole = Predictions(np.array([f"clip{i:04}" for i in range(n)]), target, {"av": scores.astype(np.float32)})
+    return replace(whole.take(np.arange(n)[taken]), classes=NAMES)
+
+
+def put(folder: Path, method: str, predictions: Predictions, **changes: Any) -> Record:
+    """A record with its predictions, as a run leaves them."""
+    known = {"method": method, "protocol": BOARD.protocol(), "identity": f"{method}{changes.get('seed', 0)}", **changes}
+    run = folder / "runs" / method / f"finetune-{known['identity']}"
+    hash = write_predictions(predictions, run / "predictions.parquet")
+    record = new_record(**fields(**known, predictions_sha256=hash))
+    write(record, folder / "leaderboards" / "sample" / "results")
+    return record
+
+
+def compared(folder: Path, before: str, after: str, seed: int | None = None) -> Compared:
+    return compare_methods(before, after, "sample/vggsound", folder / "leaderboards", folder / "runs", seed)
+
+
+def test_the_common_clips_are_compared_and_the_classes_that_gain_are_named(tmp_path: Path, capsys):
+    before, after = predicted(1, skill=0.5, taken=slice(0, 390)), predicted(2, skill=2.0, taken=slice(10, 400))
+    put(tmp_path, "mavil", before)
+    put(tmp_path, "uavm", after)
+    found = compared(tmp_path, "mavil", "uavm")
+    difference = found.comparison.differences["top1"]
+    right = [
+        (side.scores["av"].argmax(1) == side.target.argmax(1))
+        for side in (before.take(np.arange(10, 390)), after.take(np.arange(380)))
+    ]
+    assert found.comparison.n == 380
+    assert (difference.before, difference.after) == pytest.approx([side.mean() for side in right])
+    assert difference.low > 0 and difference.p < 0.05
+    label = after.take(np.arange(380)).target.argmax(1)
+    assert [(name, pytest.approx(a), pytest.approx(b)) for name, a, b in found.classes] == [
+        (name, *(side[label == number].mean() for side in right)) for number, name in enumerate(NAMES)
+    ]
+    places = ["--leaderboards", str(tmp_path / "leaderboards"), "--runs", str(tmp_path / "runs")]
+    assert main(["compare", "mavil", "uavm", "--board", "sample/vggsound", *places]) == 0
+    told = capsys.readouterr().out
+    assert "on the 380 clips that both were measured on (rows of each: 390 and 390)" in told
+    assert "B is better" in told and "classes that gain most: kind" in told
+
+
+def test_a_tagging_board_compares_average_precisions():
+    from bench.compare_methods import Side, per_class
+
+    board = registry.board("audioset-20k")
+    sides = [Side((), predicted(seed, taken=part)) for seed, part in ((1, slice(0, 300)), (2, slice(100, 400)))]
+    found = per_class(board, sides, ("av", "av"))
+    mine = sides[0].predictions.take(np.arange(100, 300))
+    expected = average_precision(mine.target, mine.scores["av"])
+    assert [before for _, before, _ in found] == pytest.approx(expected)
+
+
+def test_the_seed_is_one_that_both_have(tmp_path: Path):
+    for method, seeds in (("mavil", (0, 1, 2)), ("uavm", (1, 2))):
+        for seed in seeds:
+            put(tmp_path, method, predicted(seed), seed=seed)
+    assert [side.records[0].seed for side in _sides(compared(tmp_path, "mavil", "uavm"))] == [1, 1]
+    assert [side.records[0].seed for side in _sides(compared(tmp_path, "mavil", "uavm", seed=2))] == [2, 2]
+    with pytest.raises(UserError, match="uavm finetune has no seed 0; there are: 1, 2"):
+        compared(tmp_path, "mavil", "uavm", seed=0)
+
+
+def _sides(found: Compared):
+    return found.before, found.after
+
+
+def test_the_folds_of_a_seed_are_taken_together(tmp_path: Path):
+    for method, skill in (("mavil", 1.0), ("uavm", 1.5)):
+        for fold in (0, 1):
+            part = predicted(3, skill=skill, taken=slice(200 * fold, 200 * fold + 200))
+            put(tmp_path, method, part, fold=f"fold{fold + 1}", identity=f"{method}{fold}")
+    assert compared(tmp_path, "mavil", "uavm").comparison.n == 400
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"views": 4}, "views: 1 and 4"),
+        ({"version": 2}, "version: 1 and 2"),
+        ({"per_class": 5}, "per_class: None and 5"),
+    ],
+)
+def test_other_protocols_are_refused_with_the_field(tmp_path: Path, change, told):
+    put(tmp_path, "mavil", predicted(1))
+    put(tmp_path, "uavm", predicted(2), protocol={**BOARD.protocol(), **change})
+    with pytest.raises(UserError, match=f"different protocols, which differ in {told}"):
+        compared(tmp_path, "mavil", "uavm")
+
+
+def test_what_is_not_there_or_not_clear_is_told(tmp_path: Path):
+    record = put(tmp_path, "mavil", predicted(1))
+    other = put(tmp_path, "mavil", predicted(2), stage="finetune_a", identity="other")
+    with pytest.raises(UserError, match="no such row of sample/vggsound: 'mavli'.*mavil/finetune/av"):
+        compared(tmp_path, "mavli", "mavil/finetune")
+    with pytest.raises(
+        UserError, match="mavil is several rows of sample/vggsound: mavil/finetune/av .tiny., mavil/fin"
+    ):
+        compared(tmp_path, "mavil", "mavil/finetune")
+    assert compared(tmp_path, record.id, "mavil/finetune_a/av").comparison.n == 400
+    (path,) = (tmp_path / "runs" / "mavil").glob("*-other/predictions.parquet")
+    path.write_bytes(b"others")
+    with pytest.raises(UserError, match=f"is not what {other.id} was made from"):
+        compared(tmp_path, record.id, other.id)
+    path.unlink()
+    with pytest.raises(UserError, match="name the folder of its runs with --runs, or repeat it"):
+        compared(tmp_path, record.id, other.id)

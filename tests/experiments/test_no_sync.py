@@ -1,0 +1,78 @@
+"""No training step waits for the device: on the meta device, which has shapes and no values, whatever asks for a value
+(`.item()`, `nonzero`, indexing by a mask, a copy to the host) is an error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datamodules.base import Features
+from datamodules.types import AudioInputs, AugmentConfig, Inputs, RawBatch, TextInputs, VideoInputs
+from experiments.common.optim import make_optimizer
+from experiments.common.words import WordVectors
+from experiments.mcn.clustering import JointClusters
+from tests.experiments import every_stage as stages
+from tests.experiments.narrated_tiny import mcn_stage
+
+
+@stages.every_stage
+def test_a_training_step_asks_for_no_value(case: stages.Case):
+    module, batch = stages.built(case), stages.batch(case)
+    loss = module.training_step(batch, 1)
+    assert loss.is_meta and loss.requires_grad
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    configured = make_optimizer(module)
+    configured["optimizer"].step()
+    configured["lr_scheduler"]["scheduler"].step()
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.nonzero(), lambda x: x.cpu(), bool]
+)
+def test_what_asks_for_a_value_is_an_error(ask):
+    """The test above is none if the meta device lets these pass."""
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        ask(torch.ones((), device="meta") if ask is bool else torch.ones(3, device="meta"))
+
+
+def test_a_refit_does_ask():
+    """MCN's every 20th step finds clusters, and waits to know when it is done; `every_stage` is between two of them."""
+    stage = mcn_stage().to("meta")
+    fused, valid = torch.empty(8, 24, device="meta"), torch.ones(8, dtype=torch.bool, device="meta")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        stage.joint.update(fused, 2, 0, 0, valid)
+
+
+def test_the_clusters_of_a_step_between_two_refits_ask_for_no_value():
+    joint = JointClusters(clusters=3, dim=4, queue_batches=2, refit_every=2, seed=0)
+    fused, valid = torch.randn(8, 4), torch.tensor([True, False] * 4)
+    joint.update(fused, 2, 0, 0, valid)
+    joint.load_state({name: value.to("meta") for name, value in joint.state().items()})
+    label = joint.update(fused.to("meta"), 2, 1, 0, valid.to("meta"))
+    assert label.is_meta and label.shape == (8,)
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "decibel"])
+def test_features_and_augmentation_ask_for_no_value(kind):
+    """What runs on the device between the loader and the step, with all that can be switched on."""
+    inputs = Inputs(AudioInputs(kind, frames=64, mel_bins=40), VideoInputs(frames=2, size=16, train_size=20))
+    augment = AugmentConfig(True, 0.5, 8, 16, 2, 0.1, 4, 0.5, True, 0.5, 0.2)
+    raw = RawBatch(
+        clip_id=["a", "b"],
+        key=torch.arange(2),
+        waveform=torch.zeros(2, 16000),
+        waveform_length=torch.tensor([16000, 9000]),
+        frames=torch.zeros(2, 2, 20, 20, 3, dtype=torch.uint8),
+        label=torch.zeros(2, 5),
+    )
+    features = Features(inputs, augment).to("meta")
+    batch = features({k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in raw.items()}, train=True)
+    assert batch["audio"].shape == (2, 1, 64, 40) and batch["video"].shape == (2, 3, 2, 16, 16)
+
+
+def test_words_are_looked_up_on_the_device():
+    words = WordVectors(TextInputs("word2vec"), dim=3)
+    words._table = (torch.ones(7, 3),)
+    assert words(torch.zeros(2, 4, dtype=torch.long, device="meta")).is_meta
+    assert words._table[0].is_meta
