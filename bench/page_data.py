@@ -178,7 +178,7 @@ def _published(table: BoardTable, line: Published) -> Json:
         "stage": "",
         "modality": row.modality,
         **values,
-        "printed": {name: f"{value:.12g}" for name, value in row.metrics.items()},
+        "printed": {name: printed(name, value) for name, value in row.metrics.items()},
         "pretraining": row.pretraining,
         "parameters": row.parameters,
         "commit": "",
@@ -188,6 +188,13 @@ def _published(table: BoardTable, line: Published) -> Json:
         "source": "; ".join(filter(None, (row.source, row.note))),
         "runs": [],
     }
+
+
+def printed(name: str, value: float) -> str:
+    """A published value with all its digits, and with the zeros that YAML drops where tables show them."""
+    full = f"{value:.12g}"
+    padded = f"{value:.{METRICS[name].decimals}f}" if name in METRICS and METRICS[name].percent else full
+    return padded if float(padded) == value else full
 
 
 def _methods(
@@ -220,7 +227,7 @@ def _paper(paper: PublishedMethod) -> Json:
                 "board": row.board,
                 "modality": row.modality,
                 "variant": row.variant,
-                "metrics": {name: f"{value:.12g}" for name, value in row.metrics.items()},
+                "metrics": {name: printed(name, value) for name, value in row.metrics.items()},
                 "pretraining": row.pretraining,
                 "parameters": row.parameters,
                 "place": row.place,

@@ -72,15 +72,37 @@ function plainTable(label, heads, rows, numeric = []) {
     el(
       "table",
       {},
-      el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: kind(i) }, head)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, row.map((item, i) => el("td", { class: kind(i) }, item))))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          heads.map((head, i) => el("th", { scope: "col", class: kind(i) }, head)),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map((row) =>
+          el(
+            "tr",
+            {},
+            row.map((item, i) => el("td", { class: kind(i) }, item)),
+          ),
+        ),
+      ),
     ),
   );
 }
 
 function facts(label, pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { "aria-label": label }, known.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  return el(
+    "dl",
+    { "aria-label": label },
+    known.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+  );
 }
 
 function section(title, ...content) {
@@ -125,7 +147,11 @@ const arrow = (name) => (DATA.metrics[name]?.better === "lower" ? "↓" : "↑")
 function amount(value) {
   if (value === null || value === undefined || value === "") return nothing;
   if (typeof value !== "number") return String(value);
-  for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e3]]) {
+  for (const [unit, size] of [
+    ["G", 1e9],
+    ["M", 1e6],
+    ["k", 1e3],
+  ]) {
     if (value >= size) return `${Number((value / size).toPrecision(3))} ${unit}`;
   }
   return String(Number(value.toPrecision(3)));

@@ -15,10 +15,14 @@ function boardColumns(board) {
   });
   const [main, ...others] = board.metrics;
   return [
-    { key: "rank", head: "#", number: true, text: (row) => (isPublished(row) ? nothing : row.rank ?? nothing) },
+    { key: "rank", head: "#", number: true, text: (row) => (isPublished(row) ? nothing : (row.rank ?? nothing)) },
     { key: "method", head: "method", text: methodCell },
     metric(main),
-    { key: "modality", head: "modality", text: (row) => el("abbr", { title: modalityText(row.modality) }, row.modality) },
+    {
+      key: "modality",
+      head: "modality",
+      text: (row) => el("abbr", { title: modalityText(row.modality) }, row.modality),
+    },
     ...others.map(metric),
     ...(DATA.sample ? [number("chance", "chance", (row) => metricText(board.metrics[0], row.chance))] : []),
     number("n", "n", (row) => row.n ?? nothing),
@@ -37,8 +41,11 @@ function boardColumns(board) {
 // A column that no row has anything in says nothing.
 function usedColumns(board) {
   const rows = boardRows(board);
-  const empty = (column) => rows.every((row) => [null, undefined, ""].includes((column.by ?? ((each) => each[column.key]))(row)));
-  return boardColumns(board).filter((column) => ["rank", "method", "modality", board.metrics[0]].includes(column.key) || !empty(column));
+  const empty = (column) =>
+    rows.every((row) => [null, undefined, ""].includes((column.by ?? ((each) => each[column.key]))(row)));
+  return boardColumns(board).filter(
+    (column) => ["rank", "method", "modality", board.metrics[0]].includes(column.key) || !empty(column),
+  );
 }
 
 function coverageCell(row) {
@@ -58,14 +65,20 @@ function commitCell(row) {
 
 function runsCell(row) {
   if (isPublished(row)) return nothing;
-  return el("a", { href: route("run", runId(row.newest)), class: "run-link" }, row.runs.length === 1 ? "run" : `${row.runs.length} runs`);
+  return el(
+    "a",
+    { href: route("run", runId(row.newest)), class: "run-link" },
+    row.runs.length === 1 ? "run" : `${row.runs.length} runs`,
+  );
 }
 
 function methodCell(row) {
   return [
     el("div", {}, link(row.method, "method", row.method), isPublished(row) && [" ", tag("published", "published")]),
     el("div", { class: "sub" }, [row.stage, row.label].filter(Boolean).join(" · ")),
-    isPublished(row) ? el("div", { class: "sub" }, row.where) : row.remarks.map((text) => el("div", { class: "remark" }, text)),
+    isPublished(row)
+      ? el("div", { class: "sub" }, row.where)
+      : row.remarks.map((text) => el("div", { class: "remark" }, text)),
   ];
 }
 
@@ -88,7 +101,10 @@ function filtered(rows, chosen) {
     if (modality && row.modality !== modality) return false;
     if (pretraining && (row.pretraining || "none") !== pretraining) return false;
     if (kind && row.kind !== kind) return false;
-    const text = () => [row.method, row.stage, row.label, row.pretraining, row.commit, row.where, row.source, ...row.remarks].join(" ").toLowerCase();
+    const text = () =>
+      [row.method, row.stage, row.label, row.pretraining, row.commit, row.where, row.source, ...row.remarks]
+        .join(" ")
+        .toLowerCase();
     return !words.length || words.every((word) => text().includes(word));
   });
 }
@@ -100,7 +116,10 @@ function select(label, name, options, value, change) {
 }
 
 function boardSelect(name) {
-  const box = el("select", { name: "board", onchange: (event) => (location.hash = route("board", event.target.value)) });
+  const box = el("select", {
+    name: "board",
+    onchange: (event) => (location.hash = route("board", event.target.value)),
+  });
   for (const dataset of new Set(DATA.boards.map((board) => board.dataset))) {
     const mine = DATA.boards.filter((board) => board.dataset === dataset);
     const options = mine.map((board) => el("option", { value: board.name, selected: board.name === name }, board.name));
@@ -135,10 +154,16 @@ function boardPage(name, chosen) {
   };
   const options = (values) => [["", "all"], ...[...new Set(values)].sort().map((value) => [value, value])];
   const search = el("input", {
-    type: "search", name: "q", value: chosen.get("q") ?? "", placeholder: "method, stage, remark …",
+    type: "search",
+    name: "q",
+    value: chosen.get("q") ?? "",
+    placeholder: "method, stage, remark …",
     oninput: (event) => choose("q", event.target.value),
   });
-  const axis = [["parameters", "parameters"], ["hours", "device-hours"]];
+  const axis = [
+    ["parameters", "parameters"],
+    ["hours", "device-hours"],
+  ];
   let against;
   const page = [
     el("h1", {}, board.name),
@@ -147,23 +172,59 @@ function boardPage(name, chosen) {
       "form",
       { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
       boardSelect(name),
-      select("Modality", "modality", options(rows.map((row) => row.modality)), chosen.get("modality") ?? "", (v) => choose("modality", v)),
-      select("Pretraining", "pretraining", options(rows.map((row) => row.pretraining || "none")), chosen.get("pretraining") ?? "", (v) => choose("pretraining", v)),
-      !DATA.sample && select("Measured or published", "kind", [["", "all"], ["measured", "measured"], ["published", "published"]], chosen.get("kind") ?? "", (v) => choose("kind", v)),
+      select("Modality", "modality", options(rows.map((row) => row.modality)), chosen.get("modality") ?? "", (v) =>
+        choose("modality", v),
+      ),
+      select(
+        "Pretraining",
+        "pretraining",
+        options(rows.map((row) => row.pretraining || "none")),
+        chosen.get("pretraining") ?? "",
+        (v) => choose("pretraining", v),
+      ),
+      !DATA.sample &&
+        select(
+          "Measured or published",
+          "kind",
+          [
+            ["", "all"],
+            ["measured", "measured"],
+            ["published", "published"],
+          ],
+          chosen.get("kind") ?? "",
+          (v) => choose("kind", v),
+        ),
       el("label", { class: "wide" }, el("span", {}, "Search"), search),
     ),
-    el("div", { class: "above" }, count, el("button", { type: "button", class: "jump", onclick: () => against.scrollIntoView() }, "Plot")),
+    el(
+      "div",
+      { class: "above" },
+      count,
+      el("button", { type: "button", class: "jump", onclick: () => against.scrollIntoView() }, "Plot"),
+    ),
     table,
     (against = el(
       "section",
       {},
-      el("div", { class: "split" }, el("h2", {}, `${metricLabel(board.metrics[0])} against size or cost`), select("Across", "x", axis, chosen.get("x") ?? "parameters", (v) => choose("x", v))),
+      el(
+        "div",
+        { class: "split" },
+        el("h2", {}, `${metricLabel(board.metrics[0])} against size or cost`),
+        select("Across", "x", axis, chosen.get("x") ?? "parameters", (v) => choose("x", v)),
+      ),
       plot,
     )),
-    section("How to read this board", board.legend.slice(1).map((line) => el("p", {}, line))),
+    section(
+      "How to read this board",
+      board.legend.slice(1).map((line) => el("p", {}, line)),
+    ),
   ];
   draw();
-  return { title: board.name, page, resize: () => drawPlot(board, filtered(rows, chosen), chosen.get("x") ?? "parameters", plot) };
+  return {
+    title: board.name,
+    page,
+    resize: () => drawPlot(board, filtered(rows, chosen), chosen.get("x") ?? "parameters", plot),
+  };
 }
 
 function drawTable(board, rows, columns, chosen, choose, place) {
@@ -178,7 +239,12 @@ function drawTable(board, rows, columns, chosen, choose, place) {
       chosen.set("order", next ? "falling" : "rising");
       choose("sort", each.key);
     };
-    const button = el("button", { type: "button", "data-key": each.key, onclick: order }, each.head, el("span", { class: "order", "aria-hidden": "true" }, mine ? (falls ? "▼" : "▲") : ""));
+    const button = el(
+      "button",
+      { type: "button", "data-key": each.key, onclick: order },
+      each.head,
+      el("span", { class: "order", "aria-hidden": "true" }, mine ? (falls ? "▼" : "▲") : ""),
+    );
     const sort = mine ? (falls ? "descending" : "ascending") : null;
     return el("th", { scope: "col", class: each.number ? "number" : each.key, "aria-sort": sort }, button);
   };
@@ -188,12 +254,22 @@ function drawTable(board, rows, columns, chosen, choose, place) {
       { class: isPublished(row) ? "published" : "measured" },
       columns.map((each) => {
         const kinds = [each.number ? "number" : each.key, each.key === board.metrics[0] && "main"].filter(Boolean);
-        return el(each.key === "method" ? "th" : "td", { class: kinds.join(" "), scope: each.key === "method" ? "row" : null }, each.text(row));
+        return el(
+          each.key === "method" ? "th" : "td",
+          { class: kinds.join(" "), scope: each.key === "method" ? "row" : null },
+          each.text(row),
+        );
       }),
     );
   const body = el("tbody");
   const button = more(sorted(rows, column.key, falls, columns), PAGE_ROWS, line, body);
-  const table = el("table", { class: "board" }, el("caption", { class: "unseen" }, `Rows of ${board.name}`), el("thead", {}, el("tr", {}, columns.map(head))), body);
+  const table = el(
+    "table",
+    { class: "board" },
+    el("caption", { class: "unseen" }, `Rows of ${board.name}`),
+    el("thead", {}, el("tr", {}, columns.map(head))),
+    body,
+  );
   const old = place.querySelector(".scroll");
   const left = old ? old.scrollLeft : 0;
   const box = boxed(`Rows of ${board.name}`, table);

@@ -57,12 +57,21 @@ function drawPlot(board, rows, axis, place) {
   const told = [
     left && `${left} row${left === 1 ? "" : "s"} without ${AXIS[axis]} ${left === 1 ? "is" : "are"} not drawn.`,
     usable.length > points.length && `The best ${points.length} of ${usable.length} are drawn.`,
-  ].filter(Boolean).join(" ");
+  ]
+    .filter(Boolean)
+    .join(" ");
   if (!points.length) {
     place.replaceChildren(el("p", { class: "empty" }, `No row here has ${AXIS[axis]}. ${told}`));
     return;
   }
-  const size = { width: Math.max(300, place.clientWidth ? place.clientWidth - 26 : 800), height: 400, left: 52, right: 20, top: 34, bottom: 50 };
+  const size = {
+    width: Math.max(300, place.clientWidth ? place.clientWidth - 26 : 800),
+    height: 400,
+    left: 52,
+    right: 20,
+    top: 34,
+    bottom: 50,
+  };
   const factor = DATA.metrics[name].percent ? 100 : 1;
   const values = points.flatMap((row) => [row[name], ...(bounds(name, row) ?? [])]).map((value) => value * factor);
   let [low, high] = [Math.min(...values), Math.max(...values)];
@@ -72,8 +81,10 @@ function drawPlot(board, rows, axis, place) {
   const amounts = points.map((row) => row[axis]);
   const wide = Math.max(1.6, (Math.max(...amounts) / Math.min(...amounts)) ** 0.06);
   const [least, most] = [Math.min(...amounts) / wide, Math.max(...amounts) * wide];
-  const x = (value) => size.left + ((size.width - size.left - size.right) * Math.log(value / least)) / Math.log(most / least);
-  const y = (value) => size.height - size.bottom - ((size.height - size.top - size.bottom) * (value * factor - low)) / (high - low);
+  const x = (value) =>
+    size.left + ((size.width - size.left - size.right) * Math.log(value / least)) / Math.log(most / least);
+  const y = (value) =>
+    size.height - size.bottom - ((size.height - size.top - size.bottom) * (value * factor - low)) / (high - low);
   const ticks = {
     x: thinned(logTicks(least, most).map((value) => [x(value), amount(value)])),
     y: niceTicks(low, high, 6).map((value) => [y(value / factor), String(Number(value.toPrecision(6)))]),
@@ -83,10 +94,26 @@ function drawPlot(board, rows, axis, place) {
   const taken = points.map((row) => [x(row[axis]) - 7, y(row[name]) - 7, x(row[axis]) + 7, y(row[name]) + 7]);
   const drawn = [...points].reverse().map((row) => point(row, name, axis, x, y, told_of));
   const several = (row) => points.filter((other) => other.method === row.method).length > 1;
-  const labels = points.slice(0, LABELLED).map((row) => pointLabel(several(row) ? `${row.method} · ${row.stage || row.label}` : row.method, x(row[axis]), y(row[name]), taken, size));
+  const labels = points
+    .slice(0, LABELLED)
+    .map((row) =>
+      pointLabel(
+        several(row) ? `${row.method} · ${row.stage || row.label}` : row.method,
+        x(row[axis]),
+        y(row[name]),
+        taken,
+        size,
+      ),
+    );
   const picture = svg(
     "svg",
-    { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, role: "group", "aria-label": `${metricLabel(name)} against ${AXIS[axis]}` },
+    {
+      viewBox: `0 0 ${size.width} ${size.height}`,
+      width: size.width,
+      height: size.height,
+      role: "group",
+      "aria-label": `${metricLabel(name)} against ${AXIS[axis]}`,
+    },
     frame(size, ticks, { x: `${AXIS[axis]} (log)`, y: `${metricLabel(name)}${unit} ${arrow(name)}` }),
     drawn,
     labels,
@@ -109,26 +136,43 @@ function plotKey(points) {
   return el(
     "ul",
     { class: "key" },
-    kinds.has("measured") && el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured, with its interval"),
-    kinds.has("published") && el("li", {}, icon(svg("path", { d: "M8 2 14 8 8 14 2 8Z", class: "key-mark hollow" })), "published"),
-    modalities.map((m) => el("li", {}, icon(svg("rect", { x: 3, y: 3, width: 10, height: 10, rx: 2, class: `m-${m}` })), modalityText(m))),
+    kinds.has("measured") &&
+      el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured, with its interval"),
+    kinds.has("published") &&
+      el("li", {}, icon(svg("path", { d: "M8 2 14 8 8 14 2 8Z", class: "key-mark hollow" })), "published"),
+    modalities.map((m) =>
+      el("li", {}, icon(svg("rect", { x: 3, y: 3, width: 10, height: 10, rx: 2, class: `m-${m}` })), modalityText(m)),
+    ),
   );
 }
 
 function point(row, name, axis, x, y, told) {
   const [at, up] = [x(row[axis]), y(row[name])];
-  const text = `${isPublished(row) ? "published: " : ""}${[rowTitle(row), row.stage].filter(Boolean).join(", ")}, ${row.modality}: ` +
-    `${metricLabel(name)} ${shownValue(name, row)} ${spread(name, row)}`.trim() +
-    `, ${amount(row[axis])} ${AXIS[axis]}${[row.where, ...row.remarks].filter(Boolean).map((text) => `; ${text}`).join("")}`;
+  const text = [
+    [isPublished(row) && "published", rowTitle(row), row.stage, row.modality].filter(Boolean).join(", "),
+    `${metricLabel(name)} ${shownValue(name, row)} ${spread(name, row)}`.trim(),
+    `${amount(row[axis])} ${AXIS[axis]}`,
+    row.where,
+    ...row.remarks,
+  ]
+    .filter(Boolean)
+    .join("; ");
   const range = isPublished(row) ? null : bounds(name, row);
   const tell = () => (told.textContent = text);
   return svg(
     "a",
     {
       href: isPublished(row) ? route("method", row.method) : route("run", runId(row.newest)),
-      class: `point m-${row.modality} ${row.kind}`, "aria-label": text, onfocus: tell, onpointerenter: tell,
+      class: `point m-${row.modality} ${row.kind}`,
+      "aria-label": text,
+      onfocus: tell,
+      onpointerenter: tell,
     },
-    range && svg("path", { class: "bar", d: `M${at} ${y(range[0])}V${y(range[1])}M${at - 4} ${y(range[0])}h8M${at - 4} ${y(range[1])}h8` }),
+    range &&
+      svg("path", {
+        class: "bar",
+        d: `M${at} ${y(range[0])}V${y(range[1])}M${at - 4} ${y(range[0])}h8M${at - 4} ${y(range[1])}h8`,
+      }),
     isPublished(row)
       ? svg("path", { class: "dot hollow", d: `M${at} ${up - 7}l7 7l-7 7l-7 -7Z` })
       : svg("circle", { class: "dot", cx: at, cy: up, r: 5.5 }),
@@ -139,10 +183,18 @@ function point(row, name, axis, x, y, told) {
 function pointLabel(name, x, y, taken, size) {
   const text = name.length > 34 ? `${name.slice(0, 33)}…` : name;
   const width = text.length * 6.6 + 4;
-  for (const [left, top] of [[x + 10, y - 8], [x - 10 - width, y - 8], [x - width / 2, y - 26], [x - width / 2, y + 12]]) {
+  for (const [left, top] of [
+    [x + 10, y - 8],
+    [x - 10 - width, y - 8],
+    [x - width / 2, y - 26],
+    [x - width / 2, y + 12],
+  ]) {
     const box = [left, top, left + width, top + 15];
-    const inside = box[0] > size.left && box[2] < size.width && box[1] > size.top - 8 && box[3] < size.height - size.bottom;
-    const free = taken.every((other) => box[2] < other[0] || box[0] > other[2] || box[3] < other[1] || box[1] > other[3]);
+    const inside =
+      box[0] > size.left && box[2] < size.width && box[1] > size.top - 8 && box[3] < size.height - size.bottom;
+    const free = taken.every(
+      (other) => box[2] < other[0] || box[0] > other[2] || box[3] < other[1] || box[1] > other[3],
+    );
     if (inside && free) {
       taken.push(box);
       return svg("text", { class: "label", x: left + 2, y: top + 12, "aria-hidden": "true" }, text);
@@ -158,7 +210,8 @@ function curve(name, steps, values) {
   const [xs, ys] = [known.map(([step]) => step), known.map(([, value]) => value)];
   const [first, last, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const x = (step) => size.left + ((size.width - size.left - size.right) * (step - first)) / (last - first || 1);
-  const y = (value) => size.height - size.bottom - ((size.height - size.top - size.bottom) * (value - low)) / (high - low || 1);
+  const y = (value) =>
+    size.height - size.bottom - ((size.height - size.top - size.bottom) * (value - low)) / (high - low || 1);
   const path = known.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   const ticks = {
     x: niceTicks(first, last, 4).map((step) => [x(step), amount(step)]),

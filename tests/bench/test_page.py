@@ -25,7 +25,7 @@ from bench.cli import main
 from bench.config import compose
 from bench.page import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
 from bench.page_command import command
-from bench.page_data import pack, shown
+from bench.page_data import pack, printed, shown
 from bench.page_runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
 from bench.records import Record, write
 from bench.results import shareable, write_predictions
@@ -143,6 +143,11 @@ def test_the_idea_of_a_readme_is_its_text_before_the_first_table(tmp_path: Path)
     assert method_text(readme).title == "A"
     assert method_text(readme).idea == ("By us, all.", "1. One more", "2. Two")
     assert method_text(tmp_path / "none.md").title == ""
+
+
+def test_published_values_are_shown_as_printed():
+    shown = [("top1", 50.0), ("top1", 67.12), ("MedR", 28.0), ("their own", 1.5)]
+    assert [printed(*each) for each in shown] == ["50.0", "67.12", "28", "1.5"]
 
 
 @given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(0, 3), st.just({"a": [1]}), st.text(max_size=2))))

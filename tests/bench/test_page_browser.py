@@ -283,7 +283,7 @@ def test_two_methods_side_by_side(browser: Any, visit: Callable[[str], None]):
     Select(browser.find_element("name", "two")).select_by_value("uavm")
     wait(browser, lambda: heading(browser) == "mavil and uavm")
     shown = "".join(texts(browser, "main tbody")[:1])
-    assert "vggsound" in shown and "+10.0" in shown and "mavil is higher" in shown
+    assert "vggsound" in shown and "+10.0" in shown and "mavil is ahead" in shown
     assert "python -m bench compare mavil uavm" in texts(browser, "main")[0]
 
 
