@@ -117,6 +117,10 @@ function methodPage(name) {
     return [
       link(row.board.name, "board", row.board.name),
       [
+        el("div", { class: "cell-value" }, valueNodes(main, row)),
+        el("div", { class: "sub" }, `${metricLabel(main)} ${arrow(main)}`),
+      ],
+      [
         el("div", {}, row.stage),
         el("div", { class: "sub" }, row.label),
         row.remarks.map((text) => el("div", { class: "remark" }, text)),
@@ -125,8 +129,6 @@ function methodPage(name) {
       row.rank === null
         ? nothing
         : `${row.rank} of ${boardRows(row.board).filter((other) => other.rank !== null).length}`,
-      metricLabel(main),
-      valueNodes(main, row),
       coverageCell(row),
       amount(row.parameters),
       amount(row.hours),
@@ -137,11 +139,10 @@ function methodPage(name) {
   });
   const heads = [
     "board",
+    "value",
     "stage",
     "modality",
     "rank",
-    "metric",
-    "value",
     "coverage",
     "parameters",
     "device-hours",
@@ -166,7 +167,7 @@ function methodPage(name) {
       section(
         "Measured here",
         rows.length
-          ? plainTable(`Rows of ${name}`, heads, rows, [3, 5, 6, 7, 8, 9, 11])
+          ? plainTable(`Rows of ${name}`, heads, rows, [1, 4, 5, 6, 7, 8, 10])
           : el(
               "p",
               { class: "empty" },
@@ -185,9 +186,9 @@ function publishedTable(name, paper) {
       el("div", {}, tag("published", "published"), " ", row.benchmark),
       row.board && BOARDS.has(row.board) && el("div", { class: "sub" }, "board ", link(row.board, "board", row.board)),
     ],
+    Object.entries(row.metrics).map(metric),
     row.variant,
     row.modality,
-    Object.entries(row.metrics).map(metric),
     row.pretraining || nothing,
     amount(row.parameters),
     [
@@ -198,9 +199,9 @@ function publishedTable(name, paper) {
   ]);
   const heads = [
     "benchmark",
+    "as printed",
     "variant",
     "modality",
-    "as printed",
     "pretraining",
     "parameters",
     "where it stands, and its source",
