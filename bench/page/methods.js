@@ -215,7 +215,7 @@ function publishedTable(name, paper) {
         "p",
         { class: "sub" },
         paper.recalled === 1 ? "A further row waits" : `${paper.recalled} further rows wait`,
-        " for somebody to give its source.",
+        " for somebody to give the source.",
       ),
     paper.note && el("p", { class: "sub" }, paper.note),
   ];
