@@ -160,8 +160,8 @@ def finish(
         write_record(plan, stage, predictions, cost)
     weights = stage.folder / WEIGHTS
     hash = file_hash(weights) if weights.is_file() else None
+    checkpoints.remove(stage.folder)  # the weights are there
     write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, "cost": cost})
-    checkpoints.remove(stage.folder)
 
 
 def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:

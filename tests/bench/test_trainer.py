@@ -238,7 +238,7 @@ def test_compiled_blocks_give_the_same_loss(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_network_without_blocks_says_so():
-    module = SimpleNamespace(blocks=lambda: [])
+    module = SimpleNamespace(blocks=lambda: [], channels_last=False)
     with pytest.raises(UserError, match="stage x has no transformer blocks; leave trainer.compile out"):
         prepare_blocks(module, TrainerConfig(compile=True), "x")
 

@@ -222,5 +222,5 @@ def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, mo
 
 
 def test_workers_are_as_wanted_or_a_share_of_the_cores(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 32)
+    monkeypatch.setattr("datamodules.base.cores", lambda: 32)
     assert (worker_count(3), worker_count(0), worker_count(-1), worker_count(-1, 8)) == (3, 0, 16, 3)
