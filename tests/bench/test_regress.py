@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from bench import records, regress, regress_report
+from bench import provenance, regress, regress_report
 from bench.compare import Difference
 from bench.errors import UserError
 from bench.regress_figures import (
@@ -218,7 +218,7 @@ def chosen(tmp_path: Path) -> regress.Settings:
 
 def test_only_a_commit_is_stored(monkeypatch, chosen: regress.Settings):
     for state in ((None, None), ("abc", True)):
-        monkeypatch.setattr(records, "git_state", lambda repo, state=state: state)
+        monkeypatch.setattr(provenance, "git_state", lambda repo, state=state: state)
         with pytest.raises(UserError, match="commit or stash first"):
             regress.store(chosen)
     assert not chosen.folder.exists()
@@ -237,7 +237,7 @@ def test_a_commit_that_is_not_there_is_refused(chosen: regress.Settings):
     ],
 )
 def test_a_class_of_machine_is_its_processor_or_its_gpus(monkeypatch, hardware, name: str):
-    monkeypatch.setattr(records, "hardware", lambda: hardware)
+    monkeypatch.setattr(provenance, "hardware", lambda: hardware)
     assert regress.class_of_machine(2) == name
 
 
