@@ -9,7 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import fsspec
+import pytest
 
 START_SECONDS = 60.0
 
@@ -61,3 +66,22 @@ class S3Server:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def forget_connections() -> None:
+    """File systems are kept with the address they had."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@contextmanager
+def serving(log: Path, bucket: str) -> Iterator[S3Server]:
+    """A server with a bucket, which `s3://` addresses mean in this process and those that it starts."""
+    server = S3Server(log)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        forget_connections()
+        fsspec.filesystem("s3").mkdir(bucket)
+        yield server
+        forget_connections()
+    server.stop()

@@ -19,27 +19,15 @@ from bench.errors import UserError
 from bench.records import Record, RecordError, new_record, read_all, write
 from bench.stores import Store, pull, push
 from tests.bench.test_records import fields
-from tests.s3_server import S3Server
+from tests.s3_server import serving
 
 WRITERS, EACH = 32, 4
 
 
-def forget_connections() -> None:
-    """File systems are kept with the address they had."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        forget_connections()
-        fsspec.filesystem("s3").mkdir("boards")
+    with serving(tmp_path_factory.mktemp("s3") / "log", "boards"):
         yield "s3://boards"
-        forget_connections()
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])

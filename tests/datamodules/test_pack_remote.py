@@ -28,7 +28,7 @@ from datamodules.shards import PackedFormat, open_pack
 from datamodules.source import DataError
 from datamodules.types import AudioInputs, DataConfig, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
-from tests.s3_server import S3Server
+from tests.s3_server import S3Server, forget_connections, serving
 
 INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
 FORMAT = PackedFormat(sample_rate=16000, fps=2.0, size=72)
@@ -37,20 +37,8 @@ URL = "s3://packs/vggsound"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3") / "log")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        forget_connections()
-        fsspec.filesystem("s3").mkdir("packs")
+    with serving(tmp_path_factory.mktemp("s3") / "log", "packs") as server:
         yield server
-        forget_connections()
-    server.stop()
-
-
-def forget_connections() -> None:
-    """File systems are kept with the address they had."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
