@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -16,9 +16,6 @@ from bench.errors import UserError
 from datamodules.keyed import stable_hash
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
-
-EndOfStep = Callable[[int, Tensor], None]
-"""Called with the number of steps that are done, and the last part's share of the loss."""
 
 
 @dataclass
@@ -42,18 +39,19 @@ class Settings:
     seed: int
 
 
-def plain_loop(
-    module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: Settings, ended: EndOfStep
-) -> None:
-    """Trains the module, doing what the harness's steps do and in the same order: in float32 the weights are the same
-    bit for bit.
+def plain_loop(module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: Settings) -> Iterator[Tensor]:
+    """Trains the module, a step each time that the next item is asked for.
+
+    It does what the harness's steps do and in the same order: in float32 the weights are the same bit for bit.
 
     Args:
         module: is trained.
         features: what the workers decoded -> what the stage sees, on the device.
         batches: as the workers decoded them; `parts` of them are a step.
         settings: of the training.
-        ended: see `EndOfStep`.
+
+    Yields:
+        After each step, the last part's share of its loss.
 
     Raises:
         UserError: for a precision other than 32-true and bf16-mixed.
@@ -81,7 +79,7 @@ def plain_loop(
         optimizer.zero_grad()
         schedule.step()
         alone.global_step += 1
-        ended(alone.global_step, loss.detach())
+        yield loss.detach()
 
 
 def on_device(raw: RawBatch, device: torch.device) -> RawBatch:

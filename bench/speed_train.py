@@ -1,15 +1,17 @@
 """`bench speed train`: a stage's steps in the harness, in a plain loop, and there with attention written by hand.
 
-All get the same batches, weights and random numbers, in turns and in one process.
+All get the same batches, weights and random numbers, in turns of a few steps and in one process.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -22,22 +24,26 @@ from bench.config import BenchConfig, compose
 from bench.devices import resolve_accelerator, resolve_precision
 from bench.errors import UserError, unknown
 from bench.flops import Peak, flops_of, peak
-from bench.plain_loop import Settings, hand_written_attention
+from bench.metrics import CONFIDENCE, RESAMPLES
+from bench.plain_loop import Settings
 from bench.plan import DONE, Plan, PlannedStage, make_plan
 from bench.progress import track
 from bench.run import quiet_libraries
 from bench.speed_eval import measured
-from bench.timed_loops import Clock, Timed
+from bench.timed_loops import HARNESS, Timed
 from datamodules.keyed import stable_hash
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
 from experiments.common.teacher import Taught
 
-HARNESS, PLAIN, BY_HAND = "harness", "plain loop", "plain loop, attention by hand"
+PLAIN, BY_HAND = "plain loop", "plain loop, attention by hand"
+LOOPS = {PLAIN: timed_loops.plain, BY_HAND: timed_loops.by_hand}
+"""What the harness is held against."""
+T = TypeVar("T")
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measured:
     """Of one stage, on one device."""
 
@@ -46,31 +52,32 @@ class Measured:
     flops: int
     """Of a step."""
     peak: Peak
-    data_wait: float
-    """Share of the time that is spent waiting for data, with the stage's own loader."""
-    reading_seconds: float
-    """Of the timed steps with that loader."""
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Loop -> of the timed steps, a number a round."""
-    work: dict[str, list[float]] = field(default_factory=dict)
+    reading: NDArray
+    """[3] of the timed steps with the stage's own loader: seconds by the wall clock, of the processor, and waited."""
+    seconds: dict[str, NDArray]
+    """Loop -> [rounds] of each turn."""
+    work: dict[str, NDArray]
     """The same of the processor, all threads together."""
-    memory: dict[str, int | None] = field(default_factory=dict)
+    memory: dict[str, int | None]
     """Loop -> most bytes: allocated on the GPU, or by which the process grew; None where the system does not tell."""
 
     @property
     def clips(self) -> int:
-        """Of the timed steps."""
+        """Of a turn."""
         return self.timed.steps * self.timed.stage.config.batch_size
 
     @property
     def flops_per_second(self) -> float:
-        """Of the harness, in its median round."""
+        """Of the harness, in its median turn."""
         return self.flops * self.timed.steps / float(np.median(self.seconds[HARNESS]))
 
 
-def ratios(times: dict[str, list[float]], one: str, other: str) -> NDArray:
-    """[rounds] the time of `one` by that of `other` in the same round."""
-    return np.array(times[one]) / np.array(times[other])
+def ratio(times: dict[str, NDArray], one: str, other: str) -> tuple[float, float, float]:
+    """The median of the times of `one` by those of `other` in the same rounds, and its 95 % bootstrap interval."""
+    each = times[one] / times[other]
+    drawn = np.median(np.random.default_rng(0).choice(each, (RESAMPLES, len(each))), 1)
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(np.median(each)), float(low), float(high)
 
 
 def training(
@@ -82,7 +89,7 @@ def training(
         method: its name.
         overrides: `key=value` as for `bench run`.
         name: of the stage; None = the first that trains.
-        steps: that are timed in each round.
+        steps: of one turn.
         rounds: in each of which every loop has its turn.
         packed: packs the data first, and reads the pack.
 
@@ -97,7 +104,7 @@ def training(
         if packed:
             plan = planned(method, [*overrides, pack(plan, Path(folder) / "pack")], name)
         stage = replace(plan.stages[-1], folder=Path(folder) / "run")
-        return measure(method, timed_of(plan.config, stage, steps), rounds)
+        return measure(method, timed_of(plan.config, stage, steps, rounds))
 
 
 def planned(method: str, overrides: Sequence[str], name: str | None) -> Plan:
@@ -144,7 +151,7 @@ def pack(plan: Plan, folder: Path) -> str:
     return f"stages.{stage.name}.data.packed={folder}"
 
 
-def timed_of(config: BenchConfig, stage: PlannedStage, steps: int) -> Timed:
+def timed_of(config: BenchConfig, stage: PlannedStage, steps: int, rounds: int) -> Timed:
     """The stage under the configuration's device and precision.
 
     Raises:
@@ -156,38 +163,38 @@ def timed_of(config: BenchConfig, stage: PlannedStage, steps: int) -> Timed:
     device = torch.device("cuda" if resolve_accelerator(config.trainer) == "gpu" else "cpu")
     seed = stable_hash("stage", stage.identity)
     settings = Settings(device, precision, config.trainer.grad_clip, stage.parts, seed)
-    return Timed(config.trainer, stage, settings, steps)
+    return Timed(config.trainer, stage, settings, steps, rounds)
 
 
-def measure(method: str, timed: Timed, rounds: int) -> Measured:
-    """One run that reads the data, then the rounds on some of its batches."""
+def measure(method: str, timed: Timed) -> Measured:
+    """Each loop by itself for its memory, then all in turns on some of the batches that were read."""
     fresh = untrained(timed.stage, timed.settings.seed)
-    clock, kept = timed_loops.read(timed, copy.deepcopy(fresh))
-    reading_seconds, _, waited = clock.seconds
-    flops, attends = counted(replace(timed, steps=0), fresh, kept)
-    best = peak(timed.settings.device, DTYPES[timed.settings.precision])
-    found = Measured(method, timed, flops, best, waited / reading_seconds, reading_seconds)
-    loops: dict[str, Callable[[], Clock]] = {
-        HARNESS: lambda: timed_loops.held(timed, copy.deepcopy(fresh), kept),
-        PLAIN: lambda: timed_loops.plain(timed, copy.deepcopy(fresh), kept),
-    }
-    if attends:
-        loops[BY_HAND] = lambda: by_hand(timed, copy.deepcopy(fresh), kept)
-    names = list(loops)
-    for turn in track(range(rounds), "rounds", rounds):
-        for place in range(len(names)):
-            name = names[(turn + place) % len(names)]  # each loop is first, second, ... as often as the others
-            clock, memory = peak_memory(timed.settings.device, loops[name])
-            found.seconds.setdefault(name, []).append(clock.seconds[0])
-            found.work.setdefault(name, []).append(clock.seconds[1])
-            found.memory[name] = max(memory, found.memory.get(name) or 0) if memory is not None else None
-    return found
+    device = timed.settings.device
+    memory: dict[str, int | None] = {}
+    (reading, kept), memory[HARNESS] = peak_memory(device, lambda: timed_loops.read(timed, copy.deepcopy(fresh)))
+    alone = replace(timed, rounds=0)
+    with patch.object(F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
+        flops, memory[PLAIN] = peak_memory(device, lambda: flops_of(lambda: train(alone, PLAIN, fresh, kept)))
+    if attention.called:
+        _, memory[BY_HAND] = peak_memory(device, lambda: train(alone, BY_HAND, fresh, kept))
+    others = {name: LOOPS[name](timed, copy.deepcopy(fresh), kept) for name in memory if name != HARNESS}
+    turns = {name: np.stack(each) for name, each in timed_loops.held(timed, fresh, kept, others).seconds.items()}
+    return Measured(
+        method=method,
+        timed=timed,
+        flops=flops // alone.last,
+        peak=peak(device, DTYPES[timed.settings.precision]),
+        reading=np.sum(reading.seconds[HARNESS], 0),
+        seconds={name: seconds[:, 0] for name, seconds in turns.items()},
+        work={name: seconds[:, 1] for name, seconds in turns.items()},
+        memory=memory,
+    )
 
 
-def by_hand(timed: Timed, module: Stage, kept: list[RawBatch]) -> Clock:
-    """The plain loop with every attention written out."""
-    with hand_written_attention():
-        return timed_loops.plain(timed, module, kept)
+def train(timed: Timed, name: str, fresh: Stage, kept: list[RawBatch]) -> None:
+    """Trains a copy of the stage in a loop, to its end."""
+    steps = LOOPS[name](timed, copy.deepcopy(fresh), kept)
+    deque(track(steps, f"{timed.stage.name}: {name}", timed.last), maxlen=0)
 
 
 def untrained(stage: PlannedStage, seed: int) -> Stage:
@@ -206,17 +213,10 @@ def untrained(stage: PlannedStage, seed: int) -> Stage:
     return module
 
 
-def counted(timed: Timed, fresh: Stage, kept: list[RawBatch]) -> tuple[int, bool]:
-    """FLOPs of a step, and whether there is attention in it, by training for the steps to warm up."""
-    with patch.object(F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
-        flops = flops_of(lambda: timed_loops.plain(timed, copy.deepcopy(fresh), kept))
-    return flops // timed.last, attention.called
-
-
-def peak_memory(device: torch.device, run: Callable[[], Clock]) -> tuple[Clock, int | None]:
+def peak_memory(device: torch.device, run: Callable[[], T]) -> tuple[T, int | None]:
     """What `run` gives, and the most memory that it took."""
     if device.type == "cpu":
         return measured(run)
     torch.cuda.reset_peak_memory_stats(device)
-    clock = run()
-    return clock, torch.cuda.max_memory_allocated(device)
+    found = run()
+    return found, torch.cuda.max_memory_allocated(device)

@@ -13,16 +13,16 @@ from rich.table import Table
 
 from bench.show import console
 from bench.speed_eval import processor
-from bench.speed_train import BY_HAND, HARNESS, PLAIN, Measured, ratios
+from bench.speed_train import BY_HAND, PLAIN, Measured, ratio
+from bench.timed_loops import HARNESS
 
 
 def print_measured(found: Measured, packed: bool) -> None:
     timed = found.timed
-    rounds = len(found.seconds[HARNESS])
     table = Table("loop", "samples/s", "ms a step", "processor ms a step", "peak memory")
     console.print(
         f"{found.method} {timed.stage.name}: {timed.stage.config.batch_size} clips a step, {timed.settings.precision}; "
-        f"medians of {rounds} rounds of {timed.steps} steps",
+        f"medians of {timed.rounds} turns of {timed.steps} steps each",
         soft_wrap=True,
     )
     for name, seconds in found.seconds.items():
@@ -42,17 +42,17 @@ def print_measured(found: Measured, packed: bool) -> None:
 
 def lines(found: Measured, packed: bool) -> list[str]:
     """What does not fit in a row."""
-    wall, work = (ratios(times, HARNESS, PLAIN) - 1 for times in (found.seconds, found.work))
-    told = [f"the harness takes longer than the plain loop by {spread(100 * wall)} % of its time"]
+    told = [f"the harness takes longer than the plain loop by {longer(found.seconds)} of its time"]
     if found.timed.settings.device.type == "cpu":
-        told[0] += f", {spread(100 * work)} % of the processor's"
+        told[0] += f", {longer(found.work)} of the processor's"
     if BY_HAND in found.seconds:
-        times = ratios(found.seconds, BY_HAND, PLAIN)
-        told.append(f"attention by hand takes {spread(times, 2)} times as long as torch's own")
+        times, low, high = ratio(found.seconds, BY_HAND, PLAIN)
+        told.append(f"attention by hand takes {times:.2f} ({low:.2f} to {high:.2f}) times as long as torch's own")
     source = "a pack" if packed else "media and feature files"
+    seconds, _, waited = found.reading
     told.append(
-        f"with the loader, from {source}: {found.clips / found.reading_seconds:.1f} samples/s, "
-        f"{100 * found.data_wait:.1f} % of the time spent waiting for data"
+        f"with the loader, from {source}: {found.clips * found.timed.rounds / seconds:.1f} samples/s, "
+        f"{100 * waited / seconds:.1f} % of the time spent waiting for data"
     )
     rate, peak = found.flops_per_second, found.peak
     told.append(
@@ -64,9 +64,10 @@ def lines(found: Measured, packed: bool) -> list[str]:
     return [*told, machine(found.timed.settings.device)]
 
 
-def spread(values: NDArray, digits: int = 1) -> str:
-    """`1.2 (0.4 to 2.0)`: the median, the least and the most."""
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+def longer(times: dict[str, NDArray]) -> str:
+    """`1.2 % (0.4 to 2.0)`: the harness than the plain loop, with its interval."""
+    share, low, high = (100 * (value - 1) for value in ratio(times, HARNESS, PLAIN))
+    return f"{share:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def machine(device: torch.device) -> str:

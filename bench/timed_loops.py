@@ -1,9 +1,11 @@
-"""A stage's training, timed between the ends of two steps: in the harness, and in a plain loop."""
+"""A stage's training, timed in turns: in the harness, and in plain loops."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Protocol
@@ -19,7 +21,7 @@ from bench.blocks import prepare_blocks
 from bench.callbacks import Cost, StageProgress
 from bench.config import TrainerConfig
 from bench.flops import synchronise
-from bench.plain_loop import Settings, plain_loop
+from bench.plain_loop import Settings, hand_written_attention, plain_loop
 from bench.plan import FEATURES, PlannedStage
 from bench.speed_eval import clocks
 from bench.trainer import make_trainer
@@ -27,6 +29,7 @@ from datamodules.base import AVDataModule, Features, Loader
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
 
+HARNESS = "harness"
 WARM_UP = 3
 """Steps that are not timed: the first ones allocate memory, choose kernels and compile."""
 HELD = 4
@@ -42,17 +45,23 @@ class Timed:
     """Its folder gets what a training writes."""
     settings: Settings
     steps: int
-    """Without those to warm up."""
+    """Of one turn."""
+    rounds: int
+    """In each of which every loop has its turn."""
 
     @property
     def last(self) -> int:
-        """Steps in all."""
-        return WARM_UP + self.steps
+        """Steps in all, with those to warm up."""
+        return WARM_UP + self.rounds * self.steps
 
     @property
     def batches(self) -> int:
         """That are read for them."""
         return self.last * self.settings.parts
+
+
+Loop = Iterator[Tensor]
+"""Trains a step when the next item is asked for, which is the last part's share of the loss."""
 
 
 class Source(Protocol):
@@ -63,37 +72,52 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[RawBatch]: ...
 
 
-class Clock:
-    """Called at each step's end. It waits for the device at the two ends that count, and at no other."""
+class Turns(Callback):
+    """Times the harness's turns, and lets other loops have theirs in between.
 
-    def __init__(self, timed: Timed):
-        self.timed = timed
-        self.waited: Callable[[], float] = lambda: 0.0
-        self.marks: list[NDArray] = []
+    They follow each other so closely that whatever else the machine does slows all of them down alike. The device is
+    waited for at the ends of a turn, and at no other time.
+
+    Args:
+        timed: how long.
+        others: name -> loop.
+    """
+
+    def __init__(self, timed: Timed, others: Mapping[str, Loop]):
+        self.timed, self.others = timed, others
         self.losses: list[Tensor] = []
+        """Of the harness, a step each."""
+        self.seconds: dict[str, list[NDArray]] = {name: [] for name in (HARNESS, *others)}
+        """Loop -> [3] of each turn: by the wall clock, of the processor, and waited for the harness's data."""
 
-    def __call__(self, step: int, loss: Tensor) -> None:
-        self.losses.append(loss)
-        if step in (WARM_UP, self.timed.last):
-            synchronise(self.timed.settings.device)
-            self.marks.append(np.append(clocks(), self.waited()))
-
-    @property
-    def seconds(self) -> NDArray:
-        """[3] of the timed steps: by the wall clock, of the processor, and waited for data."""
-        return self.marks[1] - self.marks[0]
-
-
-class Ended(Callback):
-    """Tells the clock of a step's end, after all that the harness does in it."""
-
-    def __init__(self, clock: Clock):
-        self.clock, self._step = clock, 0
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._loader = trainer.train_dataloader
+        self._began = self._now()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        if trainer.global_step > self._step:
-            self._step = trainer.global_step
-            self.clock(self._step, outputs["loss"])
+        step = trainer.global_step
+        if step == len(self.losses):
+            return  # only a part of a step
+        self.losses.append(outputs["loss"])
+        if step == WARM_UP:
+            for loop in self.others.values():
+                deque(islice(loop, WARM_UP), maxlen=0)
+            self._began = self._now()
+        elif step > WARM_UP and (step - WARM_UP) % self.timed.steps == 0:
+            self._told(HARNESS)
+            for name, loop in self.others.items():
+                deque(islice(loop, self.timed.steps), maxlen=0)
+                self._told(name)
+
+    def _told(self, name: str) -> None:
+        """A turn of this loop has ended."""
+        now = self._now()
+        self.seconds[name].append(now - self._began)
+        self._began = now
+
+    def _now(self) -> NDArray:
+        synchronise(self.timed.settings.device)
+        return np.append(clocks(), self._loader.waited)
 
 
 class First:
@@ -141,40 +165,61 @@ class Served(AVDataModule):
         return self.serve(super().train_dataloader())
 
 
-def read(timed: Timed, module: Stage) -> tuple[Clock, list[RawBatch]]:
+def read(timed: Timed, module: Stage) -> tuple[Turns, list[RawBatch]]:
     """The harness with the stage's own loader; the batches that were kept of it."""
     kept: list[RawBatch] = []
-    return harness(timed, module, lambda loader: First(loader, timed.batches, kept)), kept
+    turns = Turns(timed, {})
+    harness(timed, module, lambda loader: First(loader, timed.batches, kept), turns)
+    return turns, kept
 
 
-def held(timed: Timed, module: Stage, kept: list[RawBatch]) -> Clock:
-    """The harness with batches that were read before."""
-    batches = repeated(kept, timed.batches)
-    return harness(timed, module, lambda _: Loader(batches, batch_size=None, collate_fn=lambda raw: raw))
+def held(timed: Timed, module: Stage, kept: list[RawBatch], others: Mapping[str, Loop]) -> Turns:
+    """The harness with batches that were read before, in turns with other loops."""
+    batches, turns = repeated(kept, timed.batches), Turns(timed, others)
+    harness(timed, module, lambda _: Loader(batches, batch_size=None, collate_fn=lambda raw: raw), turns)
+    return turns
 
 
-def harness(timed: Timed, module: Stage, serve: Callable[[Loader], Source]) -> Clock:
+def harness(timed: Timed, module: Stage, serve: Callable[[Loader], Source], turns: Turns) -> None:
     """Trains the module as `bench run` does."""
-    clock, stage = Clock(timed), timed.stage
+    stage = timed.stage
     prepare_blocks(module, timed.trainer, stage.name)
     trainer = make_trainer(timed.trainer, stage, timed.settings.seed, stage.name, Cost())
-    progress = StageProgress(f"{stage.name}: harness", timed.last)
+    progress = StageProgress(f"{stage.name}: {HARNESS}", timed.last)
     trainer.callbacks = [progress if isinstance(each, StageProgress) else each for each in trainer.callbacks]
-    trainer.callbacks.append(Ended(clock))
-    clock.waited = lambda: trainer.train_dataloader.waited
+    trainer.callbacks.append(turns)
     trainer.fit(module, datamodule=Served(timed, serve))
-    return clock
 
 
-def plain(timed: Timed, module: Stage, kept: list[RawBatch]) -> Clock:
-    """Trains the module in the plain loop, without what the harness switches on for all of the process."""
-    clock = Clock(timed)
+def plain(timed: Timed, module: Stage, kept: list[RawBatch]) -> Loop:
+    """The plain loop, without what the harness switches on for all of the process."""
     prepare_blocks(module, timed.trainer, timed.stage.name)
+    data = timed.stage.config.data
+    features = Features(data.inputs, data.augment)
+    return within(indeterministic, plain_loop(module, features, repeated(kept, timed.batches), timed.settings))
+
+
+def by_hand(timed: Timed, module: Stage, kept: list[RawBatch]) -> Loop:
+    """The plain loop with every attention written out."""
+    return within(hand_written_attention, plain(timed, module, kept))
+
+
+def within(context: Callable[[], AbstractContextManager[None]], loop: Loop) -> Loop:
+    """The loop, each step in a context of its own."""
+    while True:
+        with context():
+            loss = next(loop, None)
+        if loss is None:
+            return
+        yield loss
+
+
+@contextmanager
+def indeterministic() -> Iterator[None]:
+    """Within, algorithms may be those that PyTorch takes by default."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
-        data = timed.stage.config.data
-        plain_loop(module, Features(data.inputs, data.augment), repeated(kept, timed.batches), timed.settings, clock)
+        yield
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    return clock

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from bench import speed_train, timed_loops
 from bench.flops import DATA_SHEETS, flops_of, peak
@@ -20,11 +20,11 @@ from tests.bench.test_run import SMALLEST
 MBT = ["model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_layer=1", "data.loader.workers=0"]
 
 
-def timed(sample_root: Path, folder: Path, method: str, stage: str, *overrides: str, steps: int = 3) -> Timed:
+def timed(sample_root: Path, folder: Path, method: str, stage: str, *overrides: str, rounds: int = 3) -> Timed:
     small = SMALLEST if method == "mavil" else MBT
     places = [f"sample_root={sample_root}", f"runs={folder / 'runs'}"]
     plan = speed_train.planned(method, [*small, f"stages.{stage}.batch_size=8", *places, *overrides], stage)
-    return speed_train.timed_of(plan.config, replace(plan.stages[-1], folder=folder / "run"), steps)
+    return speed_train.timed_of(plan.config, replace(plan.stages[-1], folder=folder / "run"), steps=2, rounds=rounds)
 
 
 CASES = {
@@ -43,27 +43,33 @@ def test_the_plain_loop_s_losses_and_weights_are_the_harness_s(case, sample_root
     job = timed(sample_root, tmp_path, *case)
     fresh = speed_train.untrained(job.stage, job.settings.seed)
     reading, in_harness, in_loop, by_hand = (copy.deepcopy(fresh) for _ in range(4))
-    clock, kept = timed_loops.read(job, reading)
-    assert len(kept) == timed_loops.HELD and len(clock.losses) == job.last
-    harness, plain = timed_loops.held(job, in_harness, kept), timed_loops.plain(job, in_loop, kept)
-    assert len(plain.losses) == job.last and len(set(map(float, plain.losses))) > 1
-    assert list(map(float, plain.losses)) == list(map(float, harness.losses))
+    read, kept = timed_loops.read(job, reading)
+    assert len(kept) == timed_loops.HELD and len(read.losses) == job.last == WARM_UP + 6
+    losses: list[Tensor] = []
+    harness = timed_loops.held(job, in_harness, kept, {"plain": noted(timed_loops.plain(job, in_loop, kept), losses)})
+    assert harness.losses == losses and len(set(map(float, losses))) > 1
     start, one, other = (module.state_dict() for module in (fresh, in_harness, in_loop))
     assert all(torch.equal(one[name], other[name]) for name in start)
     assert any(not torch.equal(one[name], start[name]) for name in start)
-    written = speed_train.by_hand(job, by_hand, kept)
-    torch.testing.assert_close(torch.stack(written.losses), torch.stack(plain.losses), rtol=2e-2, atol=1e-3)
+    written = torch.stack([*timed_loops.by_hand(job, by_hand, kept)])
+    torch.testing.assert_close(written, torch.stack(losses), rtol=2e-2, atol=1e-3)
+
+
+def noted(loop: timed_loops.Loop, losses: list[Tensor]) -> timed_loops.Loop:
+    for loss in loop:
+        losses.append(loss)
+        yield loss
 
 
 def test_in_bfloat16_the_plain_loop_is_the_harness_but_for_rounding(sample_root: Path, tmp_path: Path):
     job = timed(sample_root, tmp_path, "mbt", "train_audioset_av", "trainer.precision=bf16-mixed")
     fresh = speed_train.untrained(job.stage, job.settings.seed)
     _, kept = timed_loops.read(job, copy.deepcopy(fresh))
-    harness = timed_loops.held(job, copy.deepcopy(fresh), kept)
-    plain = timed_loops.plain(job, copy.deepcopy(fresh), kept)
-    in_float32 = timed_loops.plain(replace(job, settings=replace(job.settings, precision="32-true")), fresh, kept)
-    torch.testing.assert_close(torch.stack(plain.losses), torch.stack(harness.losses), rtol=1e-3, atol=0)
-    assert plain.losses[0] == harness.losses[0] != in_float32.losses[0]
+    harness = timed_loops.held(job, copy.deepcopy(fresh), kept, {}).losses
+    plain = [*timed_loops.plain(job, copy.deepcopy(fresh), kept)]
+    in_float32 = next(timed_loops.plain(replace(job, settings=replace(job.settings, precision="32-true")), fresh, kept))
+    torch.testing.assert_close(torch.stack(plain), torch.stack(harness), rtol=1e-3, atol=0)
+    assert plain[0] == harness[0] != in_float32
 
 
 @pytest.mark.parametrize("mask", [None, "bool", "float"])
@@ -113,10 +119,11 @@ def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path
     command = ["speed", "train", "mbt", *MBT, *places, "--stage", "train_vggsound_av"]
     assert main([*command, "--steps", "1", "--rounds", "2", "--packed"]) == 0
     found = measured[0]
-    assert found.timed.stage.config.data.packed and found.timed.last == WARM_UP + 1
-    assert found.seconds.keys() == found.work.keys() == {"harness", "plain loop", "plain loop, attention by hand"}
+    assert found.timed.stage.config.data.packed and found.timed.last == WARM_UP + 2
+    loops = {"harness", "plain loop", "plain loop, attention by hand"}
+    assert found.seconds.keys() == found.work.keys() == found.memory.keys() == loops
     assert all(len(times) == 2 and min(times) > 0 for times in found.seconds.values())
-    assert 0 <= found.data_wait <= 1 and found.flops > 0
+    assert 0 <= found.reading[2] <= found.reading[0] and found.flops > 0
     printed = capsys.readouterr().out
     for told in ("samples/s", "from a pack", "GFLOPs a step", f"torch {torch.__version__}"):
         assert told in printed
