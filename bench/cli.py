@@ -4,74 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from bench.errors import UserError
+from bench.help_texts import CHECK_HELP, COMPARE_HELP, EPILOG, FEATURES_HELP, PACK_HELP, REGRESS_HELP, SWEEP_HELP
 from bench.preemption import INTERRUPTED, Preempted, listening
-
-EPILOG = """\
-configuration: key=value after the command, later wins over the method's config.yaml, e.g.
-  python -m bench run mavil                                  sample data, preset tiny
-  python -m bench run mavil data_root=/datasets trainer.devices=8 preset=paper
-  python -m bench run mavil stage=finetune_vggsound_av seed=1 stages.finetune_vggsound_av.epochs=5
-"""
-
-
-CHECK_HELP = """\
-Says what of a dataset can be used, and why the rest cannot. Ends with 1 where one of its boards cannot be measured.
-  data_root=FOLDER          with one folder a dataset, or data.root=FOLDER, its own; default: the sample data
-  data.media=auto           clips, videos or auto, where the dataset's usual kind is not yours
-  data.min_coverage=0.85    of a board's official clips
-  kinds=2d,3d               feature files to look for, below features=FOLDER or the dataset's own folder
-  workers=0                 processes; 0 = one a core
-"""
-PACK_HELP = """\
-Writes WebDataset shards with an index; goes on where it was cut off. Read them with data.packed=FOLDER_OR_URL.
-  to=FOLDER_OR_URL      a folder, or any fsspec URL
-  splits=train+test     default: all
-  sample_rate=16000     of the sound, Hz; 0 = none
-  fps=4                 frames kept a second, a multiple of what methods want; 0 = none
-  size=256              pixels, at least what methods want in training
-  workers=0             processes; 0 = one a core
-"""
-FEATURES_HELP = """\
-Writes <video>_<kind>.npy; goes on where it was cut off.
-  to=FOLDER
-  kind=2d               2d: timm, 1 frame a second; 3d: torchvision, 16 frames at 24 a second
-  model=resnet152       the library's name; r3d_18 for 3d
-  weights=FILE          a checkpoint, or pretrained=true to download the library's
-  device=cpu            or cuda
-  batch=32
-"""
-REGRESS_HELP = """\
-Runs a suite of short trainings and compares each with the baseline of this class of machine (CPU and cores, or GPU and
-their number); where none is stored, with the last commit, both trained side by side. What decides:
-  metrics         on the clips that both sides measured; worse by a paired bootstrap, p <= 0.05 over a board's metrics
-  training step   its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
-  peak memory     worse if the ratio is above the suite's tolerance
-Ends with 0, with 1 where something got worse or a run failed, with 2 on a user's mistake. In GitHub's Actions the
-table is added to the step's summary. See docs/regression.md.
-"""
-
-
-COMPARE_HELP = """\
-Compares two methods on the clips that both were measured on: each metric's difference (B - A) with its 95 % interval
-and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Refuses what was measured by
-different protocols. Reads the predictions that the runs left in --runs.
-  python -m bench compare cmkd baseline_cnn --board fsd50k
-  python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
-"""
-
-SWEEP_HELP = """\
-  python -m bench sweep mavil mbt uavm --data vggsound --seeds 0 1 2
-  python -m bench sweep mavil mbt data_root=/datasets trainer.devices=8 --launcher slurm --slurm partition=gpu time=2-0
-  python -m bench sweep mavil mbt mavil.variant=scratch         a setting for one of the methods
-  python -m bench sweep mavil --grid stages.pretrain.options.mask_ratio=0.7,0.8
-A job is a stage: what several runs share is run once. On this machine each job has trainer.devices GPUs or cores for
-itself. What is done is not done again; the same command goes on, and tries again what failed. Ends with 1 if a job
-failed. More: docs/sweeps.md
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,8 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP's threads turn for milliseconds while they wait; where something else wants a core, that makes training
     # many times slower. A shorter turn costs nothing on a quiet machine. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     try:
         return options.command(options) or 0
     except UserError as error:
@@ -100,6 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command and its options. `key=value` may stand after options, too, which argparse leaves over."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        if not hasattr(options, "overrides") or not all(re.match(r"[A-Za-z_][^ =]*=", word) for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:

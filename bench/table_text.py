@@ -33,6 +33,10 @@ RULES = {
 }
 """Task -> what is done where a class cannot be measured, or clips cannot be told apart."""
 
+MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in r"\`*[]|~"}})
+UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+LINK = re.compile(r"(?i)(www)(\.)|(https?)(:)")
+
 
 def _measured(board: Board) -> str:
     """What the intervals are over."""
@@ -156,12 +160,11 @@ def legend(table: BoardTable) -> list[str]:
 
 def escape(text: str) -> str:
     """Text that GitHub shows as it is, in a table cell: no markup, no HTML, no links, one line."""
-    text = " ".join(text.split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
-    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+    text = " ".join(text.split()).translate(MARKUP)
+    if "_" in text:
+        text = UNDERSCORE.sub(r"\\_", text)
     # GitHub makes links of these by itself; an entity that is not seen stops it.
-    return re.sub(r"(?i)(www)(\.)|(https?)(:)", r"\1\3&#8205;\2\4", text)
+    return LINK.sub(r"\1\3&#8205;\2\4", text) if "." in text or ":" in text else text
 
 
 def to_markdown(table: BoardTable) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
+from bench.cli import main, parse
 
 SCRATCH = ["run", "mavil", "variant=scratch", "preset=tiny", "stage=finetune_vggsound_a"]
 
@@ -34,6 +34,15 @@ def test_help_names_the_commands_and_shows_an_example(capsys):
     out = capsys.readouterr().out
     for word in ("run", "plan", "list", "data", "table", "python -m bench run mavil"):
         assert word in out
+
+
+def test_settings_may_stand_before_and_after_options(capsys):
+    read = parse(["speed", "train", "mavil", "preset=tiny", "--steps", "3", "stages.pretrain.batch_size=8", "seed=1"])
+    assert read.steps == 3 and read.overrides == ["preset=tiny", "stages.pretrain.batch_size=8", "seed=1"]
+    for wrong in (["list", "seed=1"], ["run", "mavil", "--sed=1"], ["speed", "train", "mavil", "--steps", "3", "tiny"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
 
 
 def test_list_names_methods_and_boards(capsys):
