@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import published, registry
 from bench.overview import overview
 from bench.published import PublishedMethod
-from bench.records import Brief, Record, read_all
+from bench.records import Brief, Record, read_all, uncollected
 from bench.table_text import to_csv, to_markdown
 from bench.tables import BoardTable, board_table
 from datamodules.files import replacing
@@ -32,6 +32,7 @@ def records_folder(leaderboards: Path, sample: bool) -> Path:
     return board_folder(leaderboards, sample) / "results"
 
 
+@uncollected()
 def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
     """Rewrites all tables from the records; files that are no valid records are told and left out.
 
@@ -53,6 +54,7 @@ def current_tables(leaderboards: Path, sample: bool) -> list[BoardTable]:
     return make_tables(found, registry.boards().values(), papers(leaderboards, sample))
 
 
+@uncollected()
 def check(leaderboards: Path, sample: bool) -> list[str]:
     """What is wrong with the records and their tables, a line each; nothing is written."""
     found, errors = read_all(records_folder(leaderboards, sample), Brief())

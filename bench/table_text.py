@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-import statistics
+from functools import lru_cache
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.tables import BoardTable, Cell, Published, Row, coverage_text
+from bench.tables import BoardTable, Cell, Published, Row, coverage_text, mean
 from bench.tasks import METRICS
 from datamodules.types import Board
 
@@ -83,7 +83,7 @@ def device_hours(row: Row) -> float | None:
     costs = [record.cost for record in row.records]
     hours = [cost.device_hours if cost.total_device_hours is None else cost.total_device_hours for cost in costs]
     known = [hour for hour in hours if hour is not None]
-    return statistics.fmean(known) if known else None
+    return mean(known) if known else None
 
 
 def _commit(row: Row) -> str:
@@ -158,6 +158,7 @@ def legend(table: BoardTable) -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=4096)
 def escape(text: str) -> str:
     """Text that GitHub shows as it is, in a table cell: no markup, no HTML, no links, one line."""
     text = " ".join(text.split()).translate(MARKUP)
@@ -229,9 +230,9 @@ def to_csv(table: BoardTable) -> str:
     ]
     out = io.StringIO()
     columns = list(dict.fromkeys(column for line in lines for column in line))
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([line.get(column) for column in columns] for line in lines)
     return out.getvalue()
 
 

@@ -45,9 +45,9 @@ class Row:
     @property
     def n(self) -> int:
         """Clips scored by one seed, over all of its folds."""
-        clips: Counter[int] = Counter()
+        clips: dict[int, int] = {}
         for record in self.records:
-            clips[record.seed] += record.n
+            clips[record.seed] = clips.get(record.seed, 0) + record.n
         return min(clips.values())
 
     @property
@@ -81,8 +81,8 @@ class Row:
 
     def metric(self, name: str) -> Cell | None:
         """A metric over the row's records; None where one of them lacks it."""
-        values = [record.metrics.get(name) for record in self.records]
-        return Cell(tuple(value for value in values if value)) if all(values) else None
+        values = tuple([value for record in self.records if (value := record.metrics.get(name))])
+        return Cell(values) if len(values) == len(self.records) else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Cell:
 
     @property
     def value(self) -> float:
-        return statistics.fmean(value.value for value in self.values)
+        return mean([value.value for value in self.values])
 
     @property
     def std(self) -> float | None:
@@ -104,6 +104,11 @@ class Cell:
     def interval(self) -> tuple[float, float] | None:
         """The bootstrap interval over clips of a single record; None for several."""
         return (self.values[0].low, self.values[0].high) if len(self.values) == 1 else None
+
+
+def mean(values: Sequence[float]) -> float:
+    """That of one number is the number: most rows have but one, and `fmean` is slow."""
+    return statistics.fmean(values) if len(values) > 1 else values[0]
 
 
 @dataclass(frozen=True)
