@@ -92,7 +92,7 @@ def _scores(line: Row | Published, metric: str) -> dict[str, float | None]:
     if isinstance(line, Published):
         value = line.value(metric)
         return {} if value is None else {"value": value}
-    cell = line.metric(metric)
+    cell = line.cells.get(metric)
     if cell is None:
         return {}
     low, high = cell.interval or (None, None)
@@ -134,7 +134,7 @@ def card(method: str, tables: Iterable[BoardTable]) -> str:
             raise UserError(f"{table.board.name}: {SAMPLE_NOTICE}")
         for row in table.rows:
             if row.newest.method == method:
-                results += [_result(table.board, row, metric) for metric in table.metrics if row.metric(metric)]
+                results += [_result(table.board, row, metric) for metric in table.metrics if metric in row.cells]
                 lines.append(f"- `{table.board.name}`, {_name(row)}, {row.n} clips: {_told(table, row)}")
     data = ModelCardData(model_name=method, eval_results=results, library_name="avl-bench", tags=["avl-bench"])
     head = f"# {method}\n\nMeasured by AVL-Bench; values are in percent where it has percent."
@@ -149,13 +149,13 @@ def _name(row: Row) -> str:
 def _told(table: BoardTable, row: Row) -> str:
     """`top-1 87.8, top-5 99.2 (95 % of the clips)`."""
     scores = ", ".join(
-        f"{METRICS[m].label} {_value(m, row):.{METRICS[m].decimals}f}" for m in table.metrics if row.metric(m)
+        f"{METRICS[m].label} {_value(m, row):.{METRICS[m].decimals}f}" for m in table.metrics if m in row.cells
     )
     return f"{scores} ({'; '.join(row.remarks)})" if row.remarks else scores
 
 
 def _value(metric: str, row: Row) -> float:
-    cell = row.metric(metric)
+    cell = row.cells.get(metric)
     assert cell is not None
     return cell.value * (100 if METRICS[metric].percent else 1)
 

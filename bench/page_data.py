@@ -125,7 +125,7 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     record = row.newest
     values = {}
     for name in table.metrics:
-        cell = row.metric(name)
+        cell = row.cells.get(name)
         low, high = (cell.interval if cell else None) or (None, None)
         values |= {
             name: cell and cell.value,

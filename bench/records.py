@@ -43,7 +43,8 @@ MAX_BYTES = 1 << 20
 PIECE = 4000
 """Files that one process reads in a second or two."""
 FINITE = json.JSONEncoder(allow_nan=False)
-NO_FIELDS: frozenset[str] = frozenset()
+NO_FIELDS: set[str] = set()
+"""One for all; who copies a record copies it, too."""
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
 """A name that is safe as a file name, in a table and on a command line."""

@@ -5,11 +5,13 @@ The same records give the same table, in whatever order they come.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple
 
 from bench.published import PublishedMethod, PublishedRow, on_board
 from bench.records import MetricValue, Record
@@ -20,7 +22,7 @@ CLIPS_TOLERANCE = 0.05
 """Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A line of a board: all current records of one method, variant, preset, stage and modality."""
 
@@ -30,7 +32,7 @@ class Row:
     remarks: tuple[str, ...] = ()
     """What a reader must know before comparing this row with others."""
 
-    @property
+    @cached_property
     def newest(self) -> Record:
         return max(self.records, key=_age)
 
@@ -79,36 +81,34 @@ class Row:
         sources = [start.get(p.identity, "init") if p.stage == "init" else p.data for p in record.parents]
         return ", ".join(dict.fromkeys(source for source in sources if source not in ("", own)))
 
-    def metric(self, name: str) -> Cell | None:
-        """A metric over the row's records; None where one of them lacks it."""
-        values = tuple([value for record in self.records if (value := record.metrics.get(name))])
-        return Cell(values) if len(values) == len(self.records) else None
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The metrics that all of the row's records have."""
+        first, *others = (record.metrics for record in self.records)
+        return {
+            name: Cell.of([value, *(metrics[name] for metrics in others)])
+            for name, value in first.items()
+            if all(name in metrics for metrics in others)
+        }
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One metric of a row."""
 
-    values: tuple[MetricValue, ...]
+    value: float
+    """The mean over seeds and folds."""
+    std: float | None
+    """Sample standard deviation over seeds and folds; None for a single record."""
+    interval: tuple[float, float] | None
+    """The bootstrap interval over clips of a single record; None for several."""
 
-    @property
-    def value(self) -> float:
-        return mean([value.value for value in self.values])
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over seeds and folds; None for a single record."""
-        return statistics.stdev(value.value for value in self.values) if len(self.values) > 1 else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The bootstrap interval over clips of a single record; None for several."""
-        return (self.values[0].low, self.values[0].high) if len(self.values) == 1 else None
-
-
-def mean(values: Sequence[float]) -> float:
-    """That of one number is the number: most rows have but one, and `fmean` is slow."""
-    return statistics.fmean(values) if len(values) > 1 else values[0]
+    @classmethod
+    def of(cls, values: Sequence[MetricValue]) -> Cell:
+        if len(values) == 1:
+            (one,) = values
+            return cls(one.value, None, (one.low, one.high))
+        numbers = [value.value for value in values]
+        return cls(statistics.fmean(numbers), statistics.stdev(numbers), None)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def main_value(line: Row | Published, name: str) -> float | None:
     """A metric of either kind of line."""
     if isinstance(line, Published):
         return line.value(name)
-    cell = line.metric(name)
+    cell = line.cells.get(name)
     return cell and cell.value
 
 
@@ -199,40 +199,42 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     for record in sorted(current, key=_age):
         key = (record.method, record.variant, record.preset, record.stage, record.modality)
         newest.setdefault(key, {})[record.seed, record.fold] = record
-    rows = [Row(tuple(record for _, record in sorted(newest[key].items()))) for key in sorted(newest)]
+    rows = [Row(tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
+    _remark(rows, board.views)
     sample = bool(mine) and mine[0].sample
     papers = [] if sample else [Published(method, row) for method, row in on_board(published, board.name)]
     return BoardTable(
         board=board,
         published=tuple(papers),
-        rows=tuple(_rank(_remark(rows, board.views), board.main)),
+        rows=tuple(_ranked(rows, board.main)),
         sample=sample,
         other_protocols=len(mine) - len(current),
     )
 
 
-def _rank(rows: Sequence[Row], main: str) -> list[Row]:
-    """Best first; equal rows share a rank; rows without the main metric come last, without one."""
-    scored = [(_sign(main) * cell.value, row) for row in rows if (cell := row.metric(main)) is not None]
-    ranked, place = [], 1
-    for _, group in itertools.groupby(sorted(scored, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
-        tied = [replace(row, rank=place) for _, row in group]
-        ranked, place = ranked + tied, place + len(tied)
-    return ranked + [row for row in rows if row.metric(main) is None]
+def _ranked(rows: Sequence[Row], main: str) -> list[Row]:
+    """Best first, with their ranks; equal rows share one; rows without the main metric come last, without one."""
+    scored = [(_sign(main) * row.cells[main].value, row) for row in rows if main in row.cells]
+    scored.sort(key=itemgetter(0))
+    place, before = 0, None
+    for number, (value, row) in enumerate(scored, 1):
+        if value != before:
+            place, before = number, value
+        row.rank = place
+    return [row for _, row in scored] + [row for row in rows if main not in row.cells]
 
 
-def _remark(rows: Sequence[Row], views: int) -> list[Row]:
-    """The rows with what stands between them and a fair comparison, in words.
+def _remark(rows: Sequence[Row], views: int) -> None:
+    """Tells of each row what stands between it and a fair comparison, in words.
 
     Args:
         views: of each clip, as the board says.
     """
     if not rows:
-        return []
+        return
     # The clips to compare with: the most there are, and of these the set that most rows scored.
     votes = Counter((row.n, row.fingerprints) for row in rows)
     most, usual = max(votes, key=lambda clips: (clips[0], votes[clips], sorted(clips[1])))
-    remarked = []
     for row in rows:
         remarks = []
         if row.dirty:
@@ -250,8 +252,7 @@ def _remark(rows: Sequence[Row], views: int) -> list[Row]:
         if len({record.config_hash for record in row.records}) > 1:
             remarks.append("seeds of different configurations")
         remarks += [f"{count} {name.replace('_', ' ')}" for name, count in sorted(row.newest.notes.items())]
-        remarked.append(replace(row, remarks=tuple(remarks)))
-    return remarked
+        row.remarks = tuple(remarks)
 
 
 def coverage_text(share: float) -> str:

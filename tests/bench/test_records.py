@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import multiprocessing
@@ -201,6 +202,21 @@ def test_read_all_gives_the_good_records_and_names_the_bad(tmp_path: Path) -> No
     assert found == sorted(written, key=lambda record: record.id)
     assert len(errors) == 1 and "bad.json" in str(errors[0])
     assert read_all(tmp_path / "nothing") == ([], [])
+
+
+def test_many_records_are_read_by_several_processes_and_as_small_as_tables_need(tmp_path: Path, monkeypatch) -> None:
+    written = sorted((new_record(**fields(seed=seed)) for seed in range(5)), key=lambda record: record.id)
+    for record in written:
+        write(record, tmp_path)
+    (tmp_path / "bad.json").write_text("{}")
+    monkeypatch.setattr(records, "PIECE", 2)
+    found, errors = read_all(tmp_path, records.Brief())
+    assert [record.model_copy(update={"config": written[0].config}) for record in found] == written
+    assert all(record.config == {} for record in found) and ["bad.json" in str(error) for error in errors] == [True]
+    alone = [records.Brief()] * 2
+    first, second = (brief(record) for brief, record in zip(alone, written[:2], strict=True))
+    assert first.protocol is second.protocol and first.data is second.data
+    assert gc.isenabled()
 
 
 def test_a_record_is_never_overwritten_but_may_be_written_twice(tmp_path: Path) -> None:
