@@ -40,8 +40,10 @@ from bench.errors import UserError
 SCHEMA = 1
 MAX_BYTES = 1 << 20
 """A record is a few kilobytes; a larger file is none."""
-PIECE = 4000
-"""Files that one process reads in a second or two."""
+PIECE = 1000
+"""Files that a process reads at a time: few enough that what they take in memory is used again for the next ones."""
+ALONE = 4
+"""Pieces up to which other processes would take longer to start than they save."""
 FINITE = json.JSONEncoder(allow_nan=False)
 NO_FIELDS: set[str] = set()
 """One for all; who copies a record copies it, too."""
@@ -346,7 +348,7 @@ def read_all(folder: Path, take: Callable[[Record], Record] | None = None) -> tu
 
 def _read_files(paths: Sequence[str], take: Callable[[Record], Record] | None) -> list[Record | RecordError]:
     pieces = [paths[start : start + PIECE] for start in range(0, len(paths), PIECE)]
-    if len(pieces) < 2:
+    if len(pieces) <= ALONE:
         each = [_read_each(piece, take) for piece in pieces]
     else:  # not forked: the caller may have threads
         workers = min(len(pieces), os.cpu_count() or 1)

@@ -35,6 +35,9 @@ RULES = {
 }
 """Task -> what is done where a class cannot be measured, or clips cannot be told apart."""
 
+MARKDOWN_ROWS = 500
+"""The best of a board. More make a page that nobody reads and few browsers like; the CSV has them all."""
+
 MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in r"\`*[]|~"}})
 UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 LINK = re.compile(r"(?i)(www)(\.)|(https?)(:)")
@@ -173,7 +176,7 @@ def escape(text: str) -> str:
 
 
 def to_markdown(table: BoardTable) -> str:
-    """The board as a GitHub page."""
+    """The board as a GitHub page, of its best rows."""
     lines = [f"# {escape(table.board.name)}", ""]
     if table.sample:
         lines += [f"> **{SAMPLE_NOTICE}**", ""]
@@ -182,13 +185,17 @@ def to_markdown(table: BoardTable) -> str:
     lines.append("| " + " | ".join(map(escape, columns)) + " |")
     lines.append("|" + "|".join(" ---: " if column in right else " --- " for column in columns) + "|")
     main = columns.index(_title(table.board.main))
-    for line in table.lines:
+    shown_lines = table.lines[:MARKDOWN_ROWS]
+    for line in shown_lines:
         if isinstance(line, Published):
             texts = [f"*{escape(text)}*" if text != "–" else text for text in _published_texts(table, line)]
         else:
             texts = [escape(text) for text in _texts(table, line)]
             texts[main] = re.sub(r"^\S+", r"**\g<0>**", texts[main])
         lines.append("| " + " | ".join(texts) + " |")
+    more = len(table.lines) - len(shown_lines)
+    if more:
+        lines += ["", f"{more:,} more rows are in [{table.board.name}.csv]({table.board.name}.csv)."]
     lines += ["", *(f"{escape(line)}  " for line in legend(table))]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -149,7 +149,7 @@ class BoardTable:
     def empty(self) -> bool:
         return not self.rows and not self.published and not self.other_protocols
 
-    @property
+    @cached_property
     def lines(self) -> list[Row | Published]:
         """All rows, best first; those without the main metric last."""
 
@@ -194,7 +194,8 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     mine = [record for record in records if record.board == board.name]
     if len({record.sample for record in mine}) > 1:
         raise ValueError(f"{board.name}: records of sample data and of real data must not share a table")
-    current = [record for record in mine if record.protocol | {"views": board.views} == board.protocol()]
+    protocol = board.protocol()
+    current = [record for record in mine if record.protocol | {"views": board.views} == protocol]
     newest: dict[tuple[str, ...], dict[tuple[int, str], Record]] = {}
     for record in sorted(current, key=_age):
         key = (record.method, record.variant, record.preset, record.stage, record.modality)

@@ -209,7 +209,7 @@ def test_many_records_are_read_by_several_processes_and_as_small_as_tables_need(
     for record in written:
         write(record, tmp_path)
     (tmp_path / "bad.json").write_text("{}")
-    monkeypatch.setattr(records, "PIECE", 2)
+    monkeypatch.setattr(records, "PIECE", 1)
     found, errors = read_all(tmp_path, records.Brief())
     assert [record.model_copy(update={"config": written[0].config}) for record in found] == written
     assert all(record.config == {} for record in found) and ["bad.json" in str(error) for error in errors] == [True]

@@ -262,6 +262,15 @@ def test_the_terminal_table_keeps_its_numbers_whole_at_100_columns() -> None:
     assert "50.0 [45.0, 54.0]" in terminal(made, width=100)
 
 
+def test_markdown_has_the_best_rows_of_a_long_board_and_says_where_the_others_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table_text, "MARKDOWN_ROWS", 3)
+    table = board_table(BOARD, [record(value=0.1 * seed, variant=f"v{seed}") for seed in range(1, 6)])
+    text = to_markdown(table)
+    assert all(f"v{seed}," in text for seed in (5, 4, 3)) and not any(f"v{seed}," in text for seed in (1, 2))
+    assert "\n2 more rows are in [vggsound.csv](vggsound.csv).\n" in text
+    assert len(to_csv(table).splitlines()) == 6
+
+
 def test_tables_are_written_only_when_they_change_and_removed_without_records(tmp_path: Path) -> None:
     made = [record(), record(RETRIEVAL, value=3.0)]
     names = {"vggsound.csv", "vggsound.md", "vggsound-a2v.csv", "vggsound-a2v.md"}
