@@ -155,9 +155,7 @@ def _told(table: BoardTable, row: Row) -> str:
 
 
 def _value(metric: str, row: Row) -> float:
-    cell = row.cells.get(metric)
-    assert cell is not None
-    return cell.value * (100 if METRICS[metric].percent else 1)
+    return row.cells[metric].value * (100 if METRICS[metric].percent else 1)
 
 
 def _result(board: Board, row: Row, metric: str) -> EvalResult:
