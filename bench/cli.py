@@ -12,6 +12,8 @@ from bench.errors import UserError
 from bench.help_texts import CHECK_HELP, COMPARE_HELP, EPILOG, FEATURES_HELP, PACK_HELP, REGRESS_HELP, SWEEP_HELP
 from bench.preemption import INTERRUPTED, Preempted, listening
 
+OWN = ("bench", "datamodules", "experiments")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status.
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options) or 0
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN:
+            raise
+        print(f"bench: {error}; `make setup` installs it, `. .venv/bin/activate` uses it", file=sys.stderr)
         return 2
     except Preempted as stopped:
         if stopped.rank == 0:

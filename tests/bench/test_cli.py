@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.cli import main, parse
+from tests.conftest import REPOSITORY
 
 SCRATCH = ["run", "mavil", "variant=scratch", "preset=tiny", "stage=finetune_vggsound_a"]
 
@@ -43,6 +47,12 @@ def test_settings_may_stand_before_and_after_options(capsys):
         with pytest.raises(SystemExit):
             parse(wrong)
         assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
+
+
+def test_without_what_it_needs_it_says_what_to_do():
+    bare = subprocess.run([sys.executable, "-S", "-m", "bench", "list"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert bare.returncode == 2 and bare.stdout == ""
+    assert re.fullmatch(r"bench: No module named '\w+'; `make setup` installs it, .+\n", bare.stderr)
 
 
 def test_list_names_methods_and_boards(capsys):
