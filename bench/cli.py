@@ -13,6 +13,7 @@ from bench.help_texts import CHECK_HELP, COMPARE_HELP, EPILOG, FEATURES_HELP, PA
 from bench.preemption import INTERRUPTED, Preempted, listening
 
 OWN = ("bench", "datamodules", "experiments")
+"""Whose modules nobody can install: where one is missing, it is a mistake in the code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

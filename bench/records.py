@@ -318,11 +318,9 @@ class Brief:
         self._known: dict[tuple[str, str], Any] = {}
 
     def __call__(self, record: Record) -> Record:
-        brief = record.model_copy(update={"config": {}, "versions": {}, "hardware": {}})
-        for name in self.SHARED:
-            value = getattr(brief, name)
-            key = name, repr(value.__dict__ if isinstance(value, BaseModel) else value)
-            brief.__dict__[name] = self._known.setdefault(key, value)
+        shared = {name: getattr(record, name) for name in self.SHARED}
+        shared = {name: self._known.setdefault((name, repr(value)), value) for name, value in shared.items()}
+        brief = record.model_copy(update={"config": {}, "versions": {}, "hardware": {}, **shared})
         for part in (brief, brief.data, brief.train, brief.cost, *brief.parents, *brief.metrics.values()):
             # Pydantic notes for each object which fields were given to it: 2 KB for a record. Nobody asks.
             if part is not None:

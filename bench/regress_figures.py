@@ -11,7 +11,7 @@ import numpy as np
 from bench import registry
 from bench.compare import Difference, compare
 from bench.errors import UserError
-from bench.metrics import CONFIDENCE, RESAMPLES
+from bench.metrics import CONFIDENCE, RESAMPLES, interval
 from bench.regress_measure import Measured, Scored
 from bench.results import read_predictions
 from bench.tasks import METRICS
@@ -143,5 +143,4 @@ def ratio_of_quantiles(before: Sequence[float], after: Sequence[float]) -> tuple
     rng = np.random.default_rng(0)
     drawn = [np.quantile(rng.choice(side, (RESAMPLES, len(side))), QUANTILE, axis=1) for side in (before, after)]
     ratio = float(np.quantile(after, QUANTILE) / np.quantile(before, QUANTILE))
-    low, high = np.quantile(drawn[1] / drawn[0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return ratio, min(float(low), ratio), max(float(high), ratio)
+    return ratio, *interval(drawn[1] / drawn[0], ratio)

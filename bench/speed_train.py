@@ -24,7 +24,7 @@ from bench.config import BenchConfig, compose
 from bench.devices import resolve_accelerator, resolve_precision
 from bench.errors import UserError, unknown
 from bench.flops import Peak, flops_of, peak
-from bench.metrics import CONFIDENCE, RESAMPLES
+from bench.metrics import RESAMPLES, interval
 from bench.plain_loop import Settings
 from bench.plan import DONE, Plan, PlannedStage, make_plan
 from bench.progress import track
@@ -76,8 +76,8 @@ def ratio(times: dict[str, NDArray], one: str, other: str) -> tuple[float, float
     """The median of the times of `one` by those of `other` in the same rounds, and its 95 % bootstrap interval."""
     each = times[one] / times[other]
     drawn = np.median(np.random.default_rng(0).choice(each, (RESAMPLES, len(each))), 1)
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(np.median(each)), float(low), float(high)
+    median = float(np.median(each))
+    return median, *interval(drawn, median)
 
 
 def training(

@@ -88,9 +88,7 @@ def device_hours(row: Row) -> float | None:
     costs = [record.cost for record in row.records]
     hours = [cost.device_hours if cost.total_device_hours is None else cost.total_device_hours for cost in costs]
     known = [hour for hour in hours if hour is not None]
-    if len(known) < 2:
-        return known[0] if known else None  # most rows have but one, and `fmean` is slow
-    return statistics.fmean(known)
+    return statistics.fmean(known) if known else None
 
 
 def _commit(row: Row) -> str:

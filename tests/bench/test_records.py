@@ -213,8 +213,7 @@ def test_many_records_are_read_by_several_processes_and_as_small_as_tables_need(
     found, errors = read_all(tmp_path, records.Brief())
     assert [record.model_copy(update={"config": written[0].config}) for record in found] == written
     assert all(record.config == {} for record in found) and ["bad.json" in str(error) for error in errors] == [True]
-    alone = [records.Brief()] * 2
-    first, second = (brief(record) for brief, record in zip(alone, written[:2], strict=True))
+    first, second = map(records.Brief(), written[:2])
     assert first.protocol is second.protocol and first.data is second.data
     assert gc.isenabled()
 

@@ -35,13 +35,12 @@ def test_a_step_at_full_size_lowers_the_loss_of_its_batch(plan, name):
     torch.set_num_threads(2)
     torch.manual_seed(0)
     dataset = ClipDataset(stage.train, stage.config.data, seed=0)
-    clips = 2 if stage.stage_class.compares_clips else 1
-    raw = collate([dataset[ClipRef(clip, 0)] for clip in range(clips)])
+    raw = collate([dataset[ClipRef(0, 0)], dataset[ClipRef(1, 0)]])
     batch = Features(stage.config.data.inputs, stage.config.data.augment)(raw, train=True)
     if "a" in stage.config.modality:
-        assert batch["audio"].shape == (clips, 1, 1024, 128)
+        assert batch["audio"].shape == (2, 1, 1024, 128)
     if "v" in stage.config.modality:
-        assert batch["video"].shape == (clips, 3, 8, 224, 224)
+        assert batch["video"].shape == (2, 3, 8, 224, 224)
 
     module = stage.stage_class(stage.spec)
     if name == "pretrain_2":
