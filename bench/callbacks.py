@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.checkpoints import save
 from bench.progress import Progress
-from datamodules.base import Loader
 from datamodules.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
+from datamodules.loader import Loader
 from datamodules.types import Batch, Outputs
 
 

@@ -21,13 +21,12 @@ import pandas as pd
 import torch
 import torchaudio
 from rich.table import Table
-from torch.utils.data import DataLoader
 
 from bench.progress import track
 from bench.show import console
 from datamodules.audio import LogMel
-from datamodules.base import collate
 from datamodules.clips import ClipDataset
+from datamodules.loader import Loader, collate
 from datamodules.manifest import Manifest
 from datamodules.media import Media
 from datamodules.pack import pack
@@ -266,13 +265,8 @@ def loader_seconds(manifest: Manifest, workers: int) -> float:
     batches = [
         [ClipRef(i, EVALUATION) for i in indices[at : at + LOADER_BATCH]] for at in range(0, len(indices), LOADER_BATCH)
     ]
-    loader = DataLoader(
-        ClipDataset(manifest, DataConfig(inputs=INPUTS), seed=0),
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        multiprocessing_context="spawn" if workers else None,
-    )
+    clips = ClipDataset(manifest, DataConfig(inputs=INPUTS), seed=0)
+    loader = Loader(clips, batch_sampler=batches, num_workers=workers, collate_fn=collate)
     arrivals = [time.perf_counter() for _ in loader]
     read_since = len(arrivals) - max(1, workers)
     return (arrivals[-1] - arrivals[0]) / (read_since * LOADER_BATCH)

@@ -25,7 +25,8 @@ from bench.plain_loop import Settings, hand_written_attention, plain_loop
 from bench.plan import FEATURES, PlannedStage
 from bench.speed_eval import clocks
 from bench.trainer import make_trainer
-from datamodules.base import AVDataModule, Features, Loader
+from datamodules.base import AVDataModule, Features
+from datamodules.loader import Loader
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
 

@@ -5,51 +5,26 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from datamodules import audio as audio_features
 from datamodules import decibels
 from datamodules import video as video_features
 from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
+from datamodules.loader import Loader, collate, worker_count
 from datamodules.manifest import Manifest, label_arrays
-from datamodules.processes import deaf_processes, end_with_parent
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
-PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
-"""Keys of what differs in length from clip to clip -> the key of the lengths."""
 LOG_MELS = {"kaldi": audio_features.LogMel, "decibel": decibels.DecibelMel}
 """`AudioInputs.kind` -> its log-mels."""
-
-
-def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
-    """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
-
-    What differs in length is padded to the longest of the batch.
-    """
-    clips = [clip for item in items for clip in item]
-    if not clips:
-        return None
-    batch: dict[str, Any] = {"clip_id": [clip["clip_id"] for clip in clips]}
-    batch["key"] = torch.tensor([clip["key"] for clip in clips])
-    for name in clips[0].keys() - batch.keys():
-        values = [clip[name] for clip in clips]
-        if name in PADDED:
-            batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
-            batch[PADDED[name]] = torch.tensor([len(value) for value in values])
-        else:
-            batch[name] = torch.stack(values)
-    return RawBatch(**batch)
 
 
 def pad_to(values: Tensor, length: int) -> Tensor:
@@ -123,44 +98,6 @@ class Features(nn.Module):
         return video_B3THW
 
 
-def worker_count(wanted: int, ranks_here: int = 1) -> int:
-    """Loader processes of a rank: as wanted, or its share of the cores less one, at most 16."""
-    if wanted >= 0:
-        return wanted
-    return max(0, min(16, cores() // ranks_here - 1))
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Loader(DataLoader):
-    """A DataLoader that counts the seconds for which its batches were waited for.
-
-    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
-    """
-
-    waited = 0.0
-
-    def __iter__(self) -> Iterator[Any]:
-        with deaf_processes():
-            batches = super().__iter__()
-        while True:
-            began = time.monotonic()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            finally:
-                self.waited += time.monotonic() - began
-            yield batch
-
-
-def _begin_worker(number: int) -> None:
-    end_with_parent()
-
-
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -196,7 +133,7 @@ class AVDataModule(L.LightningDataModule):
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features = Features(config.inputs, config.augment)
 
-    def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> DataLoader:
+    def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
         workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
@@ -205,13 +142,10 @@ class AVDataModule(L.LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_begin_worker,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            # Decoders keep threads of their own, which a fork would not carry over.
-            multiprocessing_context="spawn" if workers else None,
         )
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Loader:
         """All batches of all epochs that are left to do."""
         assert self.train is not None
         loader, accumulate = self.config.loader, self.trainer.accumulate_grad_batches
@@ -232,7 +166,7 @@ class AVDataModule(L.LightningDataModule):
         )
         return self._loader(self.train, sampler)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> Loader:
         """Each view of each scored clip once, on one of the ranks."""
         assert self.scored is not None
         ranks = self.trainer.world_size

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -28,6 +30,28 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+class WorkerProcess(SpawnProcess):
+    """A loader's process. It is spawned: decoders keep threads of their own, which a fork would not carry over.
+
+    It ends with its work, as a forked one does, and not by way of Python's own end: that stops the thread that still
+    sends batches in the middle of torch's C++, which aborts the process (`terminate called without an active
+    exception`), and the run takes it for a worker that was killed.
+    """
+
+    def run(self) -> None:
+        end_with_parent()
+        super().run()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+class WorkerContext(SpawnContext):
+    """What a DataLoader takes its `WorkerProcess`es from."""
+
+    Process = WorkerProcess
 
 
 @contextmanager

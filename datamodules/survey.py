@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from datamodules.audio import LogMel
-from datamodules.base import collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
 from datamodules.keyed import stable_hash
+from datamodules.loader import collate
 from datamodules.manifest import (
     Exclusions,
     Files,

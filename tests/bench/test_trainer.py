@@ -23,7 +23,8 @@ from bench.ema import Ema
 from bench.errors import UserError
 from bench.launched import as_launched
 from bench.plan import make_plan
-from datamodules import base, sample
+from datamodules import loader as loaders
+from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.experiments import mavil_tiny
 
@@ -267,7 +268,7 @@ def test_weights_and_biases_that_is_not_installed(clips: Path, tmp_path: Path, m
 
 def test_the_time_in_which_batches_were_waited_for_is_counted(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
-    monkeypatch.setattr(base.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loaders.time, "monotonic", lambda: now[0])
 
     class Slow(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -277,7 +278,7 @@ def test_the_time_in_which_batches_were_waited_for_is_counted(monkeypatch: pytes
             now[0] += 5
             return index
 
-    loader = base.Loader(Slow(), batch_size=None)
+    loader = loaders.Loader(Slow(), batch_size=None)
     for _ in loader:
         now[0] += 100
     assert loader.waited == 15

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules import cache
 from datamodules.audio import LogMel, add_noise, roll_frames, spec_mask
-from datamodules.base import Features, collate, worker_count
+from datamodules.base import Features
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
+from datamodules.loader import Loader, collate, worker_count
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import read_audio, read_frames
 from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
@@ -97,7 +97,7 @@ def test_batches_do_not_depend_on_workers_or_ranks(manifest, workers):
 
     def batches(ranks: int, rank: int, workers: int) -> list:
         sampler = TrainSampler(len(manifest), 2, 8, rank=rank, ranks=ranks)
-        loader = DataLoader(dataset(manifest), batch_sampler=sampler, num_workers=workers, collate_fn=collate)
+        loader = Loader(dataset(manifest), batch_sampler=sampler, num_workers=workers, collate_fn=collate)
         return [features(raw, train=True) for raw in loader]
 
     whole = batches(1, 0, 0)
@@ -185,7 +185,7 @@ def test_a_clip_that_vanishes_is_left_out_of_evaluation_and_replaced_in_training
         assert clips[ClipRef(5, EVALUATION)] == []
         assert clips[ClipRef(5, 0)][0]["clip_id"] == manifest.table["clip_id"][6]
     assert caplog.text.count("left out") == 2
-    loader = DataLoader(clips, batch_sampler=EvalSampler(len(clips), 4), collate_fn=collate)
+    loader = Loader(clips, batch_sampler=EvalSampler(len(clips), 4), collate_fn=collate)
     seen = [clip for raw in loader for clip in raw["clip_id"]]
     assert len(seen) == 60 and manifest.table["clip_id"][5] not in seen
 
@@ -222,5 +222,5 @@ def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, mo
 
 
 def test_workers_are_as_wanted_or_a_share_of_the_cores(monkeypatch):
-    monkeypatch.setattr("datamodules.base.cores", lambda: 32)
+    monkeypatch.setattr("datamodules.loader.cores", lambda: 32)
     assert (worker_count(3), worker_count(0), worker_count(-1), worker_count(-1, 8)) == (3, 0, 16, 3)

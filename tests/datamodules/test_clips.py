@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules import sample
 from datamodules.audioset import AudioSet
-from datamodules.base import Features, collate
+from datamodules.base import Features
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
 from datamodules.howto100m import HowTo100M
+from datamodules.loader import Loader, collate
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import Media, read_audio
 from datamodules.samplers import EVALUATION, ClipRef, TrainSampler
@@ -117,11 +117,7 @@ def test_a_narrated_video_gives_several_clips_with_what_is_said_in_them(howto100
     config = DataConfig(inputs=INPUTS, narration=NarrationConfig(per_video=3, seconds=4.0))
     clips = ClipDataset(howto100m, config, seed=0)
     sampler = TrainSampler(len(howto100m), 1, 2)
-    context = "spawn" if workers else None
-    loader = DataLoader(
-        clips, batch_sampler=sampler, collate_fn=collate, num_workers=workers, multiprocessing_context=context
-    )
-    batches = list(loader)
+    batches = list(Loader(clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
     assert [len(raw["clip_id"]) for raw in batches] == [6] * 3
     assert len({clip for raw in batches for clip in raw["clip_id"]}) == 18
     assert len({int(key) for raw in batches for key in raw["key"]}) == 18

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from datamodules.base import Features, collate
+from datamodules.base import Features
 from datamodules.captions import Captions, Said, grow
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset, Moment, OpenFiles
 from datamodules.howto100m import HowTo100M
+from datamodules.loader import Loader, collate
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import read_audio
 from datamodules.samplers import ClipRef, TrainSampler
@@ -82,12 +82,7 @@ def sound_of(root: Path, video: str, start: float, seconds: float) -> np.ndarray
 
 def batches(clips: ClipDataset, videos: int, workers: int = 0, **sampling: int) -> Iterator[RawBatch]:
     sampler = TrainSampler(len(clips), 1, videos, **sampling)
-    context = "spawn" if workers else None
-    return iter(
-        DataLoader(
-            clips, batch_sampler=sampler, collate_fn=collate, num_workers=workers, multiprocessing_context=context
-        )
-    )
+    return iter(Loader(clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
 # --- windows

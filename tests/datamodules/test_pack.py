@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules import sample
 from datamodules.audioset import AudioSet
-from datamodules.base import collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
+from datamodules.loader import Loader, collate
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import MediaError, read_audio, read_frames
 from datamodules.pack import pack
@@ -236,12 +235,7 @@ def test_webdataset_reads_the_shards(vggsound, url):
 
 def batches(manifest: Manifest, sampler, workers: int = 0, **loader) -> list[dict]:
     dataset = ClipDataset(manifest, DataConfig(inputs=INPUTS, loader=LoaderConfig(**loader)), seed=0)
-    context = "spawn" if workers else None
-    return list(
-        DataLoader(
-            dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate, multiprocessing_context=context
-        )
-    )
+    return list(Loader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
 def assert_same_batches(one: list[dict], other: list[dict]) -> None:

@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
 from datamodules import sample, shards
-from datamodules.base import collate
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
+from datamodules.loader import Loader, collate
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import MediaError
 from datamodules.pack import pack
@@ -63,15 +62,8 @@ def remote(manifest: Manifest, server: S3Server) -> Manifest:
 
 
 def batches(manifest: Manifest, workers: int = 0) -> list[dict]:
-    return list(
-        DataLoader(
-            ClipDataset(manifest, DataConfig(inputs=INPUTS), seed=0),
-            batch_sampler=TrainSampler(len(manifest), 1, 4),
-            num_workers=workers,
-            collate_fn=collate,
-            multiprocessing_context="spawn" if workers else None,
-        )
-    )
+    clips, sampler = ClipDataset(manifest, DataConfig(inputs=INPUTS), seed=0), TrainSampler(len(manifest), 1, 4)
+    return list(Loader(clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
 def assert_same(one: list[dict], other: list[dict]) -> None:

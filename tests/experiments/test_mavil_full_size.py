@@ -10,8 +10,9 @@ import torch
 
 from bench.config import compose
 from bench.plan import make_plan
-from datamodules.base import Features, collate
+from datamodules.base import Features
 from datamodules.clips import ClipDataset
+from datamodules.loader import collate
 from datamodules.samplers import ClipRef
 
 STAGES = ("pretrain", "pretrain_2", "finetune_vggsound_a", "finetune_vggsound_v", "finetune_vggsound_av")

@@ -1,0 +1,83 @@
+"""Clips -> batches: the loader, its processes and how clips are put together.
+
+Free of Lightning: each worker imports this module anew, and Lightning would triple the time that takes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.processes import WorkerContext, deaf_processes
+from datamodules.types import RawBatch
+
+PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
+"""Keys of what differs in length from clip to clip -> the key of the lengths."""
+
+
+def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
+    """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
+
+    What differs in length is padded to the longest of the batch.
+    """
+    clips = [clip for item in items for clip in item]
+    if not clips:
+        return None
+    batch: dict[str, Any] = {"clip_id": [clip["clip_id"] for clip in clips]}
+    batch["key"] = torch.tensor([clip["key"] for clip in clips])
+    for name in clips[0].keys() - batch.keys():
+        values = [clip[name] for clip in clips]
+        if name in PADDED:
+            batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
+            batch[PADDED[name]] = torch.tensor([len(value) for value in values])
+        else:
+            batch[name] = torch.stack(values)
+    return RawBatch(**batch)
+
+
+def worker_count(wanted: int, ranks_here: int = 1) -> int:
+    """Loader processes of a rank: as wanted, or its share of the cores less one, at most 16."""
+    if wanted >= 0:
+        return wanted
+    return max(0, min(16, cores() // ranks_here - 1))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Loader(DataLoader):
+    """A DataLoader that counts the seconds for which its batches were waited for.
+
+    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
+
+    Args:
+        num_workers: processes that read, see `WorkerProcess`; 0: this one.
+        options: `DataLoader`'s others.
+    """
+
+    waited = 0.0
+
+    def __init__(self, dataset: Dataset, *, num_workers: int = 0, **options: Any):
+        context = WorkerContext() if num_workers else None
+        super().__init__(dataset, num_workers=num_workers, multiprocessing_context=context, **options)
+
+    def __iter__(self) -> Iterator[Any]:
+        with deaf_processes():
+            batches = super().__iter__()
+        while True:
+            began = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited += time.monotonic() - began
+            yield batch
