@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import webdataset
 
 from datamodules import sample
 from datamodules.audioset import AudioSet
@@ -225,7 +226,6 @@ def test_shards_are_tar_files_of_webdataset_samples(vggsound, url):
 
 
 def test_webdataset_reads_the_shards(vggsound, url):
-    webdataset = pytest.importorskip("webdataset")
     shards = sorted(str(path) for path in (Path(url) / "test").glob("*.tar"))
     samples = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).decode("rgb8"))
     assert [one["json"]["clip_id"] for one in samples] == vggsound.table["clip_id"].tolist()

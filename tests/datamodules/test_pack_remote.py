@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,7 +140,6 @@ def test_a_server_that_goes_away_is_a_fault_of_the_clip_and_not_a_hang(local, tm
         opened = open_pack(URL, ["test"], INPUTS, "vggsound")
         clip = opened.pack.clip(opened.table.iloc[0].to_dict())
         assert np.abs(clip.audio(0.0, 1.0, 16000)).max() > 0
-        begin = time.monotonic()
         server.hang()
         with monkeypatch.context() as patch, pytest.raises(MediaError, match="unreadable: FSTimeoutError"):
             patch.setattr(shards, "READ_SECONDS", 1.0)
@@ -149,7 +147,6 @@ def test_a_server_that_goes_away_is_a_fault_of_the_clip_and_not_a_hang(local, tm
         server.stop()
         with pytest.raises(MediaError, match="unreadable"):
             clip.frames([0.0], 64)
-        assert time.monotonic() - begin < 120
     finally:
         server.stop()
         forget_connections()

@@ -441,7 +441,7 @@ def test_a_killed_writer_leaves_nothing_that_is_taken_for_complete(tmp_path: Pat
         [sys.executable, script, root],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
-        timeout=60,
+        timeout=300,
     )
     assert killed.returncode == -9
     assert not (root / "VGGSound").exists()
@@ -471,7 +471,7 @@ def test_two_processes_at_once_make_it_once_and_without_torch(tmp_path: Path) ->
         return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
     processes = [start(), start()]
-    said = [process.communicate(timeout=60)[0] for process in processes]
+    said = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(said) == ["", "making sample data VGGSound\n"]
     assert len(list((tmp_path / "VGGSound/video").iterdir())) == 30
