@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.processes import WorkerContext, deaf_processes
+from datamodules.processes import WorkerContext, any_ends, deaf_processes
 from datamodules.types import RawBatch
 
 PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
@@ -78,6 +78,10 @@ class Loader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
+            except (OSError, EOFError) as error:
+                if self.num_workers and any_ends(batches._workers):
+                    raise RuntimeError("a DataLoader worker exited unexpectedly") from error
+                raise
             finally:
                 self.waited += time.monotonic() - began
             yield batch

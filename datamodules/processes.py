@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process, resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What tells a run to stop, often the whole process group at once."""
+SECONDS_TO_END = 5.0
+"""From the moment at which a process that is killed no longer answers to its end; far longer than that ever takes."""
 
 
 def end_with_parent() -> None:
@@ -23,13 +26,13 @@ def end_with_parent() -> None:
     The `initializer` of a pool.
     """
 
-    def wait() -> None:
+    def follow() -> None:
         parent = parent_process()
         assert parent is not None
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class WorkerProcess(SpawnProcess):
@@ -52,6 +55,11 @@ class WorkerContext(SpawnContext):
     """What a DataLoader takes its `WorkerProcess`es from."""
 
     Process = WorkerProcess
+
+
+def any_ends(processes: Sequence[BaseProcess]) -> bool:
+    """Whether one of them is gone. Of one that is killed, its connections end a moment before itself."""
+    return bool(wait([process.sentinel for process in processes], SECONDS_TO_END))
 
 
 @contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from typing import NoReturn
 
+import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,3 +41,28 @@ def test_a_worker_ends_without_ado_whatever_its_threads_do(capfd):
     worker.join()
     assert worker.exitcode == 0
     assert capfd.readouterr().err == ""
+
+
+class Breaking(Dataset):
+    """Its items are those of a process that is killed while it hands them over."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Breaking:
+        return self
+
+    def __reduce__(self) -> tuple:
+        if threading.current_thread() is threading.main_thread():
+            return Breaking, ()  # on its way to the worker
+        return break_off, (os.getpid(),)
+
+
+def break_off(pid: int) -> NoReturn:
+    threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+    raise ConnectionResetError
+
+
+def test_a_worker_that_dies_while_it_hands_over_a_batch_is_told_of_as_any_that_dies():
+    with pytest.raises(RuntimeError, match="DataLoader worker .*(killed by signal|exited unexpectedly)"):
+        list(Loader(Breaking(), batch_size=None, num_workers=1))
