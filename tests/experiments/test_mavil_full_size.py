@@ -33,7 +33,6 @@ def plan(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_step_at_full_size_lowers_the_loss_of_its_batch(plan, name):
     stage = plan[name]
-    torch.set_num_threads(2)
     torch.manual_seed(0)
     dataset = ClipDataset(stage.train, stage.config.data, seed=0)
     raw = collate([dataset[ClipRef(0, 0)], dataset[ClipRef(1, 0)]])
@@ -54,5 +53,4 @@ def test_a_step_at_full_size_lowers_the_loss_of_its_batch(plan, name):
     optimizer.step()
     with torch.no_grad():
         after = module.losses(batch)["loss"]
-    torch.set_num_threads(1)
     assert math.isfinite(before.item()) and after < before

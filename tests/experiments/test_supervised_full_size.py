@@ -191,7 +191,6 @@ def batch_of(spec: StageSpec, clips: int) -> Batch:
 
 def losses_of(stage: Stage, batch: Batch, steps: int, lr: float) -> list[float]:
     """Before and after each of so many steps of plain descent on one batch."""
-    torch.set_num_threads(2)
     optimizer, losses = torch.optim.SGD(stage.parameters(), lr=lr), []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -202,7 +201,6 @@ def losses_of(stage: Stage, batch: Batch, steps: int, lr: float) -> list[float]:
         losses.append(loss.item())
     with torch.no_grad():
         losses.append(stage.training_step(batch, 0).item())
-    torch.set_num_threads(1)
     return losses
 
 
