@@ -113,6 +113,6 @@ def test_log_mels_are_measured_as_torchaudio_would(data, tmp_path):
         (["vggsound", "data_rot=x"], "data_root"),
     ],
 )
-def test_mistakes_are_told(arguments, part, capsys):
-    assert main(["data", "check", *arguments]) == 2
+def test_mistakes_are_told(sample_root, arguments, part, capsys):
+    assert main(["data", "check", *arguments, f"sample_root={sample_root}"]) == 2
     assert part in capsys.readouterr().err

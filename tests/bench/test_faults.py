@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,10 @@ from bench import checkpoints, records
 from bench.errors import UserError
 from bench.faults import explained
 from datamodules.files import replacing
-from tests.bench.faulty import LIMIT, SCRIPT, Server, arguments, bench, environment, server
-from tests.bench.test_run import run_folders, weights
+from tests.bench.runs import LIMIT, SCRIPT, TWO_PROCESSES, Server, arguments, bench, environment, run_folders, weights
 from tests.conftest import REPOSITORY
 
-TWO_PROCESSES = ["trainer.accelerator=cpu", "trainer.devices=2"]
 GO_ON = "what was saved stands, and the same command goes on from it\n"
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("output")) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

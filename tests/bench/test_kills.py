@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ import pytest
 import torch
 
 from bench import records
-from tests.bench.faulty import Server, arguments, server
-from tests.bench.test_run import run_folders, weights
+from tests.bench.runs import Server, arguments, run_folders, weights
 
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("output")) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

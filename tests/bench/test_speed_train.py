@@ -15,7 +15,7 @@ from bench import speed_train, timed_loops
 from bench.flops import DATA_SHEETS, flops_of, peak
 from bench.plain_loop import attention_by_hand, hand_written_attention
 from bench.timed_loops import WARM_UP, Timed
-from tests.bench.test_run import SMALLEST
+from tests.bench.runs import SMALLEST
 
 MBT = ["model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_layer=1", "data.loader.workers=0"]
 

@@ -1,4 +1,4 @@
-"""Runs of `bench` in which something goes wrong, see `faulty_bench.py`."""
+"""Runs of `bench` with the smallest network, in which something may go wrong, see `faulty_bench.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.test_run import SCRATCH, command
+import torch
+
 from tests.conftest import REPOSITORY
+
+# A network that trains in a second; two epochs of two or three steps each.
+SMALLEST = [
+    *("model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_depth=1"),
+    *("model.decoder_dim=32", "model.decoder_depth=1", "model.decoder_heads=2"),
+    *("data.loader.workers=0", "trainer.checkpoint_every=1"),
+    *(f"stages.finetune_{name}=null" for name in ("audioset_a", "audioset_v", "vggsound_a", "vggsound_v")),
+]
+STAGES = ("pretrain", "pretrain_2", "finetune_audioset_av", "finetune_vggsound_av")
+SCRATCH = ["variant=scratch", "stage=finetune_vggsound_av"]
+TWO_PROCESSES = ["trainer.accelerator=cpu", "trainer.devices=2"]
 
 SCRIPT = Path(__file__).with_name("faulty_bench.py")
 LIMIT = 400
@@ -27,9 +39,28 @@ class Ended:
     stderr: str
 
 
+def whole_plan(sample_root: Path, folder: Path, *overrides: str) -> list[str]:
+    """`run` and what follows: pretraining in two stages, both fine-tunings; with runs and boards in `folder`."""
+    stages = STAGES[2:] if "variant=scratch" in overrides else STAGES
+    training = [f"stages.{stage}.{setting}" for stage in stages for setting in ("epochs=2", "batch_size=16")]
+    # Stochastic depth draws from torch's own generator, which a resumed run must find as it was.
+    options = [f"stages.{stage}.options.{o}" for stage in STAGES[2:] for o in ("ft_fusion_depth=2", "drop_path=0.3")]
+    places = [f"sample_root={sample_root}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'leaderboards'}"]
+    return ["run", "mavil", *SMALLEST, *training, *options, *places, *overrides]
+
+
+def run_folders(folder: Path) -> dict[str, Path]:
+    """Stage -> its folder."""
+    return {path.name.rpartition("-")[0]: path for path in (folder / "runs" / "mavil").iterdir()}
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {stage: torch.load(path / "weights.pt", weights_only=True) for stage, path in run_folders(folder).items()}
+
+
 def arguments(sample_root: Path, folder: Path, *overrides: str) -> list[str]:
-    """`run` and what follows: the smallest stage that trains and is measured, with runs and boards in `folder`."""
-    return command(sample_root, folder, *SCRATCH, *overrides)[3:]
+    """The same for the smallest stage that trains and is measured."""
+    return whole_plan(sample_root, folder, *SCRATCH, *overrides)
 
 
 def bench(fault: list[Any] | None, arguments: list[str]) -> Ended:
