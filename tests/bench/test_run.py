@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from bench import records
-from tests.bench.runs import STAGES, TWO_PROCESSES, Server, arguments, run_folders, weights, whole_plan
+from tests.bench.runs import STAGES, TWO_PROCESSES, Server, arguments, environment, run_folders, weights, whole_plan
 from tests.conftest import REPOSITORY
 
 
 def bench(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
