@@ -72,18 +72,19 @@ def test_many_parts_are_put_together_and_the_newest_judgement_holds(tmp_path):
 
 
 KILLED = """
-import sys
+import os, signal, sys
 from pathlib import Path
 import pyarrow as pa
 from datamodules import checks
 checks.SLICE = 4
-def track(items, title, total):
-    for i, item in enumerate(items):
+def die_after_nine(items, title, total):
+    for done, item in enumerate(items):
         yield item
-        print(i, flush=True)
+        if done == 9:
+            os.killpg(os.getpgid(0), signal.SIGKILL)
 if __name__ == "__main__":
     paths = sorted(str(p) for p in Path(sys.argv[1]).glob("*.mp4"))
-    checks.Checks(Path(sys.argv[2]), workers=1, track=track).of(pa.array(paths, pa.large_string()), "x")
+    checks.Checks(Path(sys.argv[2]), workers=1, track=die_after_nine).of(pa.array(paths, pa.large_string()), "x")
 """
 
 
@@ -93,11 +94,7 @@ def test_a_check_that_is_killed_goes_on_where_it_was(tmp_path):
     script.write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, str(script), str(tmp_path), str(tmp_path / "c")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-    while int(child.stdout.readline()) < 9:
-        pass
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    assert subprocess.run(command, env=environment, start_new_session=True).returncode == -signal.SIGKILL
     totals: list[int] = []
     judged = of(Checks(tmp_path / "c", workers=1, track=counting(totals)), *paths)
     assert len(judged) == 16 and (judged["audio_reason"] == "").all()
