@@ -188,7 +188,9 @@ def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> Sid
         ) from None
     tree = folder / "commit"
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(tree, filter="data")
+        # `extractall(filter="data")` is younger than Python 3.11.0; versions without filters take no notice of this.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(tree)
     # Two versions of the sample data cannot share a folder: each would make it anew under the other.
     return side(tree, folder / "before", devices, sample_root if same_sample else folder / "sample")
 
