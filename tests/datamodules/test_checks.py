@@ -72,19 +72,15 @@ def test_many_parts_are_put_together_and_the_newest_judgement_holds(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
 import pyarrow as pa
 from datamodules import checks
+from tests.killed import kill_after
 checks.SLICE = 4
-def die_after_nine(items, title, total):
-    for done, item in enumerate(items):
-        yield item
-        if done == 9:
-            os.killpg(os.getpgid(0), signal.SIGKILL)
 if __name__ == "__main__":
     paths = sorted(str(p) for p in Path(sys.argv[1]).glob("*.mp4"))
-    checks.Checks(Path(sys.argv[2]), workers=1, track=die_after_nine).of(pa.array(paths, pa.large_string()), "x")
+    checks.Checks(Path(sys.argv[2]), workers=1, track=kill_after(10, 0)).of(pa.array(paths, pa.large_string()), "x")
 """
 
 

@@ -283,15 +283,13 @@ def test_batches_do_not_depend_on_the_number_of_processes_that_read(url):
 
 
 PACKING = """
-import os, pickle, signal, sys
+import os, pickle, sys
 from datamodules.pack import pack
-def die_after_one(items, title, total):
-    for item in items:
-        os.kill(os.getpid(), signal.SIGKILL)
-        yield item
+from tests.killed import kill_after
 if __name__ == "__main__":
     manifest, url, format, shard_clips = pickle.load(open(sys.argv[1], "rb"))
-    pack(manifest, "vggsound", "test", url, format, workers=1, track=die_after_one, shard_clips=shard_clips)
+    killed = kill_after(1, os.getpid())
+    pack(manifest, "vggsound", "test", url, format, workers=1, track=killed, shard_clips=shard_clips)
 """
 
 

@@ -417,19 +417,14 @@ def test_progress_is_reported_once_a_clip(tmp_path: Path) -> None:
 
 
 MAKE_AND_DIE = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
 from datamodules import sample
-
-def die_after_three(items, title, total):
-    for done, item in enumerate(items):
-        yield item
-        if done == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
+from tests.killed import kill_after
 
 if __name__ == "__main__":
     counts = {"vggsound": {"train": 300, "test": 0}}
-    sample.make(Path(sys.argv[1]), ["vggsound"], workers=2, counts=counts, track=die_after_three)
+    sample.make(Path(sys.argv[1]), ["vggsound"], workers=2, counts=counts, track=kill_after(3, os.getpid()))
 """
 
 
