@@ -31,9 +31,10 @@ def resolve_accelerator(config: TrainerConfig) -> str:
 
 
 def resolve_precision(config: TrainerConfig) -> str:
-    """Lightning's name of the precision."""
-    if config.precision != "auto":
-        return config.precision
+    """Lightning's name of the precision; `auto:NAME` is what `auto` means on the machine of the jobs."""
+    asked, _, found = config.precision.partition(":")
+    if asked != "auto" or found:
+        return found or asked
     on_gpu = resolve_accelerator(config) == "gpu"
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 

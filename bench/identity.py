@@ -7,15 +7,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.config import BenchConfig, StageConfig, method_version
+from bench.configured import (
+    FILES,
+    PLACES,
+    PROTOCOL,
+    RELATIONS,
+    chosen_precision,
+    model_settings,
+    of_row,
+    stage_settings,
+    trainer_settings,
+    unlike_defaults,
+    without,
+)
 from bench.devices import resolve_precision
 from datamodules.keyed import stable_hash
 from datamodules.manifest import Manifest
-from datamodules.types import Board, Inputs
+from datamodules.types import Board
 from experiments.common.stage import Stage
+
+if TYPE_CHECKING:  # it makes identities with this
+    from bench.plan import PlannedStage
 
 IMAGENET = "imagenet"
 """As a stage's `init`: what the library of its network offers."""
@@ -41,8 +57,8 @@ def identity(determining: Mapping[str, Any], seed: int, start: str | None, relat
 def recipe(determining: Mapping[str, Any], start: str | None, related: Mapping[str, str], any_fold: bool) -> str:
     """The same without the seed, and for cross-validation without the fold: equal for repetitions of one experiment."""
     if any_fold:
-        train = determining["train"]
-        determining = {**determining, "train": train and train | {"fingerprint": None}, "scored": None}
+        clips = {role: None if role in ("train", "scored") else of for role, of in determining["clips"].items()}
+        determining = {**determining, "clips": clips}
     return _digest({**determining, "start": start, **_roles(related)})
 
 
@@ -62,45 +78,45 @@ def determining(
     parts: int,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
-    does not (folders, loader processes, number of devices, parts of the model that it is not built from).
+    does not (folders, loader processes, number of devices, parts of the model that it is not built from), and no
+    setting at its default: see `configured.py`. What is absent is left out, so that something new changes no old one.
 
     Args:
         parts: in which a batch goes through a device; they count where the loss compares the clips of a batch.
     """
-    model = stage_class.model_of(config.model, stage.options) if stage_class else None
+    trains = stage.train != []
+    settings = {
+        "stage": without(contents(stage_settings(stage)), (*RELATIONS, *PROTOCOL, "dataset", "train", "extract")),
+        "model": model_settings(config.model, stage, stage_class),
+        "trainer": trainer_settings(config.trainer, trains),
+    }
+    clips = {"train": train, "extracted": extracted, "scored": scored}
     return {
         "method": [config.method, method_version(config.method)],
-        "module": stage.module,
-        "model": model and asdict(model),
-        "options": stage.options and asdict(stage.options),
-        "modality": stage.modality,
-        "inputs": without_places(stage.data.inputs),
-        **({"class_text": class_text} if class_text else {}),
+        "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
         "precision": resolve_precision(config.trainer),
-        "train": train
-        and {
-            "fingerprint": train.fingerprint,
-            "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
-            "augment": asdict(stage.data.augment),
-            "windows": stage.data.loader.train_windows,
-            "draws": [stage.data.loader.weighted_draws, stage.data.loader.weighted_replacement],
-            "narration": asdict(stage.data.narration),
-            "optim": asdict(stage.optim),
-            "epochs": stage.epochs,
-            "batch_size": stage.batch_size,
-            "accumulate": parts if stage_class is not None and stage_class.compares_clips else 1,
-            "grad_clip": config.trainer.grad_clip,
-            **({"ema": stage.ema} if stage.ema else {}),
-        },
-        "media": stage.data.media,
-        "packed": _packed(train or extracted or scored),
-        "extracted": extracted and extracted.fingerprint,
-        "board": board and board.protocol(),
-        "views": stage.data.views,
-        "scored": scored and scored.fingerprint,
-        "averaged": [stage.average_weights, stage.average_outputs],
-        "repeat": stage.repeat,
+        "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
+        **{name: own for name, own in settings.items() if own},
+        **({"parts": parts} if trains and parts > 1 and stage_class is not None and stage_class.compares_clips else {}),
+        **({"class_text": class_text} if class_text else {}),
+        **({"packed": packed} if (packed := _packed(train or extracted or scored)) else {}),
+        **({"board": board.protocol()} if board else {}),
     }
+
+
+def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
+    """What a row of a table is told by, as plain data: see `configured.of_row`."""
+    chain = (*stage.ancestors, stage)
+    model: dict[str, Any] = {}
+    for each in chain:
+        model |= model_settings(config.model, each.config, each.stage_class)
+    trainer = trainer_settings(config.trainer, trains=any(each.config.train for each in chain))
+    trainer |= chosen_precision(config.trainer.precision)
+    if config.trainer.device_batch and any(each.stage_class and each.stage_class.compares_clips for each in chain):
+        trainer["device_batch"] = config.trainer.device_batch
+    stages = {each.name: contents(stage_settings(each.config)) for each in chain}
+    found = of_row(stages, model, trainer, method_version(config.method))
+    return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples
 
 
 def start(config: BenchConfig, name: str) -> str | None:
@@ -129,21 +145,29 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def without_places(inputs: Inputs) -> dict[str, Any]:
-    """The inputs, with what a file holds in the place of where it lies."""
-    content = asdict(inputs)
-    if inputs.text is not None and inputs.text.file is not None:
-        content["text"]["file"] = file_hash(Path(inputs.text.file))
-    if inputs.features is not None:
-        del content["features"]["root"]
-    return content
+def contents(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with what a file holds in the place of where it lies."""
+    return {key: file_hash(Path(value)) if value and key.endswith(FILES) else value for key, value in settings.items()}
+
+
+def shareable(config: Any) -> Any:
+    """A stage's configuration as plain data without where things lie on this machine: records are shared."""
+    return _shared("", asdict(config))
+
+
+def _shared(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _shared(name, item) for name, item in value.items()}
+    if value in (None, "") or not (key.endswith(FILES) or key in PLACES):
+        return value
+    return start_hash(value) if key not in ("root", "packed") else None
 
 
 def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
     """How a pack stores the clips: its frames lose a little."""
     if manifest is None or manifest.pack is None:
         return None
-    return {split: asdict(format) for split, format in manifest.pack.formats.items()}
+    return {split: unlike_defaults(format) for split, format in manifest.pack.formats.items()}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

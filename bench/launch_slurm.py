@@ -60,7 +60,7 @@ def slurm_machine(config: TrainerConfig) -> list[str]:
         accelerator = "gpu" if "gpu" in _asked("sinfo", "--noheader", "--format=%G") else "cpu"
     precision = config.precision
     if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+        precision = "auto:bf16-mixed" if accelerator == "gpu" else "auto:32-true"
     return [f"trainer.accelerator={accelerator}", f"trainer.precision={precision}"]
 
 

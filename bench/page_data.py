@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.published import PublishedMethod
-from bench.records import MetricValue, Record
+from bench.record import MetricValue, Record
 from bench.table_text import PAPERS, device_hours, legend
 from bench.tables import BoardTable, Published, Row
 from bench.tasks import METRICS

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import UserError
-from bench.records import Count, Name, Number, Slug
+from bench.record import Count, Name, Number, Slug
 from bench.tasks import METRICS
 
 Text = Annotated[str, Field(min_length=1)]

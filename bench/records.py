@@ -3,8 +3,8 @@
 A record carries all that is needed to believe its numbers and to repeat them. Records of two people merge by copying
 files: a file's name is the record's id, which ends in a hash of its content, and a written file never changes.
 
-A new optional field needs no new schema. For any other change raise `SCHEMA`, keep the old class, and turn its records
-into new ones in `parse`: files of old schemas are read for ever.
+A new optional field needs no new schema. For any other change raise `SCHEMA`, keep the old class of `record.py`, and
+turn its records into new ones in `parse`: files of old schemas are read for ever.
 """
 
 from __future__ import annotations
@@ -13,210 +13,41 @@ import gc
 import hashlib
 import itertools
 import json
-import math
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.record import (
+    SCHEMA,
+    Record,
+    json_text,
+)
 
-SCHEMA = 1
 MAX_BYTES = 1 << 20
 """A record is a few kilobytes; a larger file is none."""
 PIECE = 1000
 """Files that a process reads at a time: few enough that what they take in memory is used again for the next ones."""
 ALONE = 4
 """Pieces up to which other processes would take longer to start than they save."""
-FINITE = json.JSONEncoder(allow_nan=False)
 NO_FIELDS: set[str] = set()
 """One for all; who copies a record copies it, too."""
-
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
-"""A name that is safe as a file name, in a table and on a command line."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@-]*$", max_length=100)]
-"""A key: of a metric, a note, a library."""
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
-Amount = Annotated[float, Field(ge=0)]
-Number = Annotated[float, Field(ge=-1e9, le=1e9)]
-"""A metric's value; none comes near these bounds."""
-Scalar = str | int | float | bool | None
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=2000, validate_by_name=True
-    )
-
-
-class MetricValue(_Part):
-    """A value and its 95 % bootstrap interval over clips. Fractions are stored as 0..1, not as percent."""
-
-    value: Number
-    low: Number
-    high: Number
-
-    @model_validator(mode="after")
-    def _value_in_interval(self) -> Self:
-        if not self.low <= self.value <= self.high:
-            raise ValueError(f"value {self.value} is not in its interval [{self.low}, {self.high}]")
-        return self
-
-
-class DataUse(_Part):
-    """The clips of a split that were there and used."""
-
-    dataset: Slug
-    split: Slug
-    fingerprint: Hash
-    """Of the clip ids and labels used."""
-    official: Count
-    """Clips the dataset's official files list for the split."""
-    used: Count
-    excluded: dict[str, Count] = {}
-    """Reason -> clips."""
-    coverage: Annotated[float, Field(ge=0, le=1)]
-    """used / official."""
-
-    @model_validator(mode="after")
-    def _coverage_is_share(self) -> Self:
-        if self.used > self.official:
-            raise ValueError(f"used {self.used} is more than official {self.official}")
-        share = self.used / self.official if self.official else 0.0
-        if abs(self.coverage - share) > 1e-3:
-            raise ValueError(f"coverage {self.coverage} is not used / official = {share:.4f}")
-        return self
-
-
-class Parent(_Part):
-    """A stage that this one's weights come from, however far back, or a file given as `init`."""
-
-    stage: Slug
-    identity: Slug
-    """The stage's identity; for a file its SHA-256."""
-    data: str = Field("", pattern=r"^[A-Za-z0-9._+, -]*$")
-    """What it was trained on, as the tables show it, e.g. `audioset`; empty if not known."""
-
-
-class Cost(_Part):
-    """What the stage took, evaluation included; None where it was not measured."""
-
-    wall_seconds: Amount | None = None
-    device_hours: Amount | None = None
-    """Wall time times devices."""
-    total_device_hours: Amount | None = None
-    """Including all parents."""
-    samples_per_second: Amount | None = None
-    """Training clips, over all devices."""
-    data_wait: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the training time that the first process waited for clips."""
-    parameters: Count | None = None
-    flops: Amount | None = None
-    """Of one clip's forward pass."""
-    peak_memory_bytes: Count | None = None
-
-
-class Record(_Part):
-    """Schema 1. Build it with `new_record`, which fills in `id`."""
-
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
-    id: Slug
-    created: AwareDatetime
-    method: Slug
-    variant: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=100)
-    preset: Slug
-    stage: Slug
-    board: Slug
-    protocol: dict[Name, Scalar]
-    """`Board.protocol()`: all that must be equal for two scores to be comparable."""
-    sample: bool
-    """Measured on the made-up sample data."""
-    modality: Literal["a", "v", "t", "av", "at", "vt", "avt"]
-    seed: int
-    fold: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=100)
-    """Which part of a cross-validation, where the board has one."""
-    metrics: Annotated[dict[Name, MetricValue], Field(min_length=1)]
-    chance: dict[Name, Number] = {}
-    n: Annotated[int, Field(ge=1)]
-    """Clips scored."""
-    notes: dict[Name, Scalar] = {}
-    data: DataUse
-    """The split that was scored."""
-    train: DataUse | None = None
-    """The split that this stage was trained on."""
-    parents: tuple[Parent, ...] = ()
-    """From the first stage to the last before this one."""
-    config: dict[str, JsonValue]
-    config_hash: Hash
-    """Of all configuration that determines the result, except the seed and the fold."""
-    identity: Slug
-    """Of the stage: the hash of all that determines its result."""
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
-    dirty: bool | None = None
-    """Whether the tree had uncommitted changes; None if there is no repository."""
-    versions: dict[Name, str] = {}
-    hardware: dict[Name, Scalar] = {}
-    cost: Cost = Cost()
-    predictions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-
-    @field_validator("created")
-    @classmethod
-    def _created_is_utc(cls, created: datetime) -> datetime:
-        if created.utcoffset() != timedelta(0):
-            raise ValueError(f"{created.isoformat()} is not UTC")
-        return created
-
-    @field_validator("config")
-    @classmethod
-    def _finite(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`allow_inf_nan` does not reach into a `JsonValue`."""
-        try:
-            FINITE.encode(values)  # in C: looking at each number here takes half of the time of reading
-        except ValueError:
-            for key, value in _numbers(values):
-                if not math.isfinite(value):
-                    raise ValueError(f"{key} is {value}; NaN and infinite numbers are not allowed") from None
-        return values
-
-    def to_json(self) -> str:
-        """The file's text: sorted keys, so that it can be compared and reviewed."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 class RecordError(UserError, ValueError):
     """A record that cannot be trusted; the message names the file, the field and the reason."""
 
 
-def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _numbers(item, f"{path}.{index}")
-    elif isinstance(value, float):
-        yield path, value
-
-
 def new_record(**fields: Any) -> Record:
-    """A valid record with its id: method, stage, board, modality, and a hash of all fields.
+    """A valid record with its id: method, stage, board, modality, and the hash of its text, see `hash_of`.
 
     Args:
         fields: of `Record`, without `id`; parts may be dicts. `created` is now if it is not given.
@@ -229,8 +60,16 @@ def new_record(**fields: Any) -> Record:
         draft = Record(**fields, id="draft")
     except ValidationError as error:
         raise RecordError(f"record: {_reasons(error)}") from None
-    digest = hashlib.sha256(draft.to_json().encode()).hexdigest()[:16]
-    return draft.model_copy(update={"id": f"{draft.method}-{draft.stage}-{draft.board}-{draft.modality}-{digest}"})
+    content = draft.model_dump(mode="json", by_alias=True)
+    name = f"{draft.method}-{draft.stage}-{draft.board}-{draft.modality}"
+    return parse(json_text(content | {"id": f"{name}-{hash_of(json_text(content), 'draft')}"}), name)
+
+
+def hash_of(text: str | bytes, name: str) -> str:
+    """The hash in a record's id: of the file's own text, whatever fields it has, but for the id `name` itself."""
+    content = text.encode() if isinstance(text, str) else text
+    plain = content.replace(f'\n "id": "{name}"'.encode(), b'\n "id": "draft"', 1)
+    return hashlib.sha256(plain).hexdigest()[:16]
 
 
 def write(record: Record, folder: Path) -> Path:
@@ -238,10 +77,12 @@ def write(record: Record, folder: Path) -> Path:
 
     Raises:
         FileExistsError: if the file is there with other content.
+        RecordError: if it is not what its id says.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = record.to_json()
-    path = folder / f"{parse(text, record.id).id}.json"  # a `model_copy` with wrong fields does not pass
+    path = folder / f"{record.id}.json"
+    checked(text, path.name, record.id)  # a `model_copy` does not pass
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".record-", suffix=".tmp", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(text)
@@ -293,7 +134,8 @@ def read(path: Path) -> Record:
     """One record.
 
     Raises:
-        RecordError: naming the file, each wrong field and why; also if the file is not named after the record's id.
+        RecordError: naming the file, each wrong field and why; also if the file's name is not the record's id, or its
+            text is not what was written under it.
     """
     try:
         with path.open("rb") as file:
@@ -303,9 +145,20 @@ def read(path: Path) -> Record:
             text = file.read()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
-    record = parse(text, str(path))
-    if path.name != f"{record.id}.json":
-        raise RecordError(f"{path}: id: {record.id!r} is not the file's name")
+    return checked(text, path.name, str(path))
+
+
+def checked(text: str | bytes, file_name: str, source: str) -> Record:
+    """A record from the text of a file of this name; `source` names it in errors.
+
+    Raises:
+        RecordError: as `read` does.
+    """
+    record = parse(text, source)
+    if file_name != f"{record.id}.json":
+        raise RecordError(f"{source}: id: {record.id!r} is not the file's name")
+    if record.id.rpartition("-")[2] != hash_of(text, record.id):
+        raise RecordError(f"{source}: id: its hash is not the file's; it was changed after it was written")
     return record
 
 

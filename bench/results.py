@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import provenance, records, tasks
+from bench import identity, provenance, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
-from bench.config import StageConfig
 from bench.errors import UserError
-from bench.identity import file_hash, start_hash, without_places
+from bench.identity import file_hash, shareable, start_hash
 from bench.plan import DONE, Plan, PlannedStage
 from bench.progress import console
 from bench.stores import Store
 from datamodules.files import replacing, write_json
 from datamodules.manifest import Manifest
+from datamodules.types import Board
 
 REPOSITORY = Path(__file__).parent.parent
 PREDICTIONS = "predictions.parquet"
@@ -113,11 +113,13 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     return tuple({str(parent): parent for parent in found}.values())
 
 
-def shareable(config: StageConfig) -> dict[str, Any]:
-    """A stage's configuration without where things lie on this machine: records are shared."""
-    content = asdict(config)
-    content["data"] |= {"root": None, "packed": None, "inputs": without_places(config.data.inputs)}
-    return content
+def shown_metrics(board: Board) -> tuple[dict[str, Any], ...]:
+    """What a table shows of the board, for a reader whose suite may not know its task."""
+    shown = ("label", "better", "percent", "decimals")
+    return tuple(
+        {"name": name, **{key: getattr(tasks.METRICS[name], key) for key in shown}}
+        for name in dict.fromkeys((board.main, *tasks.TASK_METRICS[board.task]))
+    )
 
 
 def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
@@ -139,6 +141,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
         "trainer": asdict(config.trainer),
     }
+    datasets = {each.config.dataset for each in (*stage.ancestors, stage)}
     record = records.new_record(
         method=config.method,
         variant=config.variant,
@@ -147,6 +150,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         fold=stage.scored_split if board.folds else "",
         board=board.name,
         protocol=stage.protocol,
+        board_definition=asdict(board),
+        board_metrics=shown_metrics(board),
         sample=plan.is_sample,
         modality=stage.config.modality,
         seed=config.seed,
@@ -158,10 +163,12 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
         parents=parents(stage),
         config=settings,
+        settings=identity.row_settings(config, stage),
         config_hash=stage.recipe,
         identity=stage.identity,
         commit=commit,
         dirty=dirty,
+        packages=provenance.packages(config.method, datasets),
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,

@@ -41,10 +41,11 @@ class Store:
         """Adds a record, whole or not at all; whether it was not yet there.
 
         Raises:
-            UserError: another record has its name.
+            UserError: another record has its name, or it is not what its id says.
             OSError: the store cannot be written to.
         """
         name, text = f"{record.id}.json", record.to_json().encode()
+        records.checked(text, name, record.id)
         path = posixpath.join(self._folder, name)
         if isinstance(self._fs, LocalFileSystem):
             new = not Path(path).exists()
@@ -79,10 +80,7 @@ class Store:
         path = posixpath.join(self._folder, name)
         if (size := self._fs.size(path)) > records.MAX_BYTES:
             raise RecordError(f"{source}: {size} bytes; a record has at most {records.MAX_BYTES}")
-        record = records.parse(self._fs.cat_file(path), source)
-        if name != f"{record.id}.json":
-            raise RecordError(f"{source}: id: {record.id!r} is not the file's name")
-        return record
+        return records.checked(self._fs.cat_file(path), name, source)
 
 
 def pull(store: Store, folder: Path) -> Iterator[Record | RecordError]:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from bench.published import PublishedMethod, PublishedRow, on_board
-from bench.records import MetricValue, Record
+from bench.record import MetricValue, Record
 from bench.tasks import METRICS, TASK_METRICS
 from datamodules.types import Board
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import math
 import multiprocessing
@@ -222,11 +223,34 @@ def test_a_record_is_never_overwritten_but_may_be_written_twice(tmp_path: Path) 
     record = new_record(**fields())
     path = write(record, tmp_path)
     assert write(record, tmp_path) == path
-    before = path.read_bytes()
+    path.write_text("another")
     with pytest.raises(FileExistsError, match="never overwritten"):
-        write(record.model_copy(update={"n": 299}), tmp_path)
-    assert path.read_bytes() == before
+        write(record, tmp_path)
+    assert path.read_text() == "another"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_record_whose_text_was_changed_is_refused_to_be_read_and_to_be_written(tmp_path: Path) -> None:
+    record = new_record(**fields())
+    path = write(record, tmp_path)
+    path.write_text(path.read_text().replace('"n": 300', '"n": 299'))
+    with pytest.raises(RecordError, match="changed after it was written"):
+        read(path)
+    with pytest.raises(RecordError, match="changed after it was written"):
+        write(record.model_copy(update={"n": 299}), tmp_path / "other")
+
+
+def test_a_record_from_before_a_field_was_added_stays_valid_and_is_written_as_it_was(tmp_path: Path) -> None:
+    """Its hash is that of its own text, not of all fields that there are by now."""
+    new = json.loads(new_record(**fields()).to_json())
+    added = ("settings", "board_definition", "board_metrics", "packages")
+    old = {name: value for name, value in new.items() if name not in added} | {"id": "draft"}
+    text = json.dumps(old, indent=1, sort_keys=True) + "\n"
+    old["id"] = f"mavil-finetune-vggsound-av-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    path = tmp_path / f"{old['id']}.json"
+    path.write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
+    assert write(read(path), tmp_path / "copied").read_bytes() == path.read_bytes()
+    assert read(path).settings is None
 
 
 def test_a_copy_with_a_wrong_field_is_not_written(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_is_put_is_got(url: str):
 def test_nothing_is_overwritten(url: str):
     store, (record,) = Store(url, sample=True), records(1)
     store.put(record)
-    with pytest.raises(UserError, match="another record"):
+    with pytest.raises(UserError, match="changed after it was written"):
         store.put(record.model_copy(update={"n": 299}))
     assert store.get(f"{record.id}.json") == record
 

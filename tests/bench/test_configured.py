@@ -1,0 +1,187 @@
+"""What determines a result: settings without their defaults, the same for records of all times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, make_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench import identity, registry
+from bench.config import StageConfig, TrainerConfig, compose, stage_class
+from bench.configured import of_row, stage_settings, unlike_defaults
+from bench.first_settings import DEFAULTS, first_settings
+from bench.identity import shareable
+from bench.records import read
+from datamodules.types import FeatureInputs, TextInputs
+
+
+@dataclass
+class Inner:
+    size: int = 3
+    names: list[str] = field(default_factory=lambda: ["a"])
+
+
+@dataclass
+class Outer:
+    lr: float = 0.1
+    inner: Inner = field(default_factory=lambda: Inner(size=4))
+    text: Inner | None = None
+
+
+def test_a_setting_at_its_field_s_default_contributes_nothing_and_a_part_that_is_there_is_told_from_none():
+    assert unlike_defaults(Outer()) == {}
+    assert unlike_defaults(Outer(inner=Inner())) == {"inner.size": 3}, "the field's default, not the class's"
+    assert unlike_defaults(Outer(text=Inner())) == {"text": {}}
+    assert unlike_defaults(Outer(text=Inner(size=9))) == {"text": {}, "text.size": 9}
+
+
+def determining(config, name: str, stage: StageConfig) -> dict[str, Any]:
+    return identity.determining(config, stage, stage_class(config, name), None, None, None, None, [], 1)
+
+
+def grown(config: Any, path: str, value: int) -> Any:
+    """The same configuration, of classes of which the one at `path` has a new field `novel` with the default 0."""
+    name, _, rest = path.partition(".")
+    if not name:
+        kind = make_dataclass(f"New{type(config).__name__}", [("novel", int, 0)], bases=(type(config),))
+        return kind(**vars(config), novel=value)
+    part = grown(getattr(config, name), rest, value)
+    kind = make_dataclass(
+        type(config).__name__, [(name, type(part), field(default_factory=type(part)))], bases=(type(config),)
+    )
+    return kind(**(vars(config) | {name: part}))
+
+
+@pytest.mark.parametrize("path", ["", "optim", "data", "data.loader", "data.augment", "data.inputs.audio"])
+def test_a_new_setting_changes_no_identity_and_no_row_until_it_is_set(path: str):
+    config = compose("baseline_cnn", ["preset=tiny", "stages.train_esc10.fold=1"])
+    name, stage = next(iter(config.stages.items()))
+    before, unset = determining(config, name, stage), determining(config, name, grown(stage, path, 0))
+    assert identity.identity(unset, 0, None, {}) == identity.identity(before, 0, None, {})
+    assert stage_settings(grown(stage, path, 0)) == stage_settings(stage)
+    key = f"{path}.novel".lstrip(".")
+    assert determining(config, name, grown(stage, path, 1))["stage"] == before["stage"] | {key: 1}, "named nowhere"
+
+
+def moved(then: Any, now: Any, path: str) -> Iterator[str]:
+    """The fields that have another default than once; those that are new or gone are none of them."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in then.keys() & now.keys():
+            yield from moved(then[key], now[key], f"{path}.{key}")
+    elif then != now:
+        yield f"{path}: {then} -> {now}"
+
+
+def plain(config: Any) -> Any:
+    return json.loads(json.dumps(asdict(config)))
+
+
+FIRST = json.loads(DEFAULTS.read_text(encoding="utf-8"))
+
+
+def test_no_default_has_changed_its_meaning():
+    """Old identities and rows leave defaults out: what is to have another default needs another name, or all that it
+    could touch a raised `version`."""
+    assert not list(moved(FIRST["stage"], plain(StageConfig()), "stage"))
+    assert not list(moved(FIRST["trainer"], plain(TrainerConfig()), "trainer"))
+    for name, kind in (("text", TextInputs), ("features", FeatureInputs)):
+        assert not list(moved(FIRST["optional"][f"data.inputs.{name}"], plain(kind()), name))
+
+
+@pytest.mark.parametrize("method", FIRST["methods"])
+def test_no_default_of_a_method_has_changed_its_meaning(method: str):
+    of_method, module = FIRST["methods"][method], registry.method_module(method)
+    for name, options in of_method["options"].items():
+        if (kind := getattr(module, name, None)) is not None:
+            assert not [*moved(options, plain(kind.options_config()), name)]
+            assert not [*moved(of_method["model"], plain(kind.model_config()), "model")]
+
+
+# --- rows
+
+PARTS = ("train_esc10_fold1", "train_esc10_fold3")
+
+
+def recorded(*overrides: str, stage: str = PARTS[0]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings that a new record names, the whole configuration, which is all that an old one has)."""
+    config = compose("baseline_cnn", ["preset=tiny", *overrides])
+    planned = SimpleNamespace(
+        name=stage, config=config.stages[stage], ancestors=[], stage_class=stage_class(config, stage)
+    )
+    stages = {stage: shareable(config.stages[stage])}
+    whole = {"model": plain(config.model), "stages": stages, "trainer": plain(config.trainer)}
+    return identity.row_settings(config, planned), json.loads(json.dumps(whole))
+
+
+SETTING = st.sampled_from(
+    [
+        ("stages.train_esc10.epochs=7", True),
+        ("stages.train_esc10.optim.lr=0.03", True),
+        ("stages.train_esc10.data.augment.mixup=0.4", True),
+        ("trainer.grad_clip=2.0", True),
+        ("trainer.precision=bf16", True),
+        ("trainer.devices=2", False),
+        ("trainer.checkpoint_every=3", False),
+        ("seed=4", False),
+        ("stages.train_esc10.data.loader.workers=3", False),
+        ("stages.train_esc10.data.min_coverage=0", False),
+        ("runs=/elsewhere", False),
+    ]
+)
+
+
+@settings(max_examples=8, deadline=None)
+@given(changes=st.lists(SETTING, unique=True, max_size=4))
+def test_a_row_s_settings_are_those_that_determine_a_result_in_new_and_old_records_alike(changes):
+    """Whatever the order in which they are set, the fold, the seed, the machine."""
+    overrides = [override for override, _ in changes]
+    new, whole = recorded(*overrides)
+    assert first_settings("baseline_cnn", whole) == new
+    assert recorded(*reversed(overrides), stage=PARTS[1])[0] == new
+    assert (new != recorded()[0]) == any(determines for _, determines in changes)
+
+
+def test_what_auto_means_on_a_machine_parts_no_rows():
+    assert recorded("trainer.precision=auto:bf16-mixed")[0] == recorded("trainer.precision=auto")[0]
+
+
+def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
+    stage = StageConfig(module="Train", dataset="esc10", epochs=9, train=[])
+    assert stage_settings(stage) == {"module": "Train", "dataset": "esc10"}
+    assert "epochs" in stage_settings(StageConfig(module="Train", dataset="esc10", epochs=9, train=["fold1"]))
+
+
+def test_folds_have_the_same_settings_and_so_has_what_they_come_from():
+    def fold(n: int) -> dict[str, Any]:
+        own = {"fold": n, "train": [f"fold{m}" for m in (1, 2, 3) if m != n], "epochs": 2}
+        return of_row({f"a_fold{n}": own, f"b_fold{n}": own | {"teacher": f"a_fold{n}"}}, {}, {}, 1)
+
+    assert fold(1) == fold(2) and fold(1)["stages.b.teacher"] == "a"
+
+
+def test_the_method_s_version_parts_rows():
+    assert of_row({}, {}, {}, 1) == {} and of_row({}, {}, {}, 2) == {"version": 2}
+
+
+def test_the_committed_old_records_of_all_folds_have_the_same_settings():
+    old = [record for record in map(read, sorted(Path("leaderboards/results").glob("*.json"))) if not record.settings]
+    rows = {(r.method, r.stage, json.dumps(first_settings(r.method, r.config))) for r in old}
+    assert len(rows) == len({row[:2] for row in rows})
+
+
+ODD = st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+
+
+@settings(deadline=None)
+@given(ODD)
+def test_no_odd_configuration_of_an_old_record_stops_the_tables(config):
+    first_settings("mavil", config if isinstance(config, dict) else {"stages": config, "model": config})
+    first_settings("mavil", {"stages": {"x": config}, "trainer": {"precision": config}})
+    first_settings("mavil", {"stages": {"x": {"module": config, "options": config, "fold": config, "train": config}}})
