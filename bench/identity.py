@@ -95,7 +95,8 @@ def determining(
         "media": stage.data.media,
         "packed": _packed(train or extracted or scored),
         "extracted": extracted and extracted.fingerprint,
-        "board": board and board.protocol(),
+        # Of any version: where it is raised, a finished stage's predictions are measured again.
+        "board": board and board.protocol() | {"version": 1},
         "views": stage.data.views,
         "scored": scored and scored.fingerprint,
         "averaged": [stage.average_weights, stage.average_outputs],
