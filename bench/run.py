@@ -288,7 +288,7 @@ def one_row_a_clip(
         clip_id=clips.iloc[place[order][first]].tolist(),
         target=target[order][first],
         scores={
-            name: np.add.reduceat(rows[order], first) / views[:, None].astype(rows.dtype)
+            name: (np.add.reduceat(rows[order], first, dtype=np.float64) / views[:, None]).astype(rows.dtype)
             for name, rows in scores.items()
         },
     )
