@@ -153,6 +153,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
+        scored_precision="float32",
         **measures,
     )
     record = _written(stage.folder / RECORD, record) or record

@@ -32,7 +32,7 @@ from bench.plan import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage,
 from bench.progress import console
 from bench.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.tasks.ensembles import mean_probability
-from bench.trainer import make_trainer
+from bench.trainer import in_float32, make_trainer
 from bench.weights import build_module, read_weights
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
@@ -246,7 +246,8 @@ def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Coll
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
     """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
     collected = Collect()
-    passed(trainer, module, data, collected)
+    with in_float32(trainer):
+        passed(trainer, module, data, collected)
     mine = {
         "clip_id": collected.clip_id,
         "target": torch.cat(collected.target).numpy() if collected.target else None,
