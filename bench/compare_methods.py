@@ -15,8 +15,9 @@ from bench.compare import Comparison, compare
 from bench.errors import UserError, unknown
 from bench.identity import file_hash
 from bench.metrics import average_precision, top_k
+from bench.plan import PREDICTIONS
 from bench.records import Record, read_all
-from bench.results import PREDICTIONS, read_predictions
+from bench.results import read_predictions
 from bench.show import console
 from bench.tasks import METRICS, Predictions
 from datamodules.types import Board

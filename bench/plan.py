@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ from experiments.common.stage import Stage, StageSpec
 DONE = "done.json"
 WEIGHTS = "weights.pt"
 FEATURES = "features"
+PREDICTIONS = "predictions.parquet"
+RECORD = "record.json"
 
 
 @dataclass
@@ -89,10 +92,21 @@ class PlannedStage:
         return (self.folder / DONE).is_file()
 
     @property
+    def outdated(self) -> bool:
+        """Whether it is done, but measured by another version of its board's protocol."""
+        if self.board is None or not self.done:
+            return False
+        try:
+            protocol = json.loads((self.folder / RECORD).read_text())["protocol"]
+        except FileNotFoundError:
+            return False
+        return protocol.get("version", 1) != self.board.version
+
+    @property
     def state(self) -> str:
-        """`done`, `cut off` (it goes on where it was) or `new`."""
+        """`done`, `to be measured again`, `cut off` (it goes on where it was) or `new`."""
         if self.done:
-            return "done"
+            return "to be measured again" if self.outdated else "done"
         return "cut off" if is_cut_off(self.folder) or (self.folder / WEIGHTS).is_file() else "new"
 
     @property

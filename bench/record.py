@@ -176,6 +176,10 @@ class Record(_Part):
     hardware: dict[Name, Scalar] = {}
     cost: Cost = Cost()
     predictions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    scored_precision: str = ""
+    """In which the scores were computed, whatever the training's precision; empty: in that (older records)."""
+    predictions_commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    """The code that gave out the predictions, where they were measured again by that of `commit`."""
 
     @field_validator("created")
     @classmethod

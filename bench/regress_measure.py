@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from bench.plan import PREDICTIONS, RECORD
 from bench.progress import console
-from bench.results import PREDICTIONS, RECORD
 from datamodules.files import write_json
 
 SCRIPT = Path(__file__).with_name("regress_steps.py")

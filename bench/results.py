@@ -16,7 +16,7 @@ from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.errors import UserError
 from bench.identity import file_hash, shareable, start_hash
-from bench.plan import DONE, Plan, PlannedStage
+from bench.plan import DONE, PREDICTIONS, RECORD, Plan, PlannedStage
 from bench.progress import console
 from bench.stores import Store
 from datamodules.files import replacing, write_json
@@ -24,10 +24,8 @@ from datamodules.manifest import Manifest
 from datamodules.types import Board
 
 REPOSITORY = Path(__file__).parent.parent
-PREDICTIONS = "predictions.parquet"
 ABOUT = b"avl-bench"
 """The metadata of a predictions file."""
-RECORD = "record.json"
 
 
 def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
@@ -129,13 +127,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     """
     config, board, scored = plan.config, stage.board, stage.scored
     assert board is not None and scored is not None
-    evaluation = tasks.evaluate(board, stage.config.modality, predictions)
     commit, dirty = provenance.git_state(REPOSITORY)
-    notes: dict[str, Any] = dict(evaluation.notes)
-    if len(predictions.clip_id) < len(scored):
-        notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
-    named = replace(predictions, classes=scored.classes)
-    predictions_sha256 = write_predictions(named, stage.folder / PREDICTIONS)
+    measures = measured(stage, predictions)
     settings = {
         "model": asdict(config.model),
         "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
@@ -149,16 +142,9 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         stage=stage.base_name,
         fold=stage.scored_split if board.folds else "",
         board=board.name,
-        protocol=stage.protocol,
-        board_definition=asdict(board),
-        board_metrics=shown_metrics(board),
         sample=plan.is_sample,
         modality=stage.config.modality,
         seed=config.seed,
-        metrics={name: asdict(metric) for name, metric in evaluation.metrics.items()},
-        chance=evaluation.chance,
-        n=evaluation.n,
-        notes=notes,
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
         parents=parents(stage),
@@ -172,23 +158,99 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
-        predictions_sha256=predictions_sha256,
+        scored_precision="float32",
+        **measures,
     )
-    record = _written(stage.folder / RECORD, predictions_sha256) or record
+    record = _written(stage.folder / RECORD, record) or record
     write_json(stage.folder / RECORD, json.loads(record.to_json()))
-    path = records.write(record, records_folder(Path(config.leaderboards), plan.is_sample))
-    if config.store:
-        share(record, Store(config.store, plan.is_sample))
+    return _published(record, plan)
+
+
+def write_record_again(plan: Plan, stage: PlannedStage) -> Path:
+    """Measures a finished stage's stored predictions by the present protocol of its board and writes the record of it.
+
+    What the record says of the training and of the machine is what the stage's last one said.
+
+    Raises:
+        UserError: the predictions are no longer there.
+    """
+    assert stage.board is not None
+    path = stage.folder / PREDICTIONS
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there, to be measured by version {stage.board.version} of the protocol of "
+            f"{stage.board.name}; remove {stage.folder / DONE} and run again, so that {stage.name} gives them out anew"
+        )
+    predictions = read_predictions(path)
+    if stage.stage_class is not None:
+        predictions = described(predictions, stage)
+    before = records.parse((stage.folder / RECORD).read_bytes(), str(stage.folder / RECORD))
+    commit, dirty = provenance.git_state(REPOSITORY)
+    same = before.model_dump(exclude={"id", "created"})
+    record = records.new_record(
+        **same
+        | measured(stage, predictions)
+        | {
+            "commit": commit,
+            "dirty": before.dirty or dirty,
+            "predictions_commit": before.predictions_commit or before.commit,
+        }
+    )
+    written = _published(record, plan)
+    write_json(stage.folder / RECORD, json.loads(record.to_json()))  # the last, as it says that this is done
+    return written
+
+
+def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, Any]:
+    """Writes the predictions; what a record says of them and of how they were measured."""
+    board, scored = stage.board, stage.scored
+    assert board is not None and scored is not None
+    evaluation = tasks.evaluate(board, stage.config.modality, predictions)
+    notes: dict[str, Any] = dict(evaluation.notes)
+    if len(predictions.clip_id) < len(scored):
+        notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    named = replace(predictions, classes=scored.classes)
+    return {
+        "protocol": stage.protocol,
+        "board_definition": asdict(board),
+        "board_metrics": shown_metrics(board),
+        "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
+        "chance": evaluation.chance,
+        "n": evaluation.n,
+        "notes": notes,
+        "predictions_sha256": write_predictions(named, stage.folder / PREDICTIONS),
+    }
+
+
+def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Predictions:
+    """The predictions with what their board's task must know beside them."""
+    board, scored = stage.board, stage.scored
+    assert board is not None and scored is not None and stage.stage_class is not None
+    return replace(
+        predictions,
+        group=tasks.groups_of(board, scored.table, predictions.clip_id),
+        steps=scored.steps,
+        similarity=stage.stage_class.similarity,
+        missing=scored.official - len(predictions.clip_id) if board.task == "retrieval" else 0,
+    )
+
+
+def _published(record: records.Record, plan: Plan) -> Path:
+    """The record's file among the leaderboards'; also copied to the store."""
+    path = records.write(record, records_folder(Path(plan.config.leaderboards), plan.is_sample))
+    if plan.config.store:
+        share(record, Store(plan.config.store, plan.is_sample))
     return path
 
 
-def _written(path: Path, predictions_sha256: str) -> records.Record | None:
-    """The record of the same predictions, where an earlier run has written it."""
+def _written(path: Path, new: records.Record) -> records.Record | None:
+    """The record of the same predictions, measured by the same protocol, where an earlier run has written it."""
     try:
         record = records.parse(path.read_bytes(), str(path))
     except (FileNotFoundError, records.RecordError):
         return None
-    return record if record.predictions_sha256 == predictions_sha256 else None
+    same = (record.predictions_sha256, record.protocol) == (new.predictions_sha256, new.protocol)
+    return record if same else None
 
 
 def share(record: records.Record, store: Store) -> None:

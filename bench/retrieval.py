@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from bench.ties import Ranks
 from datamodules.types import Similarity
 
 Floats = NDArray[np.floating]
@@ -44,12 +45,10 @@ def retrieval_ranks(
     query_group_Q: ArrayLike | None = None,
     gallery_group_N: ArrayLike | None = None,
     similarity: Similarity = "cosine",
-) -> Floats:
-    """How many wrong items stand before each query's first right one.
+) -> Ranks:
+    """How many items stand before each query's best right one, and how many beside it.
 
-    Ranks begin at 0. Ties are averaged (PROTOCOLS.md, rule 6): where w wrong and r right items tie for the best of the
-    right ones, w / (r + 1) of the wrong stand before it when tied items are in random order. Equal vectors tie exactly,
-    and so do a vector and its multiples by cosine. A zero vector has similarity 0 to all.
+    Equal vectors tie exactly, and so do a vector and its multiples by cosine. A zero vector has similarity 0 to all.
 
     Args:
         query_QD: [Q, D] finite; rounded to float32, for cosine after they got length 1.
@@ -59,11 +58,9 @@ def retrieval_ranks(
             group i.
         similarity: `cosine`, or `dot` for the vectors as they are.
 
-    Returns:
-        [Q] float64.
-
     Raises:
-        ValueError: on shapes that do not fit, and a query whose group is not in the gallery.
+        ValueError: on shapes that do not fit, numbers that are not finite in float32, and a query whose group is not in
+            the gallery.
     """
     query_QD, gallery_ND = _comparable(query_QD, similarity), _comparable(gallery_ND, similarity)
     _require_fit(query_QD, gallery_ND)
@@ -80,7 +77,7 @@ def retrieval_ranks(
     work = len(query_QD) * gallery_ND.size
     precisions = PRECISIONS if work >= WORK and _bfloat16_is_quicker() else PRECISIONS[1:]
     above_Q, tied_Q = _above_and_tied(query_QD, gallery_ND, best_Q, precisions)
-    return above_Q + (tied_Q - right_Q) / (right_Q + 1)
+    return Ranks(above_Q, tied_Q - right_Q, right_Q)
 
 
 def video_ranks(
@@ -89,11 +86,11 @@ def video_ranks(
     group_N: ArrayLike,
     similarity: Similarity = "cosine",
     block_bytes: int = 1 << 28,
-) -> Floats:
+) -> Ranks:
     """The rank of each video's own clips among all videos, by MCN's caption average (its `video_evaluation.py`).
 
     A query video scores a gallery video by the mean, over the rows of the first, of the greatest similarity to a row
-    of the second. Ranks begin at 0, ties are averaged.
+    of the second.
 
     Args:
         query_ND: [N, D], e.g. captions.
@@ -103,7 +100,10 @@ def video_ranks(
         block_bytes: memory for similarities; one video's rows against the whole gallery are the least.
 
     Returns:
-        [V] float64, by the videos' sorted names.
+        [V] each, by the videos' sorted names.
+
+    Raises:
+        ValueError: on shapes that do not fit, and numbers that are not finite in float32.
     """
     query_ND, gallery_ND = _comparable(query_ND, similarity), _comparable(gallery_ND, similarity)
     _require_fit(query_ND, gallery_ND)
@@ -115,7 +115,7 @@ def video_ranks(
     # Each distinct vector is compared once, so that equal ones tie exactly.
     distinct_UD, place_N, _ = _distinct(gallery_ND[order_N])
     distinct_UD = distinct_UD.astype(np.float64)
-    rank_V = np.empty(len(size_V))
+    above_V, tied_V = np.empty(len(size_V), np.intp), np.empty(len(size_V), np.intp)
     rows = max(1, block_bytes // (16 * len(order_N)))
     first = 0
     while first < len(size_V):
@@ -125,16 +125,28 @@ def video_ranks(
         best_bV = np.maximum.reduceat((query_bD @ distinct_UD.T)[:, place_N], begin_V, axis=1)
         score_vV = np.add.reduceat(best_bV, begin_v - begin_v[0], axis=0)
         own_v1 = np.take_along_axis(score_vV, np.arange(first, last)[:, None], axis=1)
-        rank_V[first:last] = (score_vV > own_v1).sum(1) + ((score_vV == own_v1).sum(1) - 1) / 2
+        above_V[first:last], tied_V[first:last] = (score_vV > own_v1).sum(1), (score_vV == own_v1).sum(1)
         first = last
-    return rank_V
+    return Ranks(above_V, tied_V - 1, np.ones_like(tied_V))
 
 
 def _comparable(x_ND: ArrayLike, similarity: Similarity) -> Vectors:
+    """The embeddings in the precision in which they are compared.
+
+    Raises:
+        ValueError: where they are not finite in it. Comparisons with NaN are false, and would make every rank the best.
+    """
     x_ND = np.asarray(x_ND)
     if x_ND.ndim != 2:
         raise ValueError(f"embeddings {x_ND.shape} must be [N, D]")
-    return _normalised(x_ND) if similarity == "cosine" else np.ascontiguousarray(x_ND, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out_ND = _normalised(x_ND) if similarity == "cosine" else np.ascontiguousarray(x_ND, np.float32)
+    for block in _blocks(len(out_ND), ROWS):
+        bad_b = ~np.isfinite(out_ND[block]).all(1)
+        if bad_b.any():
+            row = block.start + int(bad_b.argmax())
+            raise ValueError(f"embedding {row} of {len(out_ND)} is NaN or beyond float32 (scaling all changes no rank)")
+    return out_ND
 
 
 def _require_fit(query_QD: Vectors, gallery_ND: Vectors) -> None:
@@ -151,6 +163,8 @@ def _normalised(x_ND: NDArray) -> Vectors:
     out_ND = np.empty(x_ND.shape, np.float32)
     for block in _blocks(len(x_ND), ROWS):
         row_bD = x_ND[block].astype(np.float64)
+        # By powers of two, which changes no digit: squares of very large numbers would overflow, of small ones vanish.
+        row_bD = np.ldexp(row_bD, -np.frexp(np.abs(row_bD).max(axis=1, keepdims=True, initial=0))[1])
         length_b1 = np.linalg.norm(row_bD, axis=1, keepdims=True)
         out_ND[block] = row_bD / np.where(length_b1 > 0, length_b1, 1) + 0.0  # + 0.0: -0.0 becomes 0.0
     return out_ND

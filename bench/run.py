@@ -28,11 +28,11 @@ from bench.config import BenchConfig
 from bench.errors import UserError
 from bench.faults import explained
 from bench.identity import file_hash
-from bench.plan import DONE, FEATURES, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
+from bench.plan import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
 from bench.progress import console
-from bench.results import PREDICTIONS, read_predictions, stage_cost, write_record
+from bench.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.tasks.ensembles import mean_probability
-from bench.trainer import make_trainer
+from bench.trainer import in_float32, make_trainer
 from bench.weights import build_module, read_weights
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
@@ -52,7 +52,9 @@ def run(config: BenchConfig) -> Plan:
     for position, stage in enumerate(plan.stages, 1):
         preemption.stop_if_told()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
-        if stage.done:
+        if stage.outdated:
+            measure_again(plan, stage, title)
+        elif stage.done:
             say(f"{title}: done already ({stage.folder})")
         else:
             run_stage(plan, stage, title)
@@ -91,6 +93,16 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
             elif is_first_process():
                 run_ensemble(plan, stage, title)
             say(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+@rank_zero_only
+def measure_again(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """Measures what a finished stage gave out by the present version of its board's protocol; nothing is trained."""
+    with explained(f"stage {stage.name}"), claimed(stage.folder, lambda text: say(f"{title}: {text}")):
+        if stage.outdated:
+            assert stage.board is not None
+            write_record_again(plan, stage)
+            say(f"{title}: done already; measured again by version {stage.board.version} of {stage.board.name}")
 
 
 @rank_zero_only
@@ -214,19 +226,6 @@ def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: Planne
     return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
 
 
-def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Predictions:
-    """The predictions with what their board's task must know beside them."""
-    board, scored = stage.board, stage.scored
-    assert board is not None and scored is not None and stage.stage_class is not None
-    return replace(
-        predictions,
-        group=tasks.groups_of(board, scored.table, predictions.clip_id),
-        steps=scored.steps,
-        similarity=stage.stage_class.similarity,
-        missing=scored.official - len(predictions.clip_id) if board.task == "retrieval" else 0,
-    )
-
-
 def ensemble(stage: PlannedStage) -> tasks.Predictions:
     """The mean probability of the members' predictions."""
     assert stage.board is not None
@@ -247,7 +246,8 @@ def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Coll
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
     """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
     collected = Collect()
-    passed(trainer, module, data, collected)
+    with in_float32(trainer):
+        passed(trainer, module, data, collected)
     mine = {
         "clip_id": collected.clip_id,
         "target": torch.cat(collected.target).numpy() if collected.target else None,
@@ -289,7 +289,7 @@ def one_row_a_clip(
         clip_id=clips.iloc[place[order][first]].tolist(),
         target=target[order][first],
         scores={
-            name: np.add.reduceat(rows[order], first) / views[:, None].astype(rows.dtype)
+            name: (np.add.reduceat(rows[order], first, dtype=np.float64) / views[:, None]).astype(rows.dtype)
             for name, rows in scores.items()
         },
     )

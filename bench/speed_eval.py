@@ -66,10 +66,11 @@ def evaluation(queries: int, items: int, dim: int, seed: int) -> None:
     )
     if share < 1:
         console.print(f"numpy's rows: {len(rows):,} of {queries:,} were timed, and the seconds are told for all")
-    same = np.count_nonzero(ours[rows] == by_sorting)
+    rank_Q = ours.averaged
+    same = np.count_nonzero(rank_Q[rows] == by_sorting)
     console.print(
         f"the same rank in {same:,} of {len(rows):,} sorted rows (float32 products may swap neighbours); "
-        f"R@10 {100 * np.mean(ours < 10):.1f} %, median rank {np.median(ours) + 1:g}"
+        f"R@10 {100 * ours.found(10).mean():.1f} %, median rank {np.median(rank_Q) + 1:g}"
     )
 
 

@@ -19,7 +19,7 @@ from bench.launch_slurm import SlurmLauncher, slurm_machine
 from bench.plan import Plan
 from bench.preemption import deferred
 from bench.progress import console
-from bench.run import say
+from bench.run import measure_again, say
 from bench.settings import parse_options
 from bench.show import print_boards
 from bench.sweep import Entry, make_cells, make_table, plan_cell
@@ -55,6 +55,10 @@ def sweep(wanted: Sweep) -> bool:
     machine = slurm_machine if wanted.launcher == "slurm" else local_machine
     cells = make_cells(wanted.arguments, wanted.seeds, wanted.grid)
     planned = [plan_cell(cell, wanted.datasets, machine) for cell in cells]
+    for _, plan in planned:
+        for stage in plan.stages:
+            if stage.outdated:  # their jobs are done
+                measure_again(plan, stage, f"{plan.config.method} {stage.name}")
     entries = make_table(planned)
     states = run_jobs(entries, make_launcher(wanted, entries))
     tell_failures(entries, states)

@@ -29,7 +29,7 @@ RULES = {
     "tagging": "Means over classes leave out classes without positives among the scored clips; a remark counts them.",
     "classification": "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a "
     "remark counts them.",
-    "retrieval": "Tied ranks are averaged.",
+    "retrieval": "Ties: R@k is the expected share over orders of the tied items; median and mean rank are averaged.",
     "localisation": "Videos without annotated steps are left out; a remark counts them. Chance is what evenly spaced "
     "steps give.",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from bench.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
@@ -19,6 +22,7 @@ from bench.faults import FiniteLoss
 from bench.plan import PlannedStage
 from bench.ranks import end_together
 from bench.stopping import StopWhenTold
+from datamodules.precision import full_precision
 
 LOG_EVERY = 10
 """Steps between two rows of the curves."""
@@ -64,6 +68,22 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     )
     leave_signals_alone(trainer)
     return trainer
+
+
+@contextmanager
+def in_float32(trainer: L.Trainer) -> Iterator[None]:
+    """Within, the Trainer runs what it is given in float32, whatever it trained in.
+
+    For what is scored: numbers that are rounded to bfloat16's 8 bits tie, and are ranked by how they were rounded.
+    """
+    strategy = trainer.strategy
+    training = strategy.precision_plugin
+    strategy.precision_plugin = Precision()
+    try:
+        with full_precision(strategy.root_device):
+            yield
+    finally:
+        strategy.precision_plugin = training
 
 
 def leave_signals_alone(trainer: L.Trainer) -> None:

@@ -200,10 +200,12 @@ def extract(
         except MediaError as error:
             report.excluded[video_id] = error.reason
             continue
-        if not np.isfinite(features_TD).all():
+        with np.errstate(over="ignore"):
+            stored_TD = features_TD.astype(PRECISION)
+        if not np.isfinite(stored_TD).all():
             report.excluded[video_id] = "not finite"
             continue
-        _write(target, features_TD.astype(PRECISION))
+        _write(target, stored_TD)
         report.written += 1
     return report
 

@@ -10,11 +10,13 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32 or bfloat16 products inside: features and pixels keep 24 bits.
+    """Neither autocast nor TF32 or bfloat16 products and convolutions inside: features, pixels and scores keep 24 bits.
 
-    Training switches these on (`torch.set_float32_matmul_precision`); they would cost up to 1e-3 of a log-mel.
+    Training switches these on (`torch.set_float32_matmul_precision`), and torch itself has cuDNN's convolutions in
+    TF32; they would cost up to 1e-3 of a log-mel.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    cuda, cpu = torch.backends.cudnn, torch.backends.mkldnn
+    backends = (torch.backends.cuda.matmul, cpu.matmul, cuda.conv, cuda.rnn, cpu.conv, cpu.rnn)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

@@ -209,7 +209,11 @@ def _check(board: Board, modalities: Sequence[str], predictions: Predictions) ->
         score = np.asarray(predictions.scores[modality])
         if score.ndim != 2 or len(score) != len(ids) or (board.task != "retrieval" and score.shape != target.shape):
             raise EvaluationError(f"{board.name}: scores {score.shape} of {modality!r} do not fit {target.shape}")
-        _require_finite(board, f"scores of {modality!r}", score, ids)
+        # As they will be compared: a float64 that float32 cannot hold would tie with all, or stand before all.
+        dots = board.task == "retrieval" and predictions.similarity == "dot"
+        with np.errstate(over="ignore"):
+            compared = score.astype(np.float32, copy=False) if dots else score
+        _require_finite(board, f"scores of {modality!r}{' as float32' if dots else ''}", compared, ids)
     scores = {modality: predictions.scores[modality] for modality in modalities}
     return replace(predictions, clip_id=ids, target=target, scores=scores).take(np.argsort(ids))
 

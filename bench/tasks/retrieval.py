@@ -1,5 +1,8 @@
 """Retrieval between modalities: R@1, R@5, R@10, median and mean rank (PROTOCOLS.md rule 6).
 
+Where items tie, R@k is the share of queries that is expected to find a right one in random order of the tied items, and
+median and mean rank are those of averaged ranks; so a collapsed embedding gets what chance gets.
+
 Each embedding of one modality asks for the same clip's embedding of the other among all clips of the board. Where a
 clip has several captions (rows of one group), those with text in them differ from row to row, and the others are the
 same clip read again, of which the first by id stands for all.
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from bench.metrics import Floats, bootstrap, interval
 from bench.retrieval import retrieval_ranks, video_ranks
 from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+from bench.ties import Ranks
 from datamodules.types import Board
 
 CUTS = (1, 5, 10)
@@ -31,7 +35,7 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
     right_Q = right_g[np.searchsorted(groups, ranked.group_Q)]
     return Evaluation(
         metrics=as_metrics(bootstrap(statistic.measure, len(statistic.units))),
-        n=len(ranked.rank_Q),
+        n=len(ranked.group_Q),
         chance=_chance(right_Q, len(ranked.group_G), missing),
         notes={"missing_clips_count_as_not_found": missing} if missing else {},
     )
@@ -44,7 +48,7 @@ def statistic(board: Board, modality: str, predictions: Predictions) -> Statisti
 
 
 class _Ranked(NamedTuple):
-    rank_Q: Floats
+    ranks: Ranks
     group_Q: NDArray[np.str_]
     group_G: NDArray[np.str_]
     """Of the gallery's items."""
@@ -65,14 +69,14 @@ def _rank(board: Board, predictions: Predictions) -> _Ranked:
             raise EvaluationError(f"{board.name} asks for videos; the predictions do not say which clip is of which")
         if missing:
             raise EvaluationError(f"{board.name}: clips that are not there cannot be missed where videos are asked for")
-        rank_Q = video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
+        ranks = video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
         group_Q = group_G = np.unique(predictions.group)
     else:
         group_N = np.asarray(predictions.clip_id if predictions.group is None else predictions.group)
         query, gallery = _rows(board.query, group_N), _rows(board.gallery, group_N)
         group_Q, group_G = group_N[query], group_N[gallery]
-        rank_Q = retrieval_ranks(query_ND[query], gallery_ND[gallery], group_Q, group_G, predictions.similarity)
-    return _Ranked(rank_Q, group_Q, group_G, missing)
+        ranks = retrieval_ranks(query_ND[query], gallery_ND[gallery], group_Q, group_G, predictions.similarity)
+    return _Ranked(ranks, group_Q, group_G, missing)
 
 
 def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
@@ -82,16 +86,18 @@ def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
 
 def _statistic(ranked: _Ranked) -> Statistic:
     """Queries that are missing are never found; median and mean rank are without them."""
-    order_Q = np.argsort(ranked.rank_Q, kind="stable")
-    rank_Q = ranked.rank_Q[order_Q]
-    hit_KQ = rank_Q < np.array(CUTS)[:, None]
+    ranks = ranked.ranks
+    # Queries that are equal in all three are equal in all that is measured.
+    order_Q = np.lexsort((ranks.wrong_Q, ranks.above_Q, ranks.averaged))
+    rank_Q = ranks.averaged[order_Q]
+    found_KQ = np.stack([ranks.found(cut)[order_Q] for cut in CUTS])
     # Groups are numbered by their best rank: their weights are random, and so the order of the clips does not matter.
     drawn_Q, groups = pd.factorize(ranked.group_Q[order_Q])
 
     def measure(weight_GB: Floats) -> dict[str, Floats]:
         weight_QB, missing_B = weight_GB[drawn_Q], weight_GB[len(groups) :].sum(0, dtype=np.float64)
         total_B = weight_QB.sum(0, dtype=np.float64)
-        recall_KB = hit_KQ @ weight_QB / (total_B + missing_B)
+        recall_KB = found_KQ @ weight_QB / (total_B + missing_B)
         return {
             **{f"R@{cut}": recall_B for cut, recall_B in zip(CUTS, recall_KB, strict=True)},
             "MedR": _median(rank_Q, weight_QB) + 1,

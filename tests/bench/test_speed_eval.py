@@ -28,8 +28,8 @@ def test_sorting_gives_the_same_ranks_and_half_are_among_the_best_ten() -> None:
     rows = np.arange(0, 400, 3)
     ours = retrieval.retrieval_ranks(query_QD, gallery_ND, similarity="dot")
     by_sorting, *_ = speed_eval.sorted_ranks(query_QD, gallery_ND, rows)
-    np.testing.assert_array_equal(by_sorting, ours[rows])
-    assert np.mean(ours < 10) == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_array_equal(by_sorting, ours.averaged[rows])
+    assert ours.found(10).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_sorting_averages_ties() -> None:

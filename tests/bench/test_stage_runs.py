@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench import registry
 from bench.callbacks import KeepEpochs, epoch_weights
 from bench.cli import main
 from bench.config import compose
@@ -178,6 +180,55 @@ def test_run_again_finds_everything_done(clips: Path, cmkd: Path, capsys):
     assert main(["run", *arguments(clips, cmkd, "cmkd", *CMKD)]) == 0
     assert capsys.readouterr().err.count("done already") == 9
     assert {path: path.stat().st_mtime_ns for path in cmkd.rglob("*") if path.is_file()} == before
+
+
+def test_where_a_protocol_s_version_is_raised_predictions_are_measured_again_and_nothing_is_trained(
+    clips: Path, cmkd: Path, tmp_path, monkeypatch
+):
+    for name in ("runs", "boards"):
+        shutil.copytree(cmkd / name, tmp_path / name)
+    names, results = ("train_ast_audioset20k", "ensemble_audioset20k"), tmp_path / "boards" / "sample" / "results"
+    kept = {path: path.read_bytes() for path in (*results.iterdir(), *tmp_path.glob("runs/*/*/*.p[ta]*"))}
+    raised = {name: replace(board, version=7) for name, board in registry.boards().items()}
+    monkeypatch.setattr(registry, "boards", lambda: raised)
+    monkeypatch.setattr("bench.run.run_stage", lambda *_: pytest.fail("nothing is to be trained"))
+    plan = make_plan(compose("cmkd", arguments(clips, tmp_path, "cmkd", *CMKD)[1:]))
+    assert {stage.state for stage in plan.stages} == {"to be measured again"}  # that is, their identities are the same
+    plan.stages = [stage for stage in plan.stages if stage.name in names]
+    monkeypatch.setattr("bench.run.make_plan", lambda _: plan)
+
+    assert main(["run", *arguments(clips, tmp_path, "cmkd", *CMKD)]) == 0
+    assert {stage.state for stage in plan.stages} == {"done"}
+    assert all(path.read_bytes() == content for path, content in kept.items())  # weights, predictions, old records
+    old, new = (
+        {record["stage"]: record for record in (json.loads(path.read_text()) for path in paths)}
+        for paths in (kept.keys() & set(results.iterdir()), set(results.iterdir()) - kept.keys())
+    )
+    assert new.keys() == set(names)
+    for stage, record in new.items():
+        assert (record["protocol"].pop("version"), old[stage]["protocol"].pop("version")) == (7, 1)
+        assert record["predictions_commit"] == old[stage]["commit"]
+        differing = {name for name in record if record[name] != old[stage][name]}
+        assert differing <= {"id", "created", "commit", "dirty", "predictions_commit"}
+    shown = pd.read_csv(tmp_path / "boards" / "sample" / "audioset-20k.csv")
+    assert set(shown["stage"]) == set(names)  # the old ones are hidden
+
+
+def test_predictions_that_are_gone_cannot_be_measured_again(clips: Path, cmkd: Path, tmp_path, monkeypatch, capsys):
+    shutil.copytree(cmkd / "runs", tmp_path / "runs")
+    raised = {name: replace(board, version=7) for name, board in registry.boards().items()}
+    monkeypatch.setattr(registry, "boards", lambda: raised)
+    stage = planned(clips, tmp_path, "cmkd", *CMKD, "stage=train_cnn_audioset20k")["train_cnn_audioset20k"]
+    (stage.folder / "predictions.parquet").unlink()
+    run = arguments(clips, tmp_path, "cmkd", *CMKD, "stage=train_cnn_audioset20k")
+    assert main(["run", *run]) != 0
+    told = capsys.readouterr().err.replace("\n", "")
+    assert "predictions.parquet is not there" in told and f"remove {stage.folder / 'done.json'}" in told
+    before = weights(stage)
+    (stage.folder / "done.json").unlink()
+    monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("its weights are there"))
+    assert main(["run", *run]) == 0
+    assert not stage.outdated and all(torch.equal(value, before[key]) for key, value in weights(stage).items())
 
 
 def test_an_epoch_is_kept_as_it_ended_where_a_batch_comes_in_parts(tmp_path):

@@ -148,9 +148,12 @@ def test_log_mel_of_a_clip_does_not_depend_on_its_place(order):
     assert torch.equal(log_mel(waveform[order], length[order]), log_mel(waveform, length)[order])
 
 
-def matmul_precisions() -> list[str]:
-    """What float32 products are made in, on CUDA and in oneDNN."""
-    return [torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision]
+def float32_precisions() -> list[str]:
+    """What float32 products and convolutions are made in, on CUDA and in oneDNN."""
+    backends = (torch.backends.cuda, torch.backends.mkldnn, torch.backends.cudnn)
+    operations = ("matmul", "conv", "rnn")
+    found = [getattr(backend, name, None) for backend in backends for name in operations]
+    return [operation.fp32_precision for operation in found if operation is not None]
 
 
 def test_log_mel_is_float32_under_autocast():
@@ -164,18 +167,18 @@ def test_log_mel_is_float32_under_autocast():
 def test_log_mel_multiplies_in_float32_whatever_training_uses(monkeypatch):
     inside = []
     multiply = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda *args, **kw: inside.append(matmul_precisions()) or multiply(*args, **kw))
+    monkeypatch.setattr(torch, "mm", lambda *args, **kw: inside.append(float32_precisions()) or multiply(*args, **kw))
     torch.set_float32_matmul_precision("medium")
     try:
-        before = matmul_precisions()
+        before = float32_precisions()
         LogMel(AudioInputs(frames=10))(*as_batch([noise(0.1)]))
-        assert before == matmul_precisions() == ["tf32", "bf16"], "the setting is kept"
+        assert before == float32_precisions() and {"tf32", "bf16"} <= set(before), "the setting is kept"
         with pytest.raises(KeyError), full_precision(torch.device("cpu")):
             raise KeyError
-        assert before == matmul_precisions(), "also after an error"
+        assert before == float32_precisions(), "also after an error"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert inside and all(precisions == ["ieee", "ieee"] for precisions in inside)
+    assert inside and all(set(precisions) == {"ieee"} and len(precisions) == 6 for precisions in inside)
 
 
 def test_log_mel_can_be_trained_on():
