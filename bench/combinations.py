@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import identity, registry
-from bench.config import BenchConfig, StageConfig
+from bench.config import BenchConfig, StageConfig, stage_class
 from bench.errors import UserError, unknown
 from bench.folds import scored_split
 
@@ -19,6 +19,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
     for name in names:
         stage, where = config.stages[name], f"stages.{name}"
         _check_data(stage, where)
+        _check_mixup(config, name, stage, where)
         _check_purpose(config, name, stage, where)
         processes = config.trainer.devices * config.trainer.nodes
         _check_narration(stage, where)
@@ -74,6 +75,23 @@ def _check_data(stage: StageConfig, where: str) -> None:
         raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
     if strange := sorted(set(stage.features) - (set(stage.modality) & set("av"))):
         raise UserError(f"{where}.features.{strange[0]}: only a and v of the stage's modality can be features")
+
+
+def _check_mixup(config: BenchConfig, name: str, stage: StageConfig, where: str) -> None:
+    """Whose labels are mixed, all of it is mixed that the stage looks at."""
+    if not (stage.train and stage.data.augment.mixup):
+        return
+    setting = f"{where}.data.augment.mixup={stage.data.augment.mixup:g}"
+    if registry.dataset(stage.dataset).narrated:
+        raise UserError(f"{setting}: the clips of {stage.dataset} have no labels to be mixed; set it to 0")
+    inputs = stage.data.inputs
+    read = {"t": inputs.text and "text", "v": inputs.features and "feature files"}
+    for modality, what in read.items():
+        if what and modality in stage.modality and modality not in stage.features:
+            raise UserError(f"{setting}: labels would be mixed, but {what} cannot be; set it to 0")
+    own_class = stage_class(config, name)
+    if stage.features and own_class is not None and not own_class.mixes_features:
+        raise UserError(f"{setting}: {stage.module} does not mix extracted features; set it to 0")
 
 
 def _check_text(stage: StageConfig, where: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from bench.callbacks import seed_step
@@ -83,7 +84,8 @@ def plain_loop(module: Stage, features: nn.Module, batches: Iterable[RawBatch], 
 
 
 def on_device(raw: RawBatch, device: torch.device) -> RawBatch:
-    return RawBatch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in raw.items()})
+    """All tensors of the batch and of the partners within it."""
+    return move_data_to_device(raw, device)
 
 
 def autocast(settings: Settings) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """Sound on the device: log-mel features and the augmentations of waveforms and log-mels, batched.
 
-The order is AudioMAE's (`dataset.py`): `roll_gain` and `mixup` on waveforms, `LogMel`, `spec_mask`, `normalise`; then
-UAVM's (`src/dataloader.py`): `add_noise`, `roll_frames`.
+The order is AudioMAE's (`dataset.py`): `roll_gain` and mix-up (`mixing.py`) of waveforms, `LogMel`, `spec_mask`,
+`normalise`; then UAVM's (`src/dataloader.py`): `add_noise`, `roll_frames`.
 Shape suffixes: B clips, T samples, F frames, M mel bins, N samples of a frame.
 """
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from datamodules.keyed import beta, mixing, uniform
+from datamodules.keyed import beta, uniform
 from datamodules.precision import full_precision
-from datamodules.types import AudioInputs, RawBatch
+from datamodules.types import AudioInputs
 
 # Kaldi's defaults (torchaudio.compliance.kaldi.fbank).
 _FRAME_MS = 25.0
@@ -140,11 +140,6 @@ def normalise(log_mel_BFM: Tensor, inputs: AudioInputs) -> Tensor:
     return (log_mel_BFM - inputs.mean) / (inputs.scale * inputs.std)
 
 
-def _within(length_B: Tensor, size: int) -> Tensor:
-    """[B, size] bool, true at the samples of each clip."""
-    return torch.arange(size, device=length_B.device) < length_B[:, None]
-
-
 def roll_gain(waveform_BT: Tensor, length_B: Tensor, key_B: Tensor) -> Tensor:
     """Rolls each clip in a circle by a random time and scales it by Beta(10, 10) + 0.5 (AudioMAE `_roll_mag_aug`).
 
@@ -204,38 +199,3 @@ def roll_frames(log_mel_BFM: Tensor, key_B: Tensor, most: int) -> Tensor:
     later_B1 = (uniform(key_B, "log-mel roll", 1) * (2 * most)).long() - most
     source_BF = (torch.arange(F, device=key_B.device) - later_B1) % F
     return log_mel_BFM.gather(1, source_BF[..., None].expand_as(log_mel_BFM))
-
-
-def mixup(batch: RawBatch, share: float) -> RawBatch:
-    """Mixes a share of the clips with another clip: `lambda * clip + (1 - lambda) * other`, lambda from Beta(10, 10).
-
-    Waveforms (each minus its mean) and labels are mixed as AudioMAE does, frames with the same lambda as CAV-MAE does.
-    The other clip is from the same device's batch, at a random distance from the clip, so unlike every other
-    augmentation this one depends on the batch. It is mixed as it came in, before its own mixing. The mix is as long
-    as the longer of the two. A batch of one clip is left as it is.
-
-    Args:
-        batch: with `key`; what else it has of `waveform` (with `waveform_length`), `frames` and `label` is mixed.
-        share: share of clips that are mixed, 0..1; the others come out as they went in.
-    """
-    if len(batch["key"]) < 2:
-        return batch
-    other_B, weight_B = mixing(batch["key"], share)
-    chosen_B = weight_B > 0
-
-    mixed = RawBatch(**batch)
-    if "waveform" in batch:
-        waveform_BT, length_B = batch["waveform"], batch["waveform_length"]
-        mean_B1 = waveform_BT.sum(dim=1, keepdim=True) / length_B.clamp(min=1)[:, None]
-        centred_BT = torch.where(_within(length_B, waveform_BT.shape[1]), waveform_BT - mean_B1, 0.0)
-        mix_BT = centred_BT.lerp(centred_BT[other_B], weight_B[:, None])
-        mixed["waveform"] = torch.where(chosen_B[:, None], mix_BT, waveform_BT)
-        mixed["waveform_length"] = torch.where(chosen_B, torch.maximum(length_B, length_B[other_B]), length_B)
-    if "frames" in batch:
-        frames = batch["frames"]
-        mix = frames.float().lerp_(frames[other_B].float(), weight_B[:, None, None, None, None])
-        mixed["frames"] = mix.round_().to(torch.uint8)
-    if "label" in batch:
-        label_BC = batch["label"].float()
-        mixed["label"] = label_BC.lerp(label_BC[other_B], weight_B[:, None])
-    return mixed

@@ -20,6 +20,7 @@ from datamodules.clips import ClipDataset
 from datamodules.extracted import ExtractedFeatures
 from datamodules.loader import Loader, collate, worker_count
 from datamodules.manifest import Manifest, label_arrays
+from datamodules.mixing import mixup
 from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
@@ -34,6 +35,13 @@ def pad_to(values: Tensor, length: int) -> Tensor:
     return padded
 
 
+def starting_over(values: Tensor, length_B: Tensor) -> Tensor:
+    """[B, T, D] whose first `length` moments are a clip's: past them the clip starts over, if it has any."""
+    source_BT = torch.arange(values.shape[1], device=values.device) % length_B.clamp(min=1)[:, None]
+    repeated = values.gather(1, source_BT[..., None].expand_as(values))
+    return torch.where((length_B > 0)[:, None, None], repeated, values)
+
+
 class Features(nn.Module):
     """What the workers decoded -> what a method sees; with augmentation in training. On the batch's device."""
 
@@ -45,32 +53,41 @@ class Features(nn.Module):
 
     @torch.no_grad()
     def forward(self, raw: RawBatch, train: bool) -> Batch:
-        key, augment = raw["key"], self.augment
-        if train:
-            if self.inputs.audio is not None and augment.roll_gain:
-                raw["waveform"] = audio_features.roll_gain(raw["waveform"], raw["waveform_length"], key)
-            if augment.mixup:
-                raw = audio_features.mixup(raw, augment.mixup)
-        batch = Batch(clip_id=raw["clip_id"], key=key, label=raw["label"])
+        if train and self.augment.roll_gain and self.inputs.audio is not None:
+            raw = _rolled(raw)
+        if train and "partner" in raw:
+            raw = mixup(raw)
+        batch = Batch(clip_id=raw["clip_id"], key=raw["key"], label=raw["label"])
         if (text := self.inputs.text) is not None:
             batch["text"], batch["text_length"] = pad_to(raw["text"], text.length), raw["text_length"]
         if (wanted := self.inputs.features) is not None:
             batch["video_feat"] = pad_to(raw["video_feat"], wanted.frames)
             batch["video_feat_length"] = raw["video_feat_length"]
+            if wanted.past_end == "repeat":
+                batch["video_feat"] = starting_over(batch["video_feat"], batch["video_feat_length"])
+                batch["video_feat_length"] = batch["video_feat_length"].sign() * wanted.frames
         for name in FEATURE_KEYS.values():  # of a stage of the method
             if name in raw and name not in batch:
                 batch[name] = raw[name]
-        if self.inputs.audio is not None:
-            batch["audio"] = self._audio(raw, self.inputs.audio, train)
+        if "partner" in raw:
+            batch["partner"] = raw["partner"]
+        if (audio := self.inputs.audio) is not None:
+            batch["audio"] = self._audio(raw, audio, train)
             batch["audio_length"] = self.log_mel.num_frames(raw["waveform_length"])
+            if audio.past_end == "repeat":
+                batch["audio_length"] = batch["audio_length"].sign() * audio.frames
         if self.inputs.video is not None:
             batch["video"] = self._video(raw, self.inputs.video, train)
+            if "video_length" in raw:
+                batch["video_length"] = raw["video_length"]
         return batch
 
     def _audio(self, raw: RawBatch, inputs: AudioInputs, train: bool) -> Tensor:
         """[B, 1, frames, mels] float32, normalised."""
         key, augment = raw["key"], self.augment
         mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
+        if inputs.past_end == "repeat":
+            mel_BFM = starting_over(mel_BFM, self.log_mel.num_frames(raw["waveform_length"]))
         if train and (augment.freq_mask or augment.time_mask):
             masks = (augment.freq_mask, augment.time_mask, augment.time_masks)
             mel_BFM = audio_features.spec_mask(mel_BFM, key, *masks)
@@ -96,6 +113,15 @@ class Features(nn.Module):
             pixels_B3THW = video_features.gray(pixels_B3THW, key, augment.gray)
             video_B3THW = video_features.standardise(pixels_B3THW, inputs.mean, inputs.std)
         return video_B3THW
+
+
+def _rolled(raw: RawBatch) -> RawBatch:
+    """The clips and their partners, each rolled and amplified by itself (AudioMAE `dataset.py`)."""
+    rolled = RawBatch(**raw)
+    rolled["waveform"] = audio_features.roll_gain(raw["waveform"], raw["waveform_length"], raw["key"])
+    if "partner" in raw:
+        rolled["partner"] = _rolled(raw["partner"])
+    return rolled
 
 
 class AVDataModule(L.LightningDataModule):

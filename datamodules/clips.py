@@ -11,23 +11,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from datamodules import cache, features, narration
 from datamodules.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
+from datamodules.loader import PARTNER
 from datamodules.manifest import Manifest
 from datamodules.media import Media, MediaError
+from datamodules.mixing import partner_of
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.shards import WHERE, PackedClip
 from datamodules.table import SharedTable
-from datamodules.types import FEATURE_KEYS, DataConfig
+from datamodules.types import FEATURE_KEYS, DataConfig, VideoInputs
 
 log = logging.getLogger(__name__)
 
 SUBSTITUTES = 10
 """Clips tried in the place of one that cannot be read any more before training gives up."""
+ROUNDING = 1e-6
+"""Of a frame; a clip of 3 s has 9 frames at 3 a second, not 10."""
 
 
 class Moment(NamedTuple):
@@ -51,7 +55,8 @@ class ClipDataset(Dataset):
 
     An item is a list of clips, each a dict with the keys of `RawBatch` without the batch dimension and without
     lengths: one clip; several of a narrated video in training; none for a clip that cannot be read any more in
-    evaluation. In training another clip takes its place. Both are logged.
+    evaluation. In training another clip takes its place. Both are logged. A training clip that is to be mixed brings
+    its `partner` along, a dict of the same keys.
 
     Args:
         manifest: the clips.
@@ -93,6 +98,14 @@ class ClipDataset(Dataset):
     def __getitem__(self, ref: ClipRef) -> list[dict[str, Any]]:
         if ref.epoch == EVALUATION:
             return self._clips_or_none(ref)
+        clips = self._clips_or_others(ref)
+        for clip in clips:
+            if partner := partner_of(clip["key"], ref.epoch, len(self), self.config.augment.mixup):
+                clip[PARTNER] = self._clips_or_others(partner)[0]
+        return clips
+
+    def _clips_or_others(self, ref: ClipRef) -> list[dict[str, Any]]:
+        """The clips of a row, or of the next one that can be read."""
         for index in ((ref.index + i) % len(self) for i in range(SUBSTITUTES)):
             if clips := self._clips_or_none(ref._replace(index=index)):
                 return clips
@@ -127,7 +140,8 @@ class ClipDataset(Dataset):
         text = self.table.value("text", ref.index) if "text" in self.table else ""
         again = ref.view if ref.epoch != EVALUATION else 0
         whole = self.table.value("video_seconds", ref.index) if "video_seconds" in self.table else None
-        return [Moment(clip_id, self.key(ref.epoch, clip_id, again), start, seconds, text, video_seconds=whole)]
+        key = ref.key or self.key(ref.epoch, clip_id, again)
+        return [Moment(clip_id, key, start, seconds, text, video_seconds=whole)]
 
     def key(self, epoch: int, clip_id: str, again: int = 0) -> int:
         """The source of the clip's randomness in this epoch; other ones where the epoch draws the clip again."""
@@ -161,6 +175,10 @@ class ClipDataset(Dataset):
             seconds = features.seconds(self._feature_paths(index), self.inputs.features)
         return seconds
 
+    def _sound_seconds(self, index: int) -> float:
+        """How much sound there is of a row's clip; older packs do not know more than how long the clip is."""
+        return self.table.value("sound_seconds" if "sound_seconds" in self.table else "seconds", index)
+
     def _feature_paths(self, index: int) -> list[str]:
         assert self.inputs.features is not None
         return [self.table.value(f"feature_{kind}", index) for kind in self.inputs.features.kinds]
@@ -183,6 +201,8 @@ class ClipDataset(Dataset):
         since = moment.start - self.table.value("start", index)  # the clip's own start
         if (audio := self.inputs.audio) is not None:
             start, left = _stretch(moment, audio.seconds, window)
+            if moment.seconds == self.table.value("seconds", index) and moment.video_seconds is None:
+                left = max(left, self._sound_seconds(index) - start)
             if moment.audio_shift:
                 start += moment.audio_shift
                 left = min(left, self.table.value("seconds", index) - (since + start))
@@ -194,10 +214,13 @@ class ClipDataset(Dataset):
         if (video := self.inputs.video) is not None:
             start, left = _stretch(moment, video.seconds, window)
             offset = since + self.table.value("video_offset", index)
-            # A clip that is too short starts over, as in av-superb's `expert.py`.
-            times = tuple(offset + (start + np.arange(video.frames) / video.fps % left))
+            times = tuple(offset + start + _moments_of_frames(video, left))
             size = video.size if ref.epoch == EVALUATION else video.train_size
-            read["frames"] = self._decoded(files, "video", index, "frames", times, size)
+            frames = self._decoded(files, "video", index, "frames", times, size)
+            missing = video.frames - len(frames)
+            read["frames"] = nn.functional.pad(frames, (0, 0) * 3 + (0, missing)) if missing else frames
+            if video.past_end == "nothing":
+                read["video_length"] = torch.tensor(len(frames))
         if (wanted := self.inputs.features) is not None:
             start, left = _stretch(moment, wanted.seconds, window)
             start += moment.start
@@ -243,6 +266,15 @@ def _stretch(moment: Moment, wanted: float, window: float) -> tuple[float, float
     end = min(moment.video_seconds, middle + wanted / 2)
     start = max(0.0, min(middle - wanted / 2, end))
     return start - moment.start, end - start
+
+
+def _moments_of_frames(video: VideoInputs, left: float) -> np.ndarray:
+    """Seconds at which the frames of a stretch lie that has so many left; fewer than wanted where nothing is read past
+    its end."""
+    every = np.arange(video.frames) / video.fps
+    if video.past_end == "repeat":
+        return every % left
+    return every[: max(1, math.ceil(left * video.fps - ROUNDING))]
 
 
 class OpenFiles(ExitStack):

@@ -57,23 +57,3 @@ def uniform(key_B: Tensor, purpose: str, *shape: int) -> Tensor:
 def beta(key_B: Tensor, purpose: str, a: int, b: int) -> Tensor:
     """[B] numbers from Beta(a, b) for whole a, b: the a-th smallest of a + b - 1 uniform numbers."""
     return uniform(key_B, purpose, a + b - 1).kthvalue(a, dim=1).values
-
-
-def mixing(key_B: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Which clip of the batch each clip is mixed with, and how much of it: mix-up with lambda from Beta(10, 10).
-
-    The other clip is at a random distance from the clip, so unlike every other augmentation this one depends on the
-    batch.
-
-    Args:
-        key_B: [B] int64 keys, at least two.
-        share: share of clips that are mixed, 0..1.
-
-    Returns:
-        (other_B, weight_B): places in the batch, and the other clip's weight; 0 for clips that are not mixed.
-    """
-    clips = len(key_B)
-    chosen_B = uniform(key_B, "mixup") < share
-    distance_B = (uniform(key_B, "mixup other") * (clips - 1)).long() + 1
-    other_B = (torch.arange(clips, device=key_B.device) + distance_B) % clips
-    return other_B, torch.where(chosen_B, 1 - beta(key_B, "mixup lambda", 10, 10), 0.0)

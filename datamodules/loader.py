@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.processes import WorkerContext, any_ends, deaf_processes
 from datamodules.types import RawBatch
 
+PARTNER = "partner"
+"""Key of the clip that is to be mixed into a clip, see `mixing.py`."""
 PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
 """Keys of what differs in length from clip to clip -> the key of the lengths."""
 
@@ -24,14 +26,23 @@ PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "v
 def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
     """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
 
-    What differs in length is padded to the longest of the batch.
+    What differs in length is padded to the longest of the batch. The partners of the clips that have one are a batch
+    of their own within it.
     """
     clips = [clip for item in items for clip in item]
     if not clips:
         return None
+    batch = _stacked(clips)
+    if places := [place for place, clip in enumerate(clips) if PARTNER in clip]:
+        batch["partner"] = _stacked([clips[place][PARTNER] for place in places])
+        batch["partner_place"] = torch.tensor(places)
+    return batch
+
+
+def _stacked(clips: Sequence[dict[str, Any]]) -> RawBatch:
     batch: dict[str, Any] = {"clip_id": [clip["clip_id"] for clip in clips]}
     batch["key"] = torch.tensor([clip["key"] for clip in clips])
-    for name in clips[0].keys() - batch.keys():
+    for name in clips[0].keys() - batch.keys() - {PARTNER}:
         values = [clip[name] for clip in clips]
         if name in PADDED:
             batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)

@@ -38,7 +38,8 @@ class Manifest:
 
     table: pd.DataFrame
     """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, audio_offset and video_offset (where in
-    these files the clip begins, seconds), seconds (how much of it there is); text, where the dataset has one;
+    these files the clip begins, seconds), seconds (how much of it there is), sound_seconds (how much sound there is:
+    that of a cut file may go on past the clip's end, as a codec's last block does); text, where the dataset has one;
     caption_row, where captions are wanted; feature_<kind>, where features are wanted. Where steps are to be found in
     time a row is a second: group is its video, and video_seconds how long that is."""
     classes: list[str]
@@ -351,12 +352,28 @@ def add_media(
             for why in sorted(set(reason.unique()) - {""}):
                 exclusions.add(why, reason == why)
             duration = judged[f"{kind}_duration"].reindex(rows).fillna(np.inf).to_numpy()
+        if kind == "audio":
+            sound_duration = duration
         path = files.paths.take(pa.array(rows, mask=rows < 0))
         table[f"{kind}_path"] = pd.Series(path, dtype="str")
         table[f"{kind}_offset"] = _offset(table, duration, media)
         seconds = np.minimum(seconds, duration - table[f"{kind}_offset"])
     table["seconds"] = seconds
+    table["sound_seconds"] = _sound_seconds(table, sound_duration, media)
     exclusions.add("beyond the end of its file", table["seconds"] <= 0)
+
+
+def _sound_seconds(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:
+    """How much sound there is of each clip: in a cut file up to the file's end, as it is read by all loaders that cut
+    log-mels at their number of frames alone (AST, PSLA, UAVM, AudioMAE); in a whole video up to the clip's end.
+
+    A file that ends just after the clip holds nothing but the clip, whatever it is.
+    """
+    rest = duration - table["audio_offset"]
+    cut = (table["audio_offset"] < table["start"]) | (rest <= table["end"] - table["start"] + CUT_TOLERANCE)
+    if media == "clips":
+        cut |= True
+    return rest.where(cut & np.isfinite(duration), table["seconds"])
 
 
 def _offset(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:

@@ -48,7 +48,20 @@ SLACK = 2
 """Samples stored past a clip's end, where there are any: so far the rounding of a window's start and length reaches."""
 GONE = 10
 """Files. If so many in a row cannot be read, their disk is gone: those clips must not be left out for good."""
-COLUMNS = ("clip_id", "video_id", "start", "end", "labels", "audio_offset", "video_offset", "seconds", "text")
+COLUMNS = (
+    *(
+        "clip_id",
+        "video_id",
+        "start",
+        "end",
+        "labels",
+        "audio_offset",
+        "video_offset",
+        "seconds",
+        "sound_seconds",
+        "text",
+    ),
+)
 """Of the manifest's table, those that are kept where they are there; the others are paths."""
 
 
@@ -138,7 +151,7 @@ def _key(manifest: Manifest, format: PackedFormat, shard_clips: int) -> str:
     """What the shards of one packing have in common: the clips in their order, where they lie, how they are stored."""
     content = [VERSION, JPEG_QUALITY, manifest.fingerprint, asdict(format), shard_clips]
     digest = hashlib.sha256(json.dumps(content).encode())
-    where = manifest.table[["clip_id", "audio_offset", "video_offset", "seconds"]]
+    where = manifest.table[["clip_id", "audio_offset", "video_offset", "seconds", "sound_seconds"]]
     digest.update(pd.util.hash_pandas_object(where, index=False).to_numpy())
     return digest.hexdigest()[:16]
 
@@ -237,7 +250,7 @@ def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[by
     sound, frames = None, []
     if format.sample_rate:
         with Media(row["audio_path"]) as media:
-            seconds = row["seconds"] + SLACK / format.sample_rate
+            seconds = row["sound_seconds"] + SLACK / format.sample_rate
             sound = media.audio(row["audio_offset"], seconds, format.sample_rate)
     if format.fps:
         count = max(1, int(np.ceil(row["seconds"] * format.fps - 1e-6)))

@@ -22,6 +22,8 @@ class ClipRef(NamedTuple):
     epoch: int
     view: int = 0
     """In evaluation: which of the clip's views. In training: how often the epoch has drawn the clip before."""
+    key: int = 0
+    """The source of its randomness, of a clip that is read beside another; 0 = see `ClipDataset.key`."""
 
 
 EVALUATION = -1

@@ -25,7 +25,10 @@ class AudioInputs:
     sample_rate: int = 16000
     """Hz."""
     frames: int = 1024
-    """Log-mel frames; shorter sound is padded with zeros (before normalisation), longer is cut."""
+    """Log-mel frames; longer sound is cut."""
+    past_end: Literal["zeros", "repeat"] = "zeros"
+    """Log-mel frames past the sound's end: `zeros`, before normalisation (AST, AudioMAE `dataset.py`), or `repeat`:
+    the clip's own start over (`sample_sequence` of DMVR, with which MBT reads)."""
     mel_bins: int = 128
     mean: float = -4.2677393
     """Of the log-mel values. AudioSet's, from AST and AudioMAE (`dataset.py`)."""
@@ -52,6 +55,10 @@ class VideoInputs:
     (av-superb `expert.py`)."""
     train_size: int = 256
     """Pixels at which training frames leave the workers, before the random resized crop to `size`."""
+    past_end: Literal["repeat", "zeros", "nothing"] = "repeat"
+    """Frames past the clip's end: `repeat`: the clip starts over (av-superb `expert.py`, DMVR); `zeros`: black ones;
+    `nothing`: black ones too, but the batch's `video_length` says how many there are, and a stage that extracts stores
+    zeros in the place of the others' features (UAVM `src/dataloader_mm.py`)."""
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
@@ -86,7 +93,9 @@ class FeatureInputs:
     dims: list[int] = field(default_factory=lambda: [2048, 2048])
     """Length of each kind's vectors."""
     frames: int = 15
-    """Moments; longer clips are cut, shorter ones padded with zeros."""
+    """Moments; longer clips are cut."""
+    past_end: Literal["zeros", "repeat"] = "zeros"
+    """Moments past the clip's end: `zeros`, or `repeat`: the clip's own start over."""
 
     @property
     def seconds(self) -> float:
@@ -111,7 +120,7 @@ class AugmentConfig:
     roll_gain: bool = False
     """Circular roll of the waveform and a gain of Beta(10, 10) + 0.5 (AudioMAE `roll_mag_aug`)."""
     mixup: float = 0.0
-    """Share of clips mixed with another clip of the batch, lambda from Beta(10, 10)."""
+    """Share of clips that are mixed with another training clip, see `mixing.py`."""
     freq_mask: int = 0
     """SpecAugment: at most this many mel bins are masked."""
     time_mask: int = 0
@@ -212,6 +221,8 @@ class Batch(TypedDict, total=False):
     """[B] int64 frames before the padding; 0 where a clip has no sound."""
     video: Tensor
     """[B, 3, T, H, W] float32, normalised RGB."""
+    video_length: Tensor
+    """[B] int64 frames before the black ones; where `VideoInputs.past_end` is `nothing`."""
     text: Tensor
     """[B, L] int64 token ids, 0 after the end."""
     text_length: Tensor
@@ -225,6 +236,22 @@ class Batch(TypedDict, total=False):
     """[B, T, D] float32, features of the sound that a stage of the method extracted."""
     label: Tensor
     """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
+    partner: Partner
+    """What is to be mixed into extracted features; in training, where any clip of the batch is mixed."""
+
+
+class Partner(TypedDict, total=False):
+    """Features of other clips, which a method mixes into its own when these are as it wants them (`mix_in` of
+    `mixing.py`); sound, pictures and labels are mixed already. M of the batch's clips have a partner."""
+
+    place: Tensor
+    """[M] int64, of the clips in the batch."""
+    weight: Tensor
+    """[M] float32, the partner's."""
+    audio_feat: Tensor
+    """[M, T, D] float32."""
+    video_feat: Tensor
+    """[M, T, D] float32."""
 
 
 class RawBatch(TypedDict, total=False):
@@ -238,12 +265,17 @@ class RawBatch(TypedDict, total=False):
     """[B] int64, samples before the padding."""
     frames: Tensor
     """[B, T, H, W, 3] uint8 RGB."""
+    video_length: Tensor
     text: Tensor
     text_length: Tensor
     video_feat: Tensor
     video_feat_length: Tensor
-    """These four as in `Batch`."""
+    """These five as in `Batch`."""
     label: Tensor
+    partner: RawBatch
+    """The clips that are mixed into some of these, M of them; see `mixing.py`."""
+    partner_place: Tensor
+    """[M] int64, the places of these in the batch."""
 
 
 Similarity = Literal["cosine", "dot"]

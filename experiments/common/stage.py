@@ -54,6 +54,8 @@ class Stage(L.LightningModule):
     channels_last: ClassVar[bool] = False
     """Whether the harness lays out the weights of 2-D convolutions with the channels last; results change in rounding
     alone."""
+    mixes_features: ClassVar[bool] = False
+    """Whether it mixes the batch's `partner` into extracted features, so that `data.augment.mixup` can be used."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two of its embeddings."""
 

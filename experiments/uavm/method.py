@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules import keyed
+from datamodules.mixing import mix_in
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
@@ -83,7 +84,7 @@ class ExtractOptions:
 
 
 class Extract(Stage):
-    """No training: [B, T, D] features of each clip, by a frozen extractor."""
+    """No training: [B, T, D] features of each clip, by a frozen extractor; zeros for frames that are not there."""
 
     model_config = UAVMConfig
     options_config = ExtractOptions
@@ -106,7 +107,11 @@ class Extract(Stage):
         self.load_parent(imagenet(self.spec.model.extractor.size))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        return {"features": self.net.features(batch[INPUT[self.spec.modality]])}
+        features_BTD = self.net.features(batch[INPUT[self.spec.modality]])
+        if self.spec.modality == "v" and "video_length" in batch:
+            step_T = torch.arange(features_BTD.shape[1], device=features_BTD.device)
+            features_BTD = features_BTD * (step_T < batch["video_length"][:, None])[..., None]
+        return {"features": features_BTD}
 
 
 # --- the unified network --------------------------------------------------------------------------------------
@@ -118,8 +123,6 @@ class TrainOptions:
 
     audio_share: float = 0.5
     """Probability that a step looks at sound; else it looks at pictures (official `a_tr_prob`)."""
-    mixup: float = 0.5
-    """Share of clips whose features are mixed with another clip's, lambda from Beta(10, 10)."""
     roll: int = 15
     """Features are rolled in a circle by -roll..roll - 1 steps, both modalities of a clip alike; 0 = not."""
     label_smoothing: float = 0.1
@@ -136,6 +139,7 @@ class Train(Stage):
     model_config = UAVMConfig
     options_config = TrainOptions
     some_parameters_idle = True  # the other modality's
+    mixes_features = True
 
     def __init__(self, spec: StageSpec):
         super().__init__(spec)
@@ -155,10 +159,12 @@ class Train(Stage):
 
     def features(self, batch: Batch, modality: OneModality) -> Tensor:
         """[B, steps, D], each step of length 1; in training mixed and rolled, both modalities of a clip alike."""
-        feature_BTD = prepare(batch[FEATURE_KEYS[modality]], self.spec.model.steps)
+        name, steps = FEATURE_KEYS[modality], self.spec.model.steps
+        feature_BTD = prepare(batch[name], steps)
         if not self.training:
             return feature_BTD
-        feature_BTD = mixed(feature_BTD, batch["key"], self.spec.options.mixup)
+        if (partner := batch.get("partner")) is not None:
+            feature_BTD = mix_in(feature_BTD, prepare(partner[name], steps), partner["place"], partner["weight"])
         return rolled(feature_BTD, batch["key"], self.spec.options.roll)
 
     def logits(self, batch: Batch, modality: str) -> Tensor:
@@ -170,10 +176,8 @@ class Train(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         together = self.spec.model.fusion == "cross_attention"
         modality = "av" if together else self.modality_of_step(self.global_step)
-        label_BC, options = mixed(batch["label"], batch["key"], self.spec.options.mixup), self.spec.options
-        loss = classification_loss(
-            self.logits(batch, modality), label_BC, self.spec.multilabel, options.label_smoothing
-        )
+        smoothing = self.spec.options.label_smoothing
+        loss = classification_loss(self.logits(batch, modality), batch["label"], self.spec.multilabel, smoothing)
         return self.logged({"loss": loss}, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
@@ -195,14 +199,6 @@ class Retrieve(Train):
         layer = self.spec.options.layer
         embedding = {m: self.net.representation(self.features(batch, m), m, layer) for m in ("a", "v")}
         return {"embedding": embedding}
-
-
-def mixed(values_B: Tensor, key_B: Tensor, share: float) -> Tensor:
-    """Each clip's numbers mixed with another clip's; the same other clip and share of it for all that a clip has."""
-    if share == 0 or len(key_B) < 2:
-        return values_B
-    other_B, weight_B = keyed.mixing(key_B, share)
-    return values_B.lerp(values_B[other_B], weight_B.view(-1, *[1] * (values_B.ndim - 1)))
 
 
 def rolled(feature_BTD: Tensor, key_B: Tensor, furthest: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from datamodules import keyed
 from datamodules.base import Features
@@ -24,13 +25,18 @@ def test_features_and_augmentation_are_the_same_on_a_gpu():
 
     def raw(device: str):
         generator.manual_seed(0)
+        clips, partners = ({name: value[part] for name, value in every().items()} for part in (slice(8), slice(8, 12)))
+        clips |= {"partner": partners, "partner_place": torch.tensor([0, 2, 5, 7])}
+        return move_data_to_device(clips, device)
+
+    def every():
         return {
-            "clip_id": [str(i) for i in range(8)],
-            "key": torch.arange(8, device=device),
-            "label": torch.eye(8, device=device),
-            "waveform": (torch.rand(8, 41000, generator=generator) - 0.5).to(device),
-            "waveform_length": torch.arange(33000, 41000, 1000, device=device),
-            "frames": torch.randint(0, 256, (8, 4, 72, 72, 3), generator=generator, dtype=torch.uint8).to(device),
+            "clip_id": [str(i) for i in range(12)],
+            "key": torch.arange(12),
+            "label": torch.eye(12),
+            "waveform": torch.rand(12, 41000, generator=generator) - 0.5,
+            "waveform_length": torch.arange(29000, 41000, 1000),
+            "frames": torch.randint(0, 256, (12, 4, 72, 72, 3), generator=generator, dtype=torch.uint8),
         }
 
     cpu = Features(inputs, augment)(raw("cpu"), train=True)

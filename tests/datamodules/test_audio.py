@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchaudio.compliance.kaldi import fbank
 
-from datamodules.audio import LogMel, add_noise, mixup, normalise, roll_frames, roll_gain, spec_mask
+from datamodules.audio import LogMel, add_noise, normalise, roll_frames, roll_gain, spec_mask
 from datamodules.precision import full_precision
 from datamodules.types import AudioInputs
 
@@ -327,56 +327,6 @@ def make_batch(size: int = 64) -> dict:
         "frames": torch.randint(0, 256, (size, 2, 8, 8, 3), dtype=torch.uint8, generator=generator),
         "label": torch.eye(size),
     }
-
-
-def test_mixup_mixes_sound_pictures_and_labels_with_the_same_lambda():
-    batch = make_batch()
-    out = mixup(batch, 1.0)
-    assert out["clip_id"] == batch["clip_id"] and torch.equal(out["key"], batch["key"])
-    for i, label in enumerate(out["label"]):
-        own, other = i, int(label.index_fill(0, torch.tensor(i), 0.0).argmax())
-        assert other != own
-        weight = label[own]
-        torch.testing.assert_close(label[other], 1 - weight)
-
-        lengths = batch["waveform_length"][[own, other]]
-        assert out["waveform_length"][i] == lengths.max()
-        centred = torch.zeros(2, 400)
-        for row, (clip, length) in enumerate(zip((own, other), lengths, strict=True)):
-            sound = batch["waveform"][clip, :length]
-            centred[row, :length] = sound - sound.mean()
-        torch.testing.assert_close(out["waveform"][i], weight * centred[0] + (1 - weight) * centred[1])
-
-        pictures = weight * batch["frames"][own].float() + (1 - weight) * batch["frames"][other].float()
-        assert (out["frames"][i].float() - pictures).abs().max() <= 0.501
-    assert out["frames"].dtype == torch.uint8
-
-
-def test_mixup_chooses_its_share_and_leaves_the_others_as_they_were():
-    batch = make_batch(512)
-    out = mixup(batch, 0.3)
-    kept = out["label"].diagonal() == 1
-    assert stats.binomtest(int((~kept).sum()), 512, 0.3).pvalue > 1e-3
-    for name in ("waveform", "waveform_length", "frames", "label"):
-        assert torch.equal(out[name][kept], batch[name][kept]), name
-    assert all(torch.equal(a, b) for a, b in zip(mixup(batch, 0.0).values(), batch.values(), strict=True) if a is not b)
-
-
-def test_mixup_weights_are_beta_and_partners_are_spread_over_the_batch():
-    batch = {"key": torch.arange(1500), "label": torch.eye(1500)}
-    label = mixup(batch, 1.0)["label"]
-    own = label.diagonal()
-    assert stats.kstest(own.numpy(), stats.beta(10, 10).cdf).pvalue > 1e-3
-    distance = ((label - torch.diag(own)).argmax(dim=1) - torch.arange(1500)) % 1500
-    assert stats.kstest((distance - 0.5).numpy() / 1499, "uniform").pvalue > 1e-3
-
-
-def test_mixup_needs_neither_sound_nor_pictures_nor_a_second_clip():
-    batch = make_batch(4)
-    silent = {name: batch[name] for name in ("key", "frames", "label")}
-    assert set(mixup(silent, 1.0)) == set(silent)
-    alone = make_batch(1)
-    assert torch.equal(mixup(alone, 1.0)["waveform"], alone["waveform"])
 
 
 @given(st.permutations(range(6)))

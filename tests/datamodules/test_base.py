@@ -51,8 +51,11 @@ def manifest(root: Path) -> Manifest:
     return build_manifest(VGGSound(root), ["test"], INPUTS, Checks(root.parent / "checks"))
 
 
-def dataset(manifest: Manifest, inputs: Inputs = INPUTS, **loader) -> ClipDataset:
-    return ClipDataset(manifest, DataConfig(inputs=inputs, loader=LoaderConfig(**loader)), seed=0)
+def dataset(
+    manifest: Manifest, inputs: Inputs = INPUTS, augment: AugmentConfig = WITHOUT_MIXUP, **loader
+) -> ClipDataset:
+    config = DataConfig(inputs=inputs, augment=augment, loader=LoaderConfig(**loader))
+    return ClipDataset(manifest, config, seed=0)
 
 
 def test_a_clip_is_what_media_reads_at_the_wanted_place(manifest):
@@ -77,13 +80,6 @@ def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest
     assert starts == {False, True}
 
 
-def test_a_clip_shorter_than_the_frames_starts_over(manifest):
-    inputs = Inputs(None, VideoInputs(frames=8, fps=2.0, size=64))
-    frames = dataset(manifest, inputs)[ClipRef(0, EVALUATION)][0]["frames"]
-    assert torch.equal(frames[6], frames[0]) and torch.equal(frames[7], frames[1])
-    assert not torch.equal(frames[2], frames[0])
-
-
 def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
     from datamodules.media import Media
 
@@ -93,11 +89,13 @@ def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_workers_or_ranks(manifest, workers):
-    features = Features(INPUTS, WITHOUT_MIXUP)
+    features = Features(INPUTS, AUGMENT)
 
     def batches(ranks: int, rank: int, workers: int) -> list:
         sampler = TrainSampler(len(manifest), 2, 8, rank=rank, ranks=ranks)
-        loader = Loader(dataset(manifest), batch_sampler=sampler, num_workers=workers, collate_fn=collate)
+        loader = Loader(
+            dataset(manifest, augment=AUGMENT), batch_sampler=sampler, num_workers=workers, collate_fn=collate
+        )
         return [features(raw, train=True) for raw in loader]
 
     whole = batches(1, 0, 0)
@@ -107,15 +105,18 @@ def test_batches_do_not_depend_on_workers_or_ranks(manifest, workers):
         parts = [half[step] for half in halves]
         assert batch["clip_id"] == parts[0]["clip_id"] + parts[1]["clip_id"]
         assert torch.equal(batch["key"], torch.cat([part["key"] for part in parts]))
-        for name in ("audio", "video"):
+        for name in ("audio", "video", "label"):
             torch.testing.assert_close(batch[name], torch.cat([p[name] for p in parts]), rtol=0, atol=1e-5)
+    mixed = [(batch["label"].amax(dim=1) < 1).sum() for batch in whole]
+    assert 0 < sum(mixed) < 8 * len(whole)
 
 
 def test_epochs_see_a_clip_differently_and_a_repeat_sees_it_the_same(manifest):
     features = Features(INPUTS, AUGMENT)
 
     def seen(epoch: int) -> torch.Tensor:
-        return features(collate([dataset(manifest)[ClipRef(i, epoch)] for i in range(4)]), train=True)["video"]
+        clips = dataset(manifest, augment=AUGMENT)
+        return features(collate([clips[ClipRef(i, epoch)] for i in range(4)]), train=True)["video"]
 
     assert torch.equal(seen(1), seen(1)) and not torch.equal(seen(1), seen(2))
 

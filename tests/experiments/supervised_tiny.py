@@ -126,10 +126,10 @@ def uavm_spec(
 
 
 def uavm_train(modality: str = "av", multilabel: bool = False, seed: int = 0, **options: Any) -> uavm.Train:
-    """Without mix-up and roll unless they are asked for. `model`, `steps` and `dim` are the network's."""
+    """Without roll unless it is asked for. `model`, `steps` and `dim` are the network's."""
     torch.manual_seed(3)
     sizes = {key: options.pop(key) for key in ("model", "steps", "dim") if key in options}
-    chosen = uavm.TrainOptions(**{"mixup": 0.0, "roll": 0, **options})
+    chosen = uavm.TrainOptions(**{"roll": 0, **options})
     return uavm.Train(uavm_spec(chosen, modality, multilabel, seed=seed, **sizes))
 
 

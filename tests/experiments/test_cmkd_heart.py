@@ -77,7 +77,8 @@ def test_another_augmentation_of_the_student_s_clip_is_another_target():
             "waveform_length": torch.full((4,), 16240),
             "label": label.clone(),
         }
-        return features(raw, train=True)
+        partner = {**raw, "key": raw["key"] + 5000, "waveform": waveform.flip(0), "label": label.flip(0)}
+        return features({**raw, "partner": partner, "partner_place": torch.arange(4)}, train=True)
 
     stage = cmkd_distill()
     one, again, other = (batch_of(key) for key in (1, 1, 1001))

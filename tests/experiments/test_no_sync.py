@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs, RawBatch, TextInputs, VideoInputs
@@ -56,7 +57,10 @@ def test_the_clusters_of_a_step_between_two_refits_ask_for_no_value():
 @pytest.mark.parametrize("kind", ["kaldi", "decibel"])
 def test_features_and_augmentation_ask_for_no_value(kind):
     """What runs on the device between the loader and the step, with all that can be switched on."""
-    inputs = Inputs(AudioInputs(kind, frames=64, mel_bins=40), VideoInputs(frames=2, size=16, train_size=20))
+    inputs = Inputs(
+        AudioInputs(kind, frames=64, mel_bins=40, past_end="repeat"),
+        VideoInputs(frames=2, size=16, train_size=20, past_end="nothing"),
+    )
     augment = AugmentConfig(True, 0.5, 8, 16, 2, 0.1, 4, 0.5, True, 0.5, 0.2)
     raw = RawBatch(
         clip_id=["a", "b"],
@@ -64,10 +68,12 @@ def test_features_and_augmentation_ask_for_no_value(kind):
         waveform=torch.zeros(2, 16000),
         waveform_length=torch.tensor([16000, 9000]),
         frames=torch.zeros(2, 2, 20, 20, 3, dtype=torch.uint8),
+        video_length=torch.tensor([2, 1]),
         label=torch.zeros(2, 5),
     )
+    raw["partner"], raw["partner_place"] = RawBatch(**raw), torch.tensor([1, 0])
     features = Features(inputs, augment).to("meta")
-    batch = features({k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in raw.items()}, train=True)
+    batch = features(move_data_to_device(raw, torch.device("meta")), train=True)
     assert batch["audio"].shape == (2, 1, 64, 40) and batch["video"].shape == (2, 3, 2, 16, 16)
 
 
