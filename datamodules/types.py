@@ -250,11 +250,18 @@ Similarity = Literal["cosine", "dot"]
 """How retrieval compares two embeddings."""
 
 
+Scale = Literal["logits", "probabilities"]
+"""What a network's numbers for classes are, which matters where those of several networks are averaged."""
+
+
 class Outputs(TypedDict, total=False):
     """What a method gives out for evaluation, keyed by what it looked at."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
+    probabilities: dict[str, Tensor]
+    """In the place of `logits`, of a head whose numbers are like probabilities and may leave 0..1: they are ranked and
+    averaged as they are."""
     embedding: dict[str, Tensor]
     """Modality -> [B, D]; retrieval compares them as the stage's `similarity` says."""
     features: Tensor

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch import nn
 
 from bench.callbacks import KeepEpochs, epoch_weights
@@ -352,6 +353,34 @@ def test_a_released_file_is_measured(clips: Path, released: Path, tmp_path):
     assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
     assert record["train"] is None and record["n"] == len(stage.scored) == 21
     assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
+
+
+def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(clips: Path, tmp_path):
+    """They leave 0..1 where its heads' weights sum to more; `validate` ranks them all the same."""
+    path = tmp_path / "as_mdl_0.pth"
+    path.touch()
+    options = ["stage=evaluate_psla", f"init={path}", "data.inputs.audio.mel_bins=128"]
+    options.append("stages.evaluate_psla.data.inputs.audio.frames=64")
+    spec = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"].spec
+    torch.manual_seed(0)
+    net = build("psla", spec.model, spec.inputs.audio, spec.num_classes)
+    nn.init.constant_(net.head.weight_H, 0.6)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of one batch, so that clips get different answers
+    net(3 * torch.randn(8, 1, 64, 128))
+    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
+    assert main(["run", *arguments(clips, tmp_path, "cmkd", *options)]) == 0
+    stage = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"]
+    found = read_predictions(stage.folder / "predictions.parquet")
+    assert found.scale == "probabilities" and (found.scores["a"] > 1).mean() > 0.3
+    present = found.target.any(axis=0)
+    expected = average_precision_score(found.target[:, present], found.scores["a"][:, present], average="macro")
+    clamped = average_precision_score(
+        found.target[:, present], found.scores["a"][:, present].clip(0, 1), average="macro"
+    )
+    record = json.loads((stage.folder / "record.json").read_text())
+    assert record["metrics"]["mAP"]["value"] == pytest.approx(expected) and abs(expected - clamped) > 1e-3
 
 
 def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):
