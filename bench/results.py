@@ -117,7 +117,13 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
 def shareable(config: StageConfig) -> dict[str, Any]:
     """A stage's configuration without where things lie on this machine: records are shared."""
     content = asdict(config)
-    content["data"] |= {"root": None, "packed": None, "inputs": without_places(config.data.inputs)}
+    labels = config.data.train_labels if config.train else None
+    content["data"] |= {
+        "root": None,
+        "packed": None,
+        "train_labels": labels and file_hash(Path(labels)),
+        "inputs": without_places(config.data.inputs),
+    }
     return content
 
 

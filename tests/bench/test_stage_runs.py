@@ -23,7 +23,7 @@ from bench.cli import main
 from bench.config import compose
 from bench.identity import file_hash
 from bench.plan import PlannedStage, make_plan
-from bench.results import read_predictions
+from bench.results import read_predictions, shareable
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
@@ -304,6 +304,34 @@ def test_two_processes_extract_each_clip_once_and_measure_what_one_does(clips: P
             torch.testing.assert_close(both[row], one[row], rtol=2e-3, atol=1e-4)  # float16
     measured = scores(two["train_vggsound"], "av")
     np.testing.assert_allclose(measured, scores(uavm.stages["train_vggsound"], "av"), atol=2e-3)
+
+
+# --- other labels for training
+
+
+def test_a_list_of_other_labels_changes_what_is_trained_on_and_not_what_is_scored(stages, clips: Path, tmp_path):
+    official, classes = stages["train_cnn"], pd.read_csv(clips / "AudioSet" / "class_labels_indices.csv")["mid"]
+    assert not official.train.table["labels"].map(lambda row: 2 in row).all()
+    entries = [
+        {"wav": f"/anywhere/{row.video_id}_{row.start:.3f}.flac", "labels": ",".join(classes[[*row.labels, 2]])}
+        for row in official.train.table.iloc[1:].itertuples()
+    ]
+    path = tmp_path / "balanced_train_data_type1_2_mean.json"
+    path.write_text(json.dumps({"data": entries}))
+    given = [*CMKD[:-1], "stage=train_cnn_audioset20k", f"stages.train_cnn_audioset20k.data.train_labels={path}"]
+    enhanced = planned(clips, tmp_path, "cmkd", *given)["train_cnn_audioset20k"]
+    assert len(enhanced.train) == len(official.train) - 1
+    assert enhanced.train.excluded["not in data.train_labels"] == 1
+    assert enhanced.train.table["labels"].map(lambda row: 2 in row).all()
+    assert enhanced.identity != official.identity
+    assert enhanced.scored.fingerprint == official.scored.fingerprint
+    assert shareable(enhanced.config)["data"]["train_labels"] == file_hash(path)  # no place of this machine
+
+
+def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path, capsys):
+    given = ["stage=train_cnn_audioset20k", "data.train_labels=nowhere.json"]
+    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    assert "stages.train_cnn_audioset20k.data.train_labels=nowhere.json: there is no such file" in text
 
 
 # --- weights that are given
