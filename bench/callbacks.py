@@ -18,7 +18,7 @@ from datamodules.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.loader import Loader
-from datamodules.types import Batch, Outputs
+from datamodules.types import Batch, Outputs, Scale
 
 
 class StepSeed(Callback):
@@ -175,13 +175,16 @@ class Collect(Callback):
         self.clip_id: list[str] = []
         self.target: list[Tensor] = []
         self.scores: dict[str, list[Tensor]] = {}
+        self.scale: Scale = "logits"
 
     def on_test_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
     ) -> None:
         self.clip_id += batch["clip_id"]
         self.target.append(batch["label"].cpu())
-        given = outputs.get("logits") or outputs.get("embedding") or {}
+        if "probabilities" in outputs:
+            self.scale = "probabilities"
+        given = outputs.get("logits") or outputs.get("probabilities") or outputs.get("embedding") or {}
         for modality, scores in given.items():
             self.scores.setdefault(modality, []).append(scores.float().cpu())
 

@@ -71,6 +71,11 @@ def _check_data(stage: StageConfig, where: str) -> None:
         if letter in stage.modality and letter not in stage.features and wanted is None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)
+    labels = stage.data.train_labels_file
+    if stage.train and labels is not None and stage.data.packed:
+        raise UserError(f"{where}.data.train_labels_file: a pack has its own labels; read the dataset's folder instead")
+    if stage.train and labels is not None and not Path(labels).is_file():
+        raise UserError(f"{where}.data.train_labels_file={labels}: there is no such file")
     if stage.data.loader.weighted_replacement and not stage.data.loader.weighted_draws:
         raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
     if strange := sorted(set(stage.features) - (set(stage.modality) & set("av"))):

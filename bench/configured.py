@@ -29,7 +29,10 @@ WORK = ("on_request", "data.min_coverage", "data.loader.workers", "data.loader.c
 """Whether and how fast a stage runs."""
 PROTOCOL = ("board", "fold")
 """What the protocol and the clips say."""
-TRAINING = ("epochs", "batch_size", "optim", "ema", "data.augment", "data.loader", "data.narration")
+TRAINING = (
+    "epochs", "batch_size", "optim", "ema",
+    "data.augment", "data.loader", "data.narration", "data.train_labels_file",
+)  # fmt: skip
 """What counts only where a stage trains."""
 MACHINE = (
     "accelerator", "devices", "nodes", "device_batch", "checkpoint_activations", "compile", "checkpoint_every", "wandb",

@@ -20,6 +20,7 @@ from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
 from datamodules.manifest import Manifest, build_manifest
+from datamodules.relabel import relabelled
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
 from datamodules.types import Board, Inputs, TextInputs
@@ -179,6 +180,13 @@ class Data:
             found.find(name)
         return found
 
+    def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
+        """The clips to train on, with other labels where the stage names a file of them."""
+        official = self.manifest(stage, tuple(stage.train), inputs)
+        if stage.data.train_labels_file is None:
+            return official
+        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
+
     def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
         """The clips of the splits that have what the inputs want."""
         needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
@@ -257,7 +265,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     features = {modality: planned[other] for modality, other in stage.features.items()}
     wanted = _wanted(stage, features)
     board = registry.board(stage.board) if stage.board else None
-    train = data.manifest(stage, tuple(stage.train), wanted) if stage.train else None
+    train = data.train_manifest(stage, wanted) if stage.train else None
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
     if board and scored and scored.coverage < stage.data.min_coverage:

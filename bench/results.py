@@ -45,6 +45,7 @@ def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
         "num_classes": predictions.target.shape[1],
         "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
         "similarity": predictions.similarity,
+        "scale": predictions.scale,
         "missing": predictions.missing,
         "classes": list(predictions.classes),
     }

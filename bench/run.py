@@ -252,6 +252,7 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Pred
         "clip_id": collected.clip_id,
         "target": torch.cat(collected.target).numpy() if collected.target else None,
         "scores": {k: torch.cat(v).numpy() for k, v in collected.scores.items()},
+        "scale": collected.scale,
     }
     parts: list[Any] = [mine]
     if trainer.world_size > 1:
@@ -261,12 +262,13 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Pred
     if not parts:
         raise UserError("not one of the clips to be measured could be read")
     assert data.scored is not None
-    return one_row_a_clip(
+    rows = one_row_a_clip(
         [clip for part in parts for clip in part["clip_id"]],
         np.concatenate([part["target"] for part in parts]),
         {name: np.concatenate([part["scores"][name] for part in parts]) for name in parts[0]["scores"]},
         data.scored.table["clip_id"],
     )
+    return replace(rows, scale=parts[0]["scale"])
 
 
 def one_row_a_clip(

@@ -56,6 +56,11 @@ class AudioSet(Source):
     def classes(self) -> list[str]:
         return [row["display_name"] for row in self._class_rows]
 
+    @property
+    def class_codes(self) -> list[str]:
+        """Machine ids (`/m/09x0r`) of the ontology."""
+        return [row["mid"] for row in self._class_rows]
+
     def read_split(self, split: str) -> Official:
         path = self.find(SEGMENT_FILES[split])
         rows = read_rows(path, ("video_id", "start_seconds", "end_seconds", "labels"))
@@ -65,7 +70,7 @@ class AudioSet(Source):
                 f"{rows.malformed[0]}. The official file: {OFFICIAL}/{path.name}"
             )
         video_id, start, end = rows["video_id"], rows.numbers("start_seconds"), rows.numbers("end_seconds")
-        labels = rows.labels("labels", [row["mid"] for row in self._class_rows], separator=",")
+        labels = rows.labels("labels", self.class_codes, separator=",")
         from_ms, to_ms = milliseconds(start), milliseconds(end)
         clip_id = video_id + "_" + from_ms
         return rows.official(

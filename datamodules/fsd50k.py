@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
-from datamodules.source import DataError, Official, Source, read_rows, read_rows_by_header
+from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
 from datamodules.types import Board
 
 
@@ -34,7 +34,16 @@ class FSD50K(Source):
 
     @cached_property
     def classes(self) -> list[str]:
-        """In the order of `vocabulary.csv`, which has no header: index,label,mid."""
+        return self._vocabulary["label"].tolist()
+
+    @property
+    def class_codes(self) -> list[str]:
+        """Machine ids (`/m/0395lw`) of AudioSet's ontology."""
+        return self._vocabulary["mid"].tolist()
+
+    @cached_property
+    def _vocabulary(self) -> Rows:
+        """`vocabulary.csv`, in the order of the class index; it has no header: index,label,mid."""
         rows = read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
         in_order = rows["index"].tolist() == [str(i) for i in range(len(rows))]
         if not len(rows) or rows.malformed or not in_order or rows["label"].duplicated().any():
@@ -42,7 +51,7 @@ class FSD50K(Source):
                 f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order and each "
                 f"label once"
             )
-        return rows["label"].tolist()
+        return rows
 
     def read_split(self, split: str) -> Official:
         if split == "eval":

@@ -103,6 +103,17 @@ class Source(ABC):
         """What a text branch is asked for each class."""
         return [name.replace("_", " ") for name in self.classes]
 
+    @property
+    def class_codes(self) -> list[str]:
+        """What label sets of others call each class, see `relabel.py`.
+
+        Raises:
+            DataError: there are none.
+        """
+        raise DataError(
+            f"{self.title}: there are no other label sets than the official one; leave data.train_labels_file out"
+        )
+
     @abstractmethod
     def read_split(self, split: str) -> Official:
         """The split as the official files list it, whether its media are there or not."""

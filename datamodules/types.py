@@ -192,6 +192,9 @@ class DataConfig:
     media: str | None = None
     """What the media files are: `clips` (cut), `videos` (whole; a clip begins at its start) or `auto` (told by their
     length); none = as is usual for the dataset."""
+    train_labels_file: str | None = None
+    """A file of other labels for the training clips than the official ones, e.g. of PSLA's enhanced label sets; clips
+    that it does not list are left out. See `relabel.py`."""
     min_coverage: float = 0.85
     """A board is not measured on a smaller share of its official clips than this."""
     views: int = 0
@@ -282,11 +285,18 @@ Similarity = Literal["cosine", "dot"]
 """How retrieval compares two embeddings."""
 
 
+Scale = Literal["logits", "probabilities"]
+"""What a network's numbers for classes are, which matters where those of several networks are averaged."""
+
+
 class Outputs(TypedDict, total=False):
     """What a method gives out for evaluation, keyed by what it looked at."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
+    probabilities: dict[str, Tensor]
+    """In the place of `logits`, of a head whose numbers are like probabilities and may leave 0..1: they are ranked and
+    averaged as they are."""
     embedding: dict[str, Tensor]
     """Modality -> [B, D]; retrieval compares them as the stage's `similarity` says."""
     features: Tensor

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from datamodules.types import Board, Similarity
+from datamodules.types import Board, Scale, Similarity
 
 MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval", "localisation")}
 """Board.task -> module with `evaluate` and `statistic` of (board, modality, predictions); imported when needed."""
@@ -86,7 +86,7 @@ class Predictions:
     target: NDArray[np.floating]
     """[N, C], above 0 where the clip has the class; one-hot for classification."""
     scores: Mapping[str, NDArray[np.floating]]
-    """Modality -> logits [N, C], or for retrieval embeddings [N, D]."""
+    """Modality -> logits or what `scale` says [N, C], or for retrieval embeddings [N, D]."""
     group: NDArray[np.str_] | None = None
     """[N] what a row belongs to. Retrieval: what is to be found, a clip (of which there may be several captions) or its
     video; None: each row is a clip of its own. Localisation: the video of which the row is a second."""
@@ -94,6 +94,8 @@ class Predictions:
     """Localisation: group -> the classes that are to be found in it, in their order; one may come twice."""
     similarity: Similarity = "cosine"
     """How embeddings are compared."""
+    scale: Scale = "logits"
+    """What the scores of classes are; all tasks look at their order alone, ensembles do not."""
     missing: int = 0
     """Official clips of the split that are not among these."""
     classes: Sequence[str] = ()

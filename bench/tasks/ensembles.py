@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ def mean_probability(
 ) -> Predictions:
     """The mean of several networks' probabilities, on the clips that all of them have, as logits again.
 
+    Where a network gives out numbers like probabilities in the place of logits, so does the result: these may leave
+    0..1, and are averaged as they are (PSLA `ensemble.py`).
+
     Args:
         board: of tagging (a sigmoid a class) or classification (softmax).
         modality: under which the result is scored.
@@ -26,6 +30,10 @@ def mean_probability(
     common = sorted(set.intersection(*(set(map(str, predictions.clip_id)) for predictions in each)))
     aligned = [p.take(pd.Index(np.asarray(p.clip_id, dtype=str)).get_indexer(common)) for p in each]
     logits = [np.asarray(p.scores[m], np.float64) for p, m in zip(aligned, modalities, strict=True)]
+    if any(p.scale == "probabilities" for p in aligned):
+        probability = expit if board.task == "tagging" else partial(softmax, axis=1)
+        given = [x if p.scale == "probabilities" else probability(x) for p, x in zip(aligned, logits, strict=True)]
+        return Predictions(common, aligned[0].target, {modality: np.mean(given, axis=0)}, scale="probabilities")
     tiny = np.finfo(np.float64).tiny
     if board.task == "tagging":
         mean = np.mean([expit(x) for x in logits], axis=0)

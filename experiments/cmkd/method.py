@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
 from experiments.cmkd.checkpoints import imagenet, load
-from experiments.cmkd.model import ASTConfig, CMKDConfig, CNNConfig, Network, PSLAConfig, build
+from experiments.cmkd.model import ASTConfig, AttentionHead, CMKDConfig, CNNConfig, Network, PSLAConfig, build
 from experiments.common.layers import start_at_prior
 from experiments.common.losses import classification_loss
 from experiments.common.stage import Stage, StageSpec
@@ -71,6 +71,9 @@ class Train(Stage):
         return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """PSLA's numbers as they are: its authors clamp them in the loss alone (`traintest.py`)."""
+        if isinstance(self.net.head, AttentionHead):
+            return {"probabilities": {"a": self.net.probabilities(batch["audio"])}}
         return {"logits": {"a": self.net(batch["audio"])}}
 
 

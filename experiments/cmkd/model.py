@@ -192,7 +192,7 @@ class AttentionHead(nn.Module):
         return sum(weight * attend(att(map_BDT), cla(map_BDT)) for att, cla, weight in heads)
 
     def forward(self, map_BDFT: Tensor) -> Tensor:
-        """The logits whose sigmoid is `probabilities`, clamped as before the loss of PSLA's `traintest.py`."""
+        """For the loss: logits whose sigmoid is `probabilities`, clamped as PSLA's `traintest.py` clamps before it."""
         return torch.logit(self.probabilities(map_BDFT), eps=1e-7)
 
 
@@ -210,6 +210,10 @@ class ConvNet(nn.Module):
 
     def forward(self, audio_B1TF: Tensor) -> Tensor:
         return self.head(self.maps(audio_B1TF))
+
+    def probabilities(self, audio_B1TF: Tensor) -> Tensor:
+        """[B, C], of attention pooling, about 0..1 and not clamped."""
+        return self.head.probabilities(self.maps(audio_B1TF))
 
 
 class CNN(ConvNet):

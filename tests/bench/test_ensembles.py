@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,26 @@ def test_the_order_of_clips_does_not_matter(board, data):
     assert list(result.clip_id) == list(expected.clip_id)
     np.testing.assert_array_equal(result.target, expected.target)
     np.testing.assert_array_equal(result.scores["a"], expected.scores["a"])
+
+
+@BOARDS
+def test_numbers_like_probabilities_are_averaged_as_they_are_though_they_leave_0_to_1(board):
+    """Clamped to 0..1 first, as logits are, the first two clips would tie, and so would the last two."""
+    each = np.array([[[1.5], [1.1], [0.4], [-0.1]], [[0.9], [1.2], [0.6], [-0.4]]])
+    result = mean_probability(board, "a", [replace(predictions(x), scale="probabilities") for x in each], ["a", "a"])
+    np.testing.assert_allclose(result.scores["a"], each.mean(axis=0)[np.argsort(CLIPS)])
+    assert result.scale == "probabilities"
+    again = mean_probability(board, "a", [result, replace(result, scores={"a": result.scores["a"] + 1})], ["a", "a"])
+    np.testing.assert_allclose(again.scores["a"], result.scores["a"] + 0.5)
+
+
+@BOARDS
+def test_logits_join_numbers_like_probabilities_as_probabilities(board):
+    logits, like = np.random.default_rng(0).normal(size=(2, 4, 3))
+    each = [predictions(logits), replace(predictions(like), scale="probabilities")]
+    expected = (probability(board, logits) + like) / 2
+    result = mean_probability(board, "a", each, ["a", "a"])
+    np.testing.assert_allclose(result.scores["a"], expected[np.argsort(CLIPS)])
 
 
 @BOARDS

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch import nn
 
 from bench import registry
@@ -24,7 +25,7 @@ from bench.cli import main
 from bench.config import compose
 from bench.identity import file_hash
 from bench.plan import PlannedStage, make_plan
-from bench.results import read_predictions
+from bench.results import read_predictions, shareable
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
@@ -356,6 +357,34 @@ def test_two_processes_extract_each_clip_once_and_measure_what_one_does(clips: P
     np.testing.assert_allclose(measured, scores(uavm.stages["train_vggsound"], "av"), atol=2e-3)
 
 
+# --- other labels for training
+
+
+def test_a_list_of_other_labels_changes_what_is_trained_on_and_not_what_is_scored(stages, clips: Path, tmp_path):
+    official, classes = stages["train_cnn"], pd.read_csv(clips / "AudioSet" / "class_labels_indices.csv")["mid"]
+    assert not official.train.table["labels"].map(lambda row: 2 in row).all()
+    entries = [
+        {"wav": f"/anywhere/{row.video_id}_{row.start:.3f}.flac", "labels": ",".join(classes[[*row.labels, 2]])}
+        for row in official.train.table.iloc[1:].itertuples()
+    ]
+    path = tmp_path / "balanced_train_data_type1_2_mean.json"
+    path.write_text(json.dumps({"data": entries}))
+    given = [*CMKD[:-1], "stage=train_cnn_audioset20k", f"stages.train_cnn_audioset20k.data.train_labels_file={path}"]
+    enhanced = planned(clips, tmp_path, "cmkd", *given)["train_cnn_audioset20k"]
+    assert len(enhanced.train) == len(official.train) - 1
+    assert enhanced.train.excluded["not in data.train_labels_file"] == 1
+    assert enhanced.train.table["labels"].map(lambda row: 2 in row).all()
+    assert enhanced.identity != official.identity
+    assert enhanced.scored.fingerprint == official.scored.fingerprint
+    assert shareable(enhanced.config)["data"]["train_labels_file"] == file_hash(path)  # no place of this machine
+
+
+def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path, capsys):
+    given = ["stage=train_cnn_audioset20k", "data.train_labels_file=nowhere.json"]
+    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    assert "stages.train_cnn_audioset20k.data.train_labels_file=nowhere.json: there is no such file" in text
+
+
 # --- weights that are given
 
 EVALUATE = [
@@ -403,6 +432,34 @@ def test_a_released_file_is_measured(clips: Path, released: Path, tmp_path):
     assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
     assert record["train"] is None and record["n"] == len(stage.scored) == 21
     assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
+
+
+def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(clips: Path, tmp_path):
+    """They leave 0..1 where its heads' weights sum to more; `validate` ranks them all the same."""
+    path = tmp_path / "as_mdl_0.pth"
+    path.touch()
+    options = ["stage=evaluate_psla", f"init={path}", "data.inputs.audio.mel_bins=128"]
+    options.append("stages.evaluate_psla.data.inputs.audio.frames=64")
+    spec = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"].spec
+    torch.manual_seed(0)
+    net = build("psla", spec.model, spec.inputs.audio, spec.num_classes)
+    nn.init.constant_(net.head.weight_H, 0.6)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of one batch, so that clips get different answers
+    net(3 * torch.randn(8, 1, 64, 128))
+    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
+    assert main(["run", *arguments(clips, tmp_path, "cmkd", *options)]) == 0
+    stage = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"]
+    found = read_predictions(stage.folder / "predictions.parquet")
+    assert found.scale == "probabilities" and (found.scores["a"] > 1).mean() > 0.3
+    present = found.target.any(axis=0)
+    expected = average_precision_score(found.target[:, present], found.scores["a"][:, present], average="macro")
+    clamped = average_precision_score(
+        found.target[:, present], found.scores["a"][:, present].clip(0, 1), average="macro"
+    )
+    record = json.loads((stage.folder / "record.json").read_text())
+    assert record["metrics"]["mAP"]["value"] == pytest.approx(expected) and abs(expected - clamped) > 1e-3
 
 
 def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):

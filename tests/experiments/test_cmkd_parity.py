@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules import keyed
+from datamodules.types import AudioInputs, Inputs
 from experiments.cmkd.checkpoints import from_imagenet, from_official, load, to_official
-from experiments.cmkd.model import AST, PSLA, ASTConfig, PSLAConfig
+from experiments.cmkd.method import Train, TrainOptions
+from experiments.cmkd.model import AST, PSLA, ASTConfig, CMKDConfig, PSLAConfig
+from tests.experiments.supervised_tiny import CLASSES, spec
 
 GOLDEN_AST, GOLDEN_PSLA = (
     json.loads((Path(__file__).parent.parent / "golden" / f"cmkd_{name}.json").read_text()) for name in ("ast", "psla")
@@ -87,6 +91,22 @@ def test_psla_probabilities_are_those_of_the_authors_class():
     assert maps.shape == (2, 1408, 4, 33)
     close(net.head.probabilities(maps)[:, ::33], GOLDEN_PSLA["probabilities"])
     close(net.head(maps).sigmoid()[:, ::33], GOLDEN_PSLA["probabilities"])
+
+
+@torch.no_grad()
+def test_what_is_ranked_of_psla_is_not_clamped_though_it_leaves_0_to_1():
+    """Its authors' `validate` ranks the head's numbers; the clamp to 1e-7 .. 1 - 1e-7 is in the loss alone."""
+    inputs = Inputs(AudioInputs(frames=64, mel_bins=128), None)
+    stage = Train(spec(CMKDConfig(), TrainOptions("psla", 0.0), inputs, "a", multilabel=True)).eval()
+    theirs = {key: drawn_psla(key, tuple(value.shape)) for key, value in to_official(stage.net).items()}
+    load(stage.net, theirs | {"attention.head_weight": torch.full((4,), 0.6)})  # the head's numbers are up to 2.4
+    batch = {"audio": 4 * drawn("audio", (2, 64, 128))[:, None], "label": torch.ones(2, CLASSES)}
+    outputs = stage.predict_step(batch, 0)
+    expected = stage.net.head.probabilities(stage.net.maps(batch["audio"]))
+    assert outputs.keys() == {"probabilities"} and torch.equal(outputs["probabilities"]["a"], expected)
+    assert (expected > 1).sum() > 1 and len(expected.unique()) == expected.numel()
+    clamped = F.binary_cross_entropy(expected.clamp(1e-7, 1 - 1e-7), batch["label"])
+    torch.testing.assert_close(stage.losses(batch)["loss"], clamped, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("golden", GOLDEN_AST["imagenet"], ids=lambda g: f"{g['mel_bins']}x{g['frames']}")
