@@ -14,7 +14,7 @@ def paper(stage: str, *overrides: str) -> StageConfig:
 
 
 def test_flags_of_the_published_command_mean_what_argparse_made_of_them():
-    """facebookresearch/AudioMAE `submit_ft_mask_bal.sh`, as the README runs it, and types as in `main_finetune_as.py`."""
+    """facebookresearch/AudioMAE `submit_ft_mask_bal.sh` as its README runs it; types as in `main_finetune_as.py`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--replacement", type=bool, default=False)
     parser.add_argument("--weight_sampler", type=bool, default=False)
