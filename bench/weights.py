@@ -18,7 +18,6 @@ from bench.identity import IMAGENET
 from bench.plan import WEIGHTS, PlannedStage, epochs_between
 from experiments.common.stage import Stage
 
-
 PLACES = ("model", "state_dict", "net")
 """Where training codes put the weights: MAE and its kin; Lightning, Everything at Once; AVLnet and MCN with apex."""
 
