@@ -63,3 +63,9 @@ def scatter_tokens(tokens_BKD: Tensor, places_BK: Tensor, fill_D: Tensor, length
     batch, _, dim = tokens_BKD.shape
     filled_BLD = fill_D.to(tokens_BKD.dtype).expand(batch, length, dim)
     return filled_BLD.scatter(1, places_BK[:, :, None].expand(-1, -1, dim), tokens_BKD)
+
+
+def masked_mse(prediction_BLP: Tensor, target_BLP: Tensor, masked_BL: Tensor) -> Tensor:
+    """Squared error, averaged over the elements of a patch and then over the masked patches only (MAE)."""
+    error_BL = (prediction_BLP.float() - target_BLP.float()).square().mean(dim=-1)
+    return (error_BL * masked_BL).sum() / masked_BL.sum()  # indexing by the mask would wait for the device

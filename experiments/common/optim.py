@@ -85,20 +85,21 @@ def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_ep
 
 
 def param_groups(stage: Stage) -> list[dict[str, Any]]:
-    """The trainable parameters by (layer, decayed or not), each group with its learning rate and weight decay."""
+    """The trainable parameters by (layer, share of its rate, decayed or not), each group with its learning rate and
+    weight decay."""
     optim, peak = stage.spec.optim, peak_lr(stage.spec.optim, stage.spec.batch_size)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, float, bool], dict[str, Any]] = {}
     for name, parameter in stage.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer, layers = stage.layer_of(name)
+        (layer, layers), share = stage.layer_of(name), stage.share_of_rate(name)
         decayed = parameter.ndim > 1 or optim.algorithm != "adamw"
         group = groups.setdefault(
-            (layer, decayed),
+            (layer, share, decayed),
             {
-                "name": f"layer {layer}" + ("" if decayed else ", no decay"),
+                "name": f"layer {layer}" + ("" if share == 1 else f" x {share}") + ("" if decayed else ", no decay"),
                 "params": [],
-                "lr": peak * optim.layer_decay ** (layers - layer),
+                "lr": peak * share * optim.layer_decay ** (layers - layer),
                 "weight_decay": optim.weight_decay if decayed else 0.0,
             },
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+from torch import Tensor
+
 from datamodules.types import AudioInputs, VideoInputs
 
 
@@ -22,6 +27,25 @@ def video_grid(video: VideoInputs, patch: int, tubelet: int) -> tuple[int, int, 
     """
     side = _divide("video.size", video.size, patch)
     return _divide("video.frames", video.frames, tubelet), side, side
+
+
+def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """[B, C, *size] -> [B, L, P]: the raw values of each patch, in the order of the tokens.
+
+    L runs over the grid as the encoders' tokens do; P = prod(patch) * C, e.g. 256 of 16 x 16 log-mels and 1536 of
+    2 x 16 x 16 pictures.
+    """
+    for axis, side in enumerate(patch):
+        x = x.unfold(2 + axis, side, side)
+    channels_last = x.movedim(1, -1)
+    return channels_last.reshape(x.shape[0], math.prod(x.shape[2 : 2 + len(patch)]), -1)
+
+
+def normalized_patches(x: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """[B, C, *size] -> [B, L, P]: raw patches, each with mean 0 and (unbiased) variance 1 (MAE `norm_pix_loss`)."""
+    patches_BLP = patchify(x, patch)
+    variance, mean = torch.var_mean(patches_BLP, dim=-1, keepdim=True)
+    return (patches_BLP - mean) / (variance + 1e-6).sqrt()
 
 
 def _divide(name: str, size: int, patch: int) -> int:

@@ -133,5 +133,9 @@ class Stage(L.LightningModule):
         """
         return 1, 1
 
+    def share_of_rate(self, name: str) -> float:
+        """By what the learning rate of a parameter is multiplied beside layer-wise decay."""
+        return 1.0
+
     def configure_optimizers(self) -> dict[str, Any]:
         return make_optimizer(self)

@@ -7,18 +7,25 @@ Their class and ours compute the same, only the names differ:
     blocks_av.*                                      ->  trunk.fusion.blocks.*
     fc_norm_av.*, fc_norm_a.*, fc_norm_v.*; head_*.* ->  norm.*; head.*
 
-The position tables (`pos_embed`, `pos_embed_v`) are fixed, so they are compared with ours instead of loaded. The
-parts that only pretraining uses (`norm`, `decoder_*`, `mask_token`) are left out: their code was never released.
+The position tables (`pos_embed`, `pos_embed_v`) are fixed, so they are compared with ours instead of loaded; a file of
+longer or shorter clips has the table of their length. The parts that only pretraining uses (`norm`, `decoder_*`,
+`mask_token`) are left out: their code was never released.
+
+An image MAE goes into the video encoder, the fusion blocks and, where the file has it, the video decoder:
+
+    norm, mask_token, decoder_{embed, blocks, norm}  ->  video_decoder.{norm_in, mask_token, embed, blocks, norm}
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from datamodules.types import Modality
+from experiments.common.weights import matches
+from experiments.mavil.model import Encoder, Trunk
 
 _OFFICIAL = (
     (r"cls_token", "trunk.audio.cls_token"),
@@ -32,6 +39,14 @@ _OFFICIAL = (
 _CLASSIFIER = re.compile(r"(?P<part>fc_norm|head)_(?P<modality>a|v|av)\.(?P<rest>weight|bias)")
 _PRETRAINING_ONLY = re.compile(r"(norm|norm_v|mask_token|mask_token_v|decoder_.+)(\..+)?")
 _POSITIONS = {"pos_embed": "audio", "pos_embed_v": "video"}
+_IMAGE_DECODER = {
+    "norm": "norm_in",
+    "mask_token": "mask_token",
+    "decoder_embed": "embed",
+    "decoder_blocks": "blocks",
+    "decoder_norm": "norm",
+}
+_IMAGE_ONLY = ("pos_embed", "decoder_pos_embed", "decoder_pred", "fc_norm", "head")
 
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
@@ -44,15 +59,23 @@ def is_image_mae(weights: Mapping[str, Tensor]) -> bool:
     return "blocks.0.attn.qkv.weight" in weights and not is_official(weights)
 
 
+def translated(weights: Mapping[str, Tensor], trunk: Trunk, modality: Modality = "av") -> Mapping[str, Tensor]:
+    """Weights under our names, whether they are ours or the authors'; see `from_official`."""
+    if not is_official(weights):
+        return weights
+    positions = {name: part.positions_of for name, part in trunk.named_children() if isinstance(part, Encoder)}
+    return from_official(weights, modality, positions)
+
+
 def from_official(
-    weights: Mapping[str, Tensor], modality: Modality, positions: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor], modality: Modality, positions: Mapping[str, Callable[[int], Tensor]]
 ) -> dict[str, Tensor]:
     """The authors' keys -> ours.
 
     Args:
         weights: the dict under `model` of a checkpoint file.
         modality: whose classifier is meant, where the file has several; the others are left out.
-        positions: our [1 + L, D] position tables of the `audio` and `video` that are in use.
+        positions: of the `audio` and `video` that are in use, what makes our [1 + L, D] table of L patches.
 
     Raises:
         ValueError: naming the keys that have no place here, or a position table that differs from ours.
@@ -94,23 +117,39 @@ def to_official(weights: Mapping[str, Tensor], modality: Modality) -> dict[str, 
 
 
 def from_image_mae(weights: Mapping[str, Tensor], fusion_depth: int, tubelet: int) -> dict[str, Tensor]:
-    """An image MAE -> our video encoder, and its last block -> every fusion block (av-superb `load_mae`).
+    """An image MAE -> our video encoder and its decoder; its last block -> every fusion block (av-superb `load_mae`).
 
-    The patch kernel is repeated over the frames of a tubelet and, as there, not divided by their number.
-    `model.video_positions=tiled` is the position table that belongs to it.
+    The patch kernel is repeated over the frames of a tubelet and, as there, not divided by their number. Left out are
+    the tables of positions (`model.video_positions=tiled` has those that belong to it), the decoder's last layer, as it
+    predicts a patch of one frame, and what a fine-tuned file classifies with.
+
+    Raises:
+        ValueError: naming the keys that an image MAE does not have.
     """
-    encoder = {key: value for key, value in weights.items() if _rename(key) is not None}
-    last = max(int(key.split(".")[1]) for key in encoder if key.startswith("blocks."))
+    blocks = [int(key.split(".")[1]) for key in weights if key.startswith("blocks.")]
     ours: dict[str, Tensor] = {}
-    for key, value in encoder.items():
-        value = _reshape(key, value)
+    unknown: list[str] = []
+    for key, value in weights.items():
+        part, _, rest = key.partition(".")
         if key == "patch_embed.proj.weight":
-            value = value[:, :, None].repeat(1, 1, tubelet, 1, 1)
-        ours[_rename(key).replace("trunk.audio.", "trunk.video.")] = value
-        if key.startswith(f"blocks.{last}."):
-            for block in range(fusion_depth):
-                ours[f"trunk.fusion.blocks.{block}.{key.split('.', 2)[2]}"] = value
+            ours["trunk.video.patch_embed.weight"] = value[:, :, None].repeat(1, 1, tubelet, 1, 1)
+        elif (name := _rename(key)) is not None:
+            ours[name.replace("trunk.audio.", "trunk.video.")] = _reshape(key, value)
+        elif part in _IMAGE_DECODER:
+            ours[f"video_decoder.{_IMAGE_DECODER[part]}{'.' if rest else ''}{rest}"] = _reshape(key, value)
+        elif part not in _IMAGE_ONLY:
+            unknown.append(key)
+        if key.startswith(f"blocks.{max(blocks)}."):
+            ours |= {f"trunk.fusion.blocks.{block}.{rest.partition('.')[2]}": value for block in range(fusion_depth)}
+    if unknown:
+        raise ValueError("keys of the checkpoint that an image MAE does not have: " + ", ".join(unknown))
     return ours
+
+
+def fresh_after_image_mae(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The parts of stage 1 that an image MAE's file says nothing of."""
+    decoder = "video_decoder.predict" if matches("decoder_embed.weight", tuple(weights)) else "video_decoder"
+    return "trunk.audio", "audio_decoder", decoder
 
 
 def _rename(key: str) -> str | None:
@@ -121,17 +160,18 @@ def _rename(key: str) -> str | None:
 
 
 def _reshape(key: str, value: Tensor) -> Tensor:
-    """Their CLS tokens are [1, 1, D], ours [D]."""
-    return value.flatten() if key.startswith("cls_token") else value
+    """Their CLS and mask tokens are [1, 1, D], ours [D]."""
+    return value.flatten() if key.startswith(("cls_token", "mask_token")) else value
 
 
-def _check_positions(key: str, theirs: Tensor, ours_SD: Tensor | None) -> None:
-    """Fixed tables must agree where both have a token; a table of zeros says nothing (an untrained shell)."""
-    if ours_SD is None or not theirs.any():
+def _check_positions(key: str, theirs: Tensor, ours: Callable[[int], Tensor] | None) -> None:
+    """Fixed tables must agree; a table of zeros says nothing (an untrained shell)."""
+    if ours is None or not theirs.any():
         return
-    if theirs.shape[1:] != ours_SD.shape:
-        raise ValueError(f"{key}: shape {list(theirs.shape[1:])}, but the inputs make {list(ours_SD.shape)}")
-    difference = (theirs[0] - ours_SD.to(theirs)).abs().max().item()
+    table_SD = ours(theirs.shape[1] - 1).to(theirs)
+    if theirs.shape[1:] != table_SD.shape:
+        raise ValueError(f"{key}: shape {list(theirs.shape[1:])}, but the inputs make {list(table_SD.shape)}")
+    difference = (theirs[0] - table_SD).abs().max().item()
     if difference > 1e-4:
         option = "audio_positions" if key == "pos_embed" else "video_positions"
         raise ValueError(f"{key}: differs from our table by up to {difference:.3g}; try another model.{option}")

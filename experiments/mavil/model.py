@@ -7,7 +7,9 @@ Sizes in comments are those of the paper: audio 1024 x 128, video 8 x 224 x 224,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -46,18 +48,7 @@ class MAViLConfig:
     """`tiled` repeats the picture's 2-D table in time, as when starting from an image MAE."""
 
 
-# --- patches --------------------------------------------------------------------------------------------------
-
-
-def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
-    """[B, C, *size] -> [B, L, P]: the raw values of each patch, in the order of the tokens.
-
-    L runs over the grid as the encoders' tokens do; P = prod(patch) * C is 256 for audio and 1536 for video.
-    """
-    for axis, side in enumerate(patch):
-        x = x.unfold(2 + axis, side, side)
-    channels_last = x.movedim(1, -1)
-    return channels_last.reshape(x.shape[0], math.prod(x.shape[2 : 2 + len(patch)]), -1)
+# --- positions --------------------------------------------------------------------------------------------------
 
 
 def audio_positions(config: MAViLConfig, dim: int, grid: tuple[int, int]) -> Tensor:
@@ -80,11 +71,21 @@ def video_positions(config: MAViLConfig, dim: int, grid: tuple[int, int, int]) -
 class Encoder(nn.Module):
     """A ViT of one modality that can be shown only some of the patches."""
 
-    def __init__(self, config: MAViLConfig, patch_embed: nn.Module, positions_SD: Tensor, drop_path: float):
+    def __init__(
+        self,
+        config: MAViLConfig,
+        patch_embed: nn.Module,
+        grid: tuple[int, ...],
+        positions: Callable[[MAViLConfig, int, tuple[int, ...]], Tensor],
+        drop_path: float,
+    ):
+        """`grid`: patches in time, and then along the other axes; `positions` makes the table of a grid."""
         super().__init__()
         self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.empty(config.dim))
-        self.register_buffer("positions", positions_SD, persistent=False)
+        self.grid = grid
+        self._positions_of = partial(positions, config, config.dim)
+        self.register_buffer("positions", self._positions_of(grid), persistent=False)
         self.blocks = transformer(config.dim, config.depth, config.heads, config.mlp_ratio, drop_path)
         self.apply(init_mae)
         nn.init.normal_(self.cls_token, std=0.02)
@@ -93,6 +94,17 @@ class Encoder(nn.Module):
     def length(self) -> int:
         """L, the patches of a clip: 512 of audio, 784 of video."""
         return len(self.positions) - 1
+
+    def positions_of(self, length: int) -> Tensor:
+        """[1 + length, D]: the table of a clip of so many patches, which may last longer or shorter than this one's.
+
+        Raises:
+            ValueError: they are no whole rows of the grid.
+        """
+        row = math.prod(self.grid[1:])
+        if length % row:
+            raise ValueError(f"{length} patches are no rows of {row}, as {self.grid} has")
+        return self._positions_of((length // row, *self.grid[1:]))
 
     def embed(self, x: Tensor) -> Tensor:
         """[B, C, *size] -> [B, L, D]: each patch by itself, and where it is."""
@@ -116,8 +128,7 @@ class AudioEncoder(Encoder):
     def __init__(self, config: MAViLConfig, audio: AudioInputs, drop_path: float = 0.0):
         grid = audio_grid(audio, config.patch)
         embed = nn.Conv2d(1, config.dim, config.patch, config.patch)
-        super().__init__(config, embed, audio_positions(config, config.dim, grid), drop_path)
-        self.grid = grid
+        super().__init__(config, embed, grid, audio_positions, drop_path)
 
 
 class VideoEncoder(Encoder):
@@ -127,8 +138,7 @@ class VideoEncoder(Encoder):
         grid = video_grid(video, config.patch, config.tubelet)
         patch = (config.tubelet, config.patch, config.patch)
         embed = nn.Conv3d(3, config.dim, patch, patch)
-        super().__init__(config, embed, video_positions(config, config.dim, grid), drop_path)
-        self.grid = grid
+        super().__init__(config, embed, grid, video_positions, drop_path)
 
 
 class FusionEncoder(nn.Module):

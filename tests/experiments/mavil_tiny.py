@@ -8,7 +8,8 @@ import torch
 
 from datamodules.types import AudioInputs, Batch, Inputs, VideoInputs
 from experiments.common.stage import Stage, StageSpec
-from experiments.mavil.method import Distill, DistillOptions, Finetune, FinetuneOptions, Pretrain, RawOptions
+from experiments.mavil.downstream import Finetune, FinetuneOptions
+from experiments.mavil.method import Distill, DistillOptions, Pretrain, RawOptions
 from experiments.mavil.model import MAViLConfig
 
 CLASSES = 5

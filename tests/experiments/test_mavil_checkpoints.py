@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.mavil.checkpoints import from_image_mae, from_official, is_image_mae, is_official, to_official
-from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, tiny_config
+from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, tiny_config, tiny_inputs
 
 
 def official(stage, modality="av"):
@@ -88,11 +88,22 @@ def image_mae(dim=32, depth=2):
     weights = {f"blocks.{k}": torch.randn_like(v) for k, v in encoder.blocks.state_dict().items()}
     weights["cls_token"], weights["pos_embed"] = torch.randn(1, 1, dim), torch.randn(1, 17, dim)
     weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"] = torch.randn(dim, 3, 16, 16), torch.randn(dim)
-    return {
-        **weights,
-        "norm.weight": torch.ones(dim),
-        "decoder_embed.weight": torch.ones(1),
-        "mask_token": torch.ones(1),
+    return weights | {"norm.weight": torch.randn(dim), "norm.bias": torch.randn(dim)}
+
+
+def with_decoder(weights, dim=32, depth=1):
+    """The same as the file of the whole image MAE, which predicts the 768 numbers of a patch of one picture."""
+    decoder = pretrain(tiny_config(decoder_dim=dim, decoder_depth=depth)).video_decoder
+    return weights | {
+        "mask_token": torch.randn(1, 1, dim),
+        "decoder_embed.weight": torch.randn(dim, 32),
+        "decoder_embed.bias": torch.randn(dim),
+        "decoder_pos_embed": torch.randn(1, 17, dim),
+        **{f"decoder_blocks.{k}": torch.randn_like(v) for k, v in decoder.blocks.state_dict().items()},
+        "decoder_norm.weight": torch.randn(dim),
+        "decoder_norm.bias": torch.randn(dim),
+        "decoder_pred.weight": torch.randn(768, dim),
+        "decoder_pred.bias": torch.randn(768),
     }
 
 
@@ -115,3 +126,42 @@ def test_image_mae_of_another_size_is_an_error():
     with pytest.raises(ValueError, match=r"trunk\.video\.blocks\.2\.norm1\.weight: unknown"):
         pretrain().load_parent(image_mae(depth=3))
     assert "trunk.fusion.blocks.0.norm1.weight" in from_image_mae(image_mae(), fusion_depth=1, tubelet=2)
+
+
+def test_an_image_mae_s_decoder_starts_that_of_the_video_but_for_its_last_layer():
+    weights, stage, fresh = with_decoder(image_mae()), pretrain(), pretrain()
+    stage.load_parent(weights)
+    decoder, before = stage.video_decoder.state_dict(), fresh.video_decoder.state_dict()
+    for ours, theirs in (("norm_in.bias", "norm.bias"), ("embed.weight", "decoder_embed.weight")):
+        assert torch.equal(decoder[ours], weights[theirs])
+    for ours, theirs in (("blocks.0.mlp.fc1.weight",) * 2, ("norm.weight",) * 2):
+        assert torch.equal(decoder[ours], weights[f"decoder_{theirs}"])
+    assert torch.equal(decoder["mask_token"], weights["mask_token"].flatten())
+    changed = {key for key, value in decoder.items() if not torch.equal(value, before[key])}
+    assert set(decoder) - changed == {"predict.weight", "predict.bias"}
+    assert all(torch.equal(v, fresh.audio_decoder.state_dict()[k]) for k, v in stage.audio_decoder.state_dict().items())
+
+
+def test_an_image_mae_s_decoder_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match=r"video_decoder\.embed\.weight: shape \[64, 32\], not \[32, 32\]"):
+        pretrain().load_parent(with_decoder(image_mae(), dim=64))
+
+
+def test_a_key_that_no_image_mae_has_is_named():
+    with pytest.raises(ValueError, match=r"an image MAE does not have: rope\.freqs, decoder_x\.bias"):
+        pretrain().load_parent(image_mae() | {"rope.freqs": torch.ones(1), "decoder_x.bias": torch.ones(1)})
+
+
+@pytest.mark.parametrize("frames", [64, 256])
+@pytest.mark.parametrize("audio_positions", ["2d", "2d_transposed"])
+def test_a_file_of_longer_or_shorter_clips_fits_by_the_table_of_their_length(frames, audio_positions):
+    """As ESC-50's clips of 5 s start from what AudioSet's of 10 s were pretrained with."""
+    config, others = tiny_config(audio_positions=audio_positions), tiny_inputs()
+    others.audio.frames, others.video.frames = frames, 8
+    weights = official(pretrain(config, others))
+    stage = finetune("av", config)
+    assert weights["pos_embed"].shape[1:] != stage.trunk.audio.positions.shape
+    stage.load_parent(weights)
+    weights["pos_embed"] = weights["pos_embed"].roll(1, 1)
+    with pytest.raises(ValueError, match=r"pos_embed: differs"):
+        stage.load_parent(weights)

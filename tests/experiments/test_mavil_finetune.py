@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from datamodules.types import Inputs
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import StageSpec
-from experiments.mavil.method import Finetune, FinetuneOptions, Retrieve, RetrieveOptions
+from experiments.mavil.downstream import Finetune, FinetuneOptions, Retrieve, RetrieveOptions
 from tests.experiments.mavil_tiny import (
     distill,
     finetune,

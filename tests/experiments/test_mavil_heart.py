@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from datamodules.types import Inputs
+from experiments.common.masking import masked_mse
 from experiments.mavil import method
 from experiments.mavil.model import pool
 from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, tiny_config, tiny_inputs
@@ -83,9 +84,9 @@ def test_only_masked_patches_are_in_the_reconstruction_loss():
         for clip, patch in mask.masked_BL.nonzero().tolist()
     ]
     expected = torch.stack(errors).mean().item()
-    assert method.masked_mse(prediction, target, mask.masked_BL).item() == pytest.approx(expected)
+    assert masked_mse(prediction, target, mask.masked_BL).item() == pytest.approx(expected)
     prediction[~mask.masked_BL] += 100
-    assert method.masked_mse(prediction, target, mask.masked_BL).item() == pytest.approx(expected)
+    assert masked_mse(prediction, target, mask.masked_BL).item() == pytest.approx(expected)
 
 
 # --- fusion is the only way from one modality to the other's decoder ---------------------------------------------

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from datamodules.types import AudioInputs, Inputs, VideoInputs
+from experiments.common.patches import patchify
 from experiments.common.stage import StageSpec
-from experiments.mavil.method import Distill, DistillOptions, Finetune, FinetuneOptions, Pretrain, RawOptions
-from experiments.mavil.model import AudioEncoder, MAViLConfig, Trunk, VideoEncoder, patchify
+from experiments.mavil.downstream import Finetune, FinetuneOptions
+from experiments.mavil.method import Distill, DistillOptions, Pretrain, RawOptions
+from experiments.mavil.model import AudioEncoder, MAViLConfig, Trunk, VideoEncoder
 from tests.experiments.mavil_tiny import finetune, pretrain, random_batch, tiny_config
 
 

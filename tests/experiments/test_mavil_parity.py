@@ -19,7 +19,7 @@ from experiments.common.masking import random_places_2d
 from experiments.common.positions import sincos_2d, sincos_3d, with_cls
 from experiments.common.stage import StageSpec
 from experiments.mavil.checkpoints import to_official
-from experiments.mavil.method import Finetune, FinetuneOptions
+from experiments.mavil.downstream import Finetune, FinetuneOptions
 from experiments.mavil.model import MAViLConfig
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "mavil_av_superb.json").read_text())

@@ -1,0 +1,213 @@
+"""Other people's files of weights: what of them is read, and what is said of what is not."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import registry
+from bench.weights import read_checkpoint
+from experiments.common.stage import Stage
+
+WEIGHTS = OrderedDict({"layer.weight": torch.arange(4.0).view(2, 2), "layer.bias": torch.ones(2)})
+
+
+def same(read: dict[str, Tensor], written: dict[str, Tensor] = WEIGHTS) -> bool:
+    return read.keys() == written.keys() and all(torch.equal(value, written[key]) for key, value in read.items())
+
+
+def adam() -> dict[str, Any]:
+    """An optimiser's state after a step, as training codes save it."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([{"params": [parameter], "lr_scale": 0.75}], lr=np.float64(1e-3))
+    parameter.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def mae(weights: dict[str, Tensor], file: Path) -> None:
+    """facebookresearch/AudioMAE, mae, mae_st and av-superb: `util/misc.py`, `save_model`, as submitit runs it."""
+    args = argparse.Namespace(
+        lr=1e-3, betas=(0.9, 0.95), output_dir=Path("/checkpoint/1"), log_dir=Path("/checkpoint/1")
+    )
+    scaler = {
+        "scale": 65536.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 2000,
+        "_growth_tracker": 7,
+    }
+    torch.save({"model": weights, "optimizer": adam(), "epoch": 19, "scaler": scaler, "args": args}, file)
+
+
+def state_dict_alone(weights: dict[str, Tensor], file: Path) -> None:
+    """YuanGongND/ast, psla and uavm `traintest.py`; AVLnet's and MCN's `save_checkpoint`."""
+    torch.save(OrderedDict(weights), file)
+
+
+def apex(weights: dict[str, Tensor], file: Path) -> None:
+    """roudimit/AVLnet `train.py` and MCN's, with `--apex_level 1`: `amp_checkpoint.pt`."""
+    amp = OrderedDict(loss_scaler0={"loss_scale": 65536.0, "unskipped": 3})
+    torch.save({"net": weights, "optimizer": adam(), "amp": amp}, file)
+
+
+def everything_at_once(weights: dict[str, Tensor], file: Path) -> None:
+    """ninatu/everything_at_once `base/base_trainer.py`, `_save_checkpoint`."""
+    config = {"name": "tva", "arch": {"args": {"depth": 1}}, "trainer": {"epochs": 15}}
+    state = {"arch": "EverythingAtOnceModel", "epoch": 14, "step": 9, "state_dict": weights, "optimizer": adam()}
+    torch.save({**state, "monitor_best": np.float64(12.5), "config": config}, file)
+
+
+def flax(weights: dict[str, Tensor], file: Path) -> None:
+    """MBT's Flax files cannot be read here; this is what `mbt.checkpoints.from_scenic` says to make of one."""
+    torch.save(weights, file)
+
+
+SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
+    "mavil": (mae,),
+    "mbt": (flax,),
+    "cmkd": (state_dict_alone,),
+    "uavm": (state_dict_alone,),
+    "avlnet": (state_dict_alone, apex),
+    "mcn": (state_dict_alone, apex),
+    "everything_at_once": (everything_at_once,),
+}
+"""Method -> how its authors' code saves."""
+
+
+def small(method: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A small network of the method, and its weights under the names that the authors' code gives them."""
+    tests = importlib.import_module(f"tests.experiments.test_{method}_{OF_NETWORKS.get(method, 'parity')}")
+    if method == "mavil":
+        net = tests.finetune("av")
+        return net, tests.official(net)
+    if method == "mbt":
+        return tests.recorded("bottleneck_2"), tests.scenic_weights("bottleneck_2", 4)
+    if method == "cmkd":
+        net = tests.ast()
+        return net, tests.released(net)
+    if method == "uavm":
+        name = tests.SINGLE[0]
+        return tests.network(name), tests.released(tests.NETWORKS["cases"][name]["keys"])
+    if method == "avlnet":
+        return tests.network("tri", "eval"), tests.released("tri")
+    return tests.network(), tests.released()
+
+
+OF_NETWORKS = {"mavil": "checkpoints", "cmkd": "checkpoints"}
+
+
+@pytest.mark.parametrize(
+    ("method", "save"), [pytest.param(m, save, id=f"{m}-{save.__name__}") for m in SAVED for save in SAVED[m]]
+)
+def test_a_file_as_the_authors_code_saves_it_fills_the_network(method, save, tmp_path):
+    net, weights = small(method)
+    save(weights, tmp_path / "file.pth")
+    read = read_checkpoint(str(tmp_path / "file.pth"))
+    assert same(read, weights)
+    other = deepcopy(net)
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.zero_()
+        if isinstance(net, Stage):
+            other.load_parent(read)
+        else:
+            importlib.import_module(f"experiments.{method}.checkpoints").load(other, read)
+    expected = net.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in other.state_dict().items())
+
+
+def test_every_method_that_has_authors_files_is_tested_with_them():
+    ours = {"baseline_cnn"}  # nobody has published weights of it
+    assert set(SAVED) == set(registry.methods()) - ours
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_older_versions_of_torch_numpy_and_python_are_read(tmp_path, zipped, monkeypatch):
+    """torch before 1.6, NumPy before 2 and Python from 3.13 on write other names."""
+    content = {"model": WEIGHTS, "args": argparse.Namespace(output_dir=Path("/x")), "best": np.float32(0.5)}
+    monkeypatch.setattr(PosixPath, "__module__", "pathlib._local")
+    monkeypatch.setitem(sys.modules, "pathlib._local", pathlib)
+    torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()
+    assert same(read_checkpoint(str(tmp_path / "file.pth")))
+
+
+class Config:
+    """Somebody's own class."""
+
+
+def test_a_blocked_class_is_named_with_the_cure_and_in_plain_text(tmp_path):
+    torch.save({"model": WEIGHTS, "config": Config()}, tmp_path / "file.pth")
+    with pytest.raises(ValueError) as told:
+        read_checkpoint(str(tmp_path / "file.pth"))
+    message = str(told.value)
+    assert "it holds tests.bench.test_weights.Config" in message
+    assert "\x1b" not in message and "\n" not in message
+
+    command = message[message.index('python -c "') + len('python -c "') :].partition('"')[0]
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, env=with_this_module_on_the_path(), check=True)
+    assert same(read_checkpoint(str(tmp_path / "weights.pt")))
+
+
+def with_this_module_on_the_path() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@pytest.mark.parametrize("made", [os.system, subprocess.Popen, exec, torch.nn.Linear])
+def test_nothing_of_a_file_s_choice_is_run(tmp_path, made):
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return made, (f"touch {tmp_path / 'run'}",)
+
+    torch.save({"model": WEIGHTS, "args": Trap()}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match="it holds .*, whose code could do anything"):
+        read_checkpoint(str(tmp_path / "file.pth"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>404</html>", "no file of weights that torch can read"),
+        (b"", "no file of weights that torch can read"),
+        (pickle.dumps({"weights": 3}, protocol=4), "no file of weights that torch can read"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_told_in_plain_text(tmp_path, content, said):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as told:
+        read_checkpoint(str(tmp_path / "file.pth"))
+    assert "\x1b" not in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_cut_file_is_told_of(tmp_path):
+    mae(WEIGHTS, tmp_path / "file.pth")
+    whole = (tmp_path / "file.pth").read_bytes()
+    (tmp_path / "file.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="no file of weights that torch can read: .*corrupted"):
+        read_checkpoint(str(tmp_path / "file.pth"))
+
+
+def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path):
+    torch.save({"epoch": 3, "module": WEIGHTS}, tmp_path / "file.pth")
+    with pytest.raises(
+        ValueError, match="epoch, module are no tensors. Weights are looked for under model, state_dict"
+    ):
+        read_checkpoint(str(tmp_path / "file.pth"))
