@@ -13,6 +13,10 @@ from bench.identity import IMAGENET
 from bench.plan import WEIGHTS, PlannedStage, epochs_between
 from experiments.common.stage import Stage
 
+WRAPPERS = ("model", "state_dict", "net")
+"""Keys under which training scripts save the weights, beside the optimiser's state: the MAE family, Lightning and
+Everything at Once, AVLnet and MCN with Apex (`amp_checkpoint.pt`)."""
+
 
 def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
     """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
@@ -36,7 +40,7 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
-    """The weights in somebody's file, whether they lie under `model`, `state_dict` or nothing.
+    """The weights in somebody's file, whether they lie under one of `WRAPPERS` or nothing.
 
     Raises:
         ValueError: for a file that holds something else. Nothing but tensors and plain containers is ever unpacked.
@@ -49,7 +53,7 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"no file of weights that may be read (weights_only): {reason}") from error
     if isinstance(loaded, Mapping):
-        loaded = loaded.get("model", loaded.get("state_dict", loaded))
+        loaded = next((loaded[name] for name in WRAPPERS if name in loaded), loaded)
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ValueError("it holds no state dict (names and tensors)")
     return dict(loaded)

@@ -62,7 +62,9 @@ class Features(nn.Module):
                 batch[name] = raw[name]
         if self.inputs.audio is not None:
             batch["audio"] = self._audio(raw, self.inputs.audio, train)
-            batch["audio_length"] = self.log_mel.num_frames(raw["waveform_length"])
+            of_source = self.inputs.audio.reference == "source"
+            length_B = raw["levels_length"] if of_source else self.log_mel.num_frames(raw["waveform_length"])
+            batch["audio_length"] = length_B
         if self.inputs.video is not None:
             batch["video"] = self._video(raw, self.inputs.video, train)
         return batch
@@ -70,7 +72,10 @@ class Features(nn.Module):
     def _audio(self, raw: RawBatch, inputs: AudioInputs, train: bool) -> Tensor:
         """[B, 1, frames, mels] float32, normalised."""
         key, augment = raw["key"], self.augment
-        mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
+        if inputs.reference == "source":
+            mel_BFM = pad_to(raw["levels"], inputs.frames)
+        else:
+            mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
         if train and (augment.freq_mask or augment.time_mask):
             masks = (augment.freq_mask, augment.time_mask, augment.time_masks)
             mel_BFM = audio_features.spec_mask(mel_BFM, key, *masks)

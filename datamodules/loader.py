@@ -17,7 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.processes import WorkerContext, any_ends, deaf_processes
 from datamodules.types import RawBatch
 
-PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
+PADDED = {
+    "waveform": "waveform_length",
+    "levels": "levels_length",
+    "text": "text_length",
+    "video_feat": "video_feat_length",
+}
 """Keys of what differs in length from clip to clip -> the key of the lengths."""
 
 
