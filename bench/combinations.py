@@ -71,6 +71,7 @@ def _check_data(stage: StageConfig, where: str) -> None:
         if letter in stage.modality and letter not in stage.features and wanted is None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)
+    _check_reading(stage, where)
     labels = stage.data.train_labels_file
     if stage.train and labels is not None and stage.data.packed:
         raise UserError(f"{where}.data.train_labels_file: a pack has its own labels; read the dataset's folder instead")
@@ -120,6 +121,24 @@ def _check_text(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.data.inputs.text: {stage.board} compares clips with the names of steps; name a tokenizer"
         )
+
+
+def _check_reading(stage: StageConfig, where: str) -> None:
+    """What is read of whole sources and around seconds."""
+    inputs, augment = stage.data.inputs, stage.data.augment
+    if inputs.audio is not None and inputs.audio.reference == "source":
+        if inputs.audio.kind != "decibel":
+            raise UserError(
+                f"{where}.data.inputs.audio.reference=source: only kind=decibel is relative to what is loudest"
+            )
+        if stage.train and (augment.roll_gain or augment.mixup):
+            raise UserError(
+                f"{where}.data.inputs.audio.reference=source: clips are cut of log-mels, and data.augment.roll_gain "
+                f"and mixup change waveforms; leave these out, or set reference=clip"
+            )
+    in_time = not stage.train and stage.board is not None and registry.board(stage.board).task == "localisation"
+    if inputs.features is not None and inputs.features.rows == "pooled" and not in_time:
+        raise UserError(f"{where}.data.inputs.features.rows=pooled is by the seconds in which steps are to be found")
 
 
 def _check_narration(stage: StageConfig, where: str) -> None:

@@ -266,6 +266,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     wanted = _wanted(stage, features)
     board = registry.board(stage.board) if stage.board else None
     train = data.train_manifest(stage, wanted) if stage.train else None
+    if train is not None and stage.data.captions == "one":
+        train = train.once_each()
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
     if board and scored and scored.coverage < stage.data.min_coverage:

@@ -72,22 +72,23 @@ class Features(nn.Module):
         if "partner" in raw:
             batch["partner"] = raw["partner"]
         if (audio := self.inputs.audio) is not None:
-            batch["audio"] = self._audio(raw, audio, train)
-            batch["audio_length"] = self.log_mel.num_frames(raw["waveform_length"])
-            if audio.past_end == "repeat":
-                batch["audio_length"] = batch["audio_length"].sign() * audio.frames
+            batch["audio"], batch["audio_length"] = self._audio(raw, audio, train)
         if self.inputs.video is not None:
             batch["video"] = self._video(raw, self.inputs.video, train)
             if "video_length" in raw:
                 batch["video_length"] = raw["video_length"]
         return batch
 
-    def _audio(self, raw: RawBatch, inputs: AudioInputs, train: bool) -> Tensor:
-        """[B, 1, frames, mels] float32, normalised."""
+    def _audio(self, raw: RawBatch, inputs: AudioInputs, train: bool) -> tuple[Tensor, Tensor]:
+        """([B, 1, frames, mels] float32, normalised; [B] frames before the padding)."""
         key, augment = raw["key"], self.augment
-        mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
+        if inputs.reference == "source":
+            mel_BFM, length_B = pad_to(raw["levels"], inputs.frames), raw["levels_length"]
+        else:
+            mel_BFM = self.log_mel(raw["waveform"], raw["waveform_length"])
+            length_B = self.log_mel.num_frames(raw["waveform_length"])
         if inputs.past_end == "repeat":
-            mel_BFM = starting_over(mel_BFM, self.log_mel.num_frames(raw["waveform_length"]))
+            mel_BFM, length_B = starting_over(mel_BFM, length_B), length_B.sign() * inputs.frames
         if train and (augment.freq_mask or augment.time_mask):
             masks = (augment.freq_mask, augment.time_mask, augment.time_masks)
             mel_BFM = audio_features.spec_mask(mel_BFM, key, *masks)
@@ -96,7 +97,7 @@ class Features(nn.Module):
             mel_BFM = audio_features.add_noise(mel_BFM, key, augment.noise)
         if train and augment.shift:
             mel_BFM = audio_features.roll_frames(mel_BFM, key, augment.shift)
-        return mel_BFM[:, None]
+        return mel_BFM[:, None], length_B
 
     def _video(self, raw: RawBatch, inputs: VideoInputs, train: bool) -> Tensor:
         """[B, 3, T, size, size] float32, normalised."""

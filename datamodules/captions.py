@@ -222,20 +222,24 @@ def _clean(video_id: str, said: dict[str, Sequence], source: Path) -> tuple[list
 def grow(said: Said, index: int, seconds: float) -> tuple[float, float, str]:
     """A caption, merged with whichever neighbour gives the shorter span until it is `seconds` long.
 
-    As HowTo100M and AVLnet cut clips (`youtube_dataloader.py`), but with the words in the order in which they are said.
+    As AVLnet, MCN and Everything at Once cut clips (`youtube_dataloader.py`, `howto_dataset.py`): the words of each
+    neighbour follow those that are there, so that the caption itself comes first, and is kept where text is cut.
 
     Returns:
         start, end (seconds), text.
     """
     first = last = index
+    words = [said.text[index]]
     start, end = float(said.start[index]), float(said.end[index])
     while end - start < seconds and (first > 0 or last < len(said.text) - 1):
         with_previous = end - float(said.start[first - 1]) if first > 0 else np.inf
         with_next = float(said.end[last + 1]) - start if last < len(said.text) - 1 else np.inf
         if with_previous <= with_next:
             first -= 1
+            words.append(said.text[first])
         else:
             last += 1
+            words.append(said.text[last])
         # Captions overlap: an earlier one may end later.
         start, end = float(said.start[first]), max(end, float(said.end[first]), float(said.end[last]))
-    return start, end, " ".join(said.text[first : last + 1])
+    return start, end, " ".join(words)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from datamodules import cache, features, narration
+from datamodules.decibels import column, source_levels
 from datamodules.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
 from datamodules.loader import PARTNER
@@ -24,14 +25,21 @@ from datamodules.mixing import partner_of
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.shards import WHERE, PackedClip
 from datamodules.table import SharedTable
-from datamodules.types import FEATURE_KEYS, DataConfig, VideoInputs
+from datamodules.types import FEATURE_KEYS, Around, AudioInputs, DataConfig, VideoInputs
 
 log = logging.getLogger(__name__)
 
+IN_THE_MIDDLE = Around()
 SUBSTITUTES = 10
 """Clips tried in the place of one that cannot be read any more before training gives up."""
 ROUNDING = 1e-6
 """Of a frame; a clip of 3 s has 9 frames at 3 a second, not 10."""
+
+
+LONGEST_SECONDS = 1e6
+"""More than any file lasts: all of its sound."""
+SOURCES_KEPT = 4
+"""Sources whose log-mels a process remembers, as clips of one follow each other; 6 MB for 6 minutes."""
 
 
 class Moment(NamedTuple):
@@ -47,7 +55,7 @@ class Moment(NamedTuple):
     audio_shift: float = 0.0
     """Seconds by which its sound is read later."""
     video_seconds: float | None = None
-    """Of a second whose surroundings are read: as much before as after it, as far as the video goes."""
+    """Of a second whose surroundings are read, as far as the video goes."""
 
 
 class ClipDataset(Dataset):
@@ -85,6 +93,7 @@ class ClipDataset(Dataset):
 
             self.tokenizer = make_tokenizer(self.inputs.text)
         self.cache_bytes = int(config.loader.cache_gb * 2**30)
+        self._source_levels: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.table)
@@ -137,10 +146,12 @@ class ClipDataset(Dataset):
         clip_id, start, seconds = (self.table.value(name, ref.index) for name in ("clip_id", "start", "seconds"))
         if self.narrated and ref.epoch != EVALUATION:
             return self._narrated(ref, clip_id)
-        text = self.table.value("text", ref.index) if "text" in self.table else ""
         again = ref.view if ref.epoch != EVALUATION else 0
-        whole = self.table.value("video_seconds", ref.index) if "video_seconds" in self.table else None
         key = ref.key or self.key(ref.epoch, clip_id, again)
+        text = self.table.value("text", ref.index) if "text" in self.table else ""
+        if self.config.captions == "one" and ref.epoch != EVALUATION:
+            text = _drawn(text.split("\n"), key)
+        whole = self.table.value("video_seconds", ref.index) if "video_seconds" in self.table else None
         return [Moment(clip_id, key, start, seconds, text, video_seconds=whole)]
 
     def key(self, epoch: int, clip_id: str, again: int = 0) -> int:
@@ -200,7 +211,7 @@ class ClipDataset(Dataset):
         window, index = self._window(ref, moment.key), ref.index
         since = moment.start - self.table.value("start", index)  # the clip's own start
         if (audio := self.inputs.audio) is not None:
-            start, left = _stretch(moment, audio.seconds, window)
+            start, left = _stretch(moment, audio.seconds, window, audio.around)
             if moment.seconds == self.table.value("seconds", index) and moment.video_seconds is None:
                 left = max(left, self._sound_seconds(index) - start)
             if moment.audio_shift:
@@ -208,9 +219,12 @@ class ClipDataset(Dataset):
                 left = min(left, self.table.value("seconds", index) - (since + start))
             offset = since + self.table.value("audio_offset", index)
             request = (offset + start, min(audio.seconds, left), audio.sample_rate)
-            read["waveform"] = torch.empty(0)
-            if left > 0:  # a clip at the end of its video may have no sound so much later
-                read["waveform"] = self._decoded(files, "audio", index, "audio", *request)
+            if audio.reference == "source":
+                read["levels"] = self._levels(files, index, offset + start, min(audio.seconds, left), audio)
+            else:
+                read["waveform"] = torch.empty(0)
+                if left > 0:  # a clip at the end of its video may have no sound so much later
+                    read["waveform"] = self._decoded(files, "audio", index, "audio", *request)
         if (video := self.inputs.video) is not None:
             start, left = _stretch(moment, video.seconds, window)
             offset = since + self.table.value("video_offset", index)
@@ -222,11 +236,12 @@ class ClipDataset(Dataset):
             if video.past_end == "nothing":
                 read["video_length"] = torch.tensor(len(frames))
         if (wanted := self.inputs.features) is not None:
-            start, left = _stretch(moment, wanted.seconds, window)
+            start, left = _stretch(moment, wanted.seconds, window, wanted.around)
             start += moment.start
             paths = self._feature_paths(index)
-            stretch = (start, start + left)
-            rows = self._kept((*paths, wanted.frames, *stretch), partial(features.read_window, paths, wanted, *stretch))
+            stretch = (start, start + left, moment.video_seconds)
+            place = (*paths, wanted.frames, wanted.rows, *stretch)
+            rows = self._kept(place, partial(features.read_window, paths, wanted, *stretch))
             if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
                 raise features.FeatureError(paths[0], "too short")
             read["video_feat"] = rows
@@ -235,6 +250,23 @@ class ClipDataset(Dataset):
         if self.tokenizer is not None:
             read["text"] = torch.from_numpy(self.tokenizer(moment.text))
         return read
+
+    def _levels(self, files: OpenFiles, index: int, start: float, seconds: float, audio: AudioInputs) -> Tensor:
+        """[F, mels] float32, cut of the log-mels of all sound of the file, or of what was packed of it."""
+        place = self.table.value("clip_id" if self.pack else "audio_path", index)
+        since = self.table.value("audio_offset", index) if self.pack else 0.0
+
+        def read() -> np.ndarray:
+            sound = self._media(files, "audio", index).audio(since, LONGEST_SECONDS, audio.sample_rate)
+            return source_levels(torch.from_numpy(sound), audio).numpy()
+
+        if place not in self._source_levels:
+            if len(self._source_levels) == SOURCES_KEPT:
+                del self._source_levels[next(iter(self._source_levels))]
+            url = self.pack and self.pack.shards.url
+            self._source_levels[place] = self._kept(("levels", url, place, audio.sample_rate, audio.mel_bins), read)
+        first, stop = (column(max(0.0, time - since), audio.sample_rate) for time in (start, start + max(0.0, seconds)))
+        return self._source_levels[place][first : min(stop, first + audio.frames)].clone()
 
     def _decoded(self, files: OpenFiles, kind: str, index: int, what: str, *request: Any) -> Tensor:
         """`audio` or `frames` of a clip's sound or pictures."""
@@ -249,19 +281,28 @@ class ClipDataset(Dataset):
         return cache.decoded.get(key, lambda: torch.from_numpy(read()), self.cache_bytes)
 
 
-def _stretch(moment: Moment, wanted: float, window: float) -> tuple[float, float]:
+def _drawn(captions: list[str], key: int) -> str:
+    """One of a clip's captions."""
+    return captions[int(float(uniform(torch.tensor([key]), "caption", 1)) * len(captions))]
+
+
+def _stretch(moment: Moment, wanted: float, window: float, around: Around = IN_THE_MIDDLE) -> tuple[float, float]:
     """What is read of a moment: (seconds from its start, seconds from there on that there are).
 
     Args:
         moment: what is read.
         wanted: seconds; more than there are takes all.
         window: see `ClipDataset._window`.
+        around: how much of a second's surroundings is read.
     """
     if moment.video_seconds is None:
         spare = max(0.0, moment.seconds - wanted)
         # A video whose length is not known, as its file is not read, is cut at its start.
         start = window * spare if spare < math.inf else 0.0
         return start, moment.seconds - start
+    if around != IN_THE_MIDDLE:
+        start, end = _surroundings(moment.start, around, features.whole_seconds(moment.video_seconds))
+        return start - moment.start, end - start
     middle = moment.start + moment.seconds / 2
     end = min(moment.video_seconds, middle + wanted / 2)
     start = max(0.0, min(middle - wanted / 2, end))
@@ -275,6 +316,15 @@ def _moments_of_frames(video: VideoInputs, left: float) -> np.ndarray:
     if video.past_end == "repeat":
         return every % left
     return every[: max(1, math.ceil(left * video.fps - ROUNDING))]
+
+
+def _surroundings(second: float, around: Around, whole: int) -> tuple[float, float]:
+    """(start, end) of what is read around a second of a video of `whole` seconds."""
+    start, length = second - around.before, around.before + around.after
+    if around.at_ends == "shift":
+        start = max(0.0, min(start, whole - length))
+        return start, min(start + length, whole)
+    return max(0.0, start), min(start + length, whole)
 
 
 class OpenFiles(ExitStack):

@@ -1,4 +1,5 @@
-"""AVLnet's sound: mel energies in decibels below the loudest of the clip, batched, on the device.
+"""AVLnet's sound: mel energies in decibels below the loudest of the clip, batched, on the device; or of all of a
+source, of which clips are cut.
 
 Shape suffixes: B clips, T samples, E samples before a clip or after it, F frames, M mel bins, N samples of a frame,
 K frequencies.
@@ -127,6 +128,25 @@ class DecibelMel(nn.Module):
         source_BE = torch.minimum(source_BE, period_B1 - source_BE)
         padded_BT = nn.functional.pad(sharp_BT, (self.edge, self.edge))
         return padded_BT.scatter_(1, outside_BE + self.edge, sharp_BT.gather(1, source_BE))
+
+
+@torch.no_grad()
+def source_levels(sound_T: Tensor, inputs: AudioInputs) -> Tensor:
+    """[F, M] in dB: all frames of a whole source's sound, 0 dB being the loudest of them; none of an empty one."""
+    if not len(sound_T):
+        return torch.empty(0, inputs.mel_bins)
+    with full_precision(sound_T.device):
+        return DecibelMel(inputs)._levels(sound_T[None], torch.tensor([len(sound_T)]))[0]
+
+
+def column(seconds: float, sample_rate: int) -> int:
+    """The frame of a source's log-mels at which a cut from this time on begins, and one up to it ends.
+
+    It is centred up to 2 frames before: the authors count half a frame off (librosa's `time_to_frames` with `n_fft`),
+    and Everything at Once stops at the first frame.
+    """
+    sample = int(seconds * sample_rate) - int(sample_rate * _FRAME_S) // 2
+    return max(0, sample // int(sample_rate * _SHIFT_S))
 
 
 def slaney_bank(size: int, rate: int, mel_bins: int) -> Tensor:

@@ -6,6 +6,7 @@ wanted are read (memory map), or `.npz`, which is an archive and is read whole.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -89,19 +90,25 @@ def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]
     return {kind: placed[kind] | named[kind] for kind in kinds}
 
 
-def read_window(paths: Sequence[str], inputs: FeatureInputs, start: float, end: float) -> np.ndarray:
+def read_window(
+    paths: Sequence[str], inputs: FeatureInputs, start: float, end: float, video_seconds: float | None = None
+) -> np.ndarray:
     """The features of [start, end) seconds of a video.
 
-    Of each kind these are the rows int(start * rate) up to and with int(end * rate), AVLnet's slice
-    (`youtube_dataloader.py`), which reaches past the end by up to one row. The fastest kind has one row a moment; row
-    i of n becomes row i * m // n of the m of another kind, the nearest resizing of Everything at Once
-    (`dataset/utils.py`, strategy `clip`; in integers, where torch's may be one row off by rounding). Then it is cut.
+    Of each kind these are the rows that `inputs.rows` says: int(start * rate) up to and with int(end * rate), AVLnet's
+    slice (`youtube_dataloader.py`), which reaches past the end by up to one row; or from floor(start * rate) on and
+    before ceil(end * rate) (Everything at Once `dataset/utils.py`, `accurate_borders`); or the same where the rate is
+    the file's rows by the video's whole seconds (MCN `cvpr19_dataloader.py`, `adaptive_max_pool1d`). The fastest kind
+    has one row a moment; row i of n becomes row i * m // n of the m of another kind, the nearest resizing of Everything
+    at Once (`dataset/utils.py`, strategy `clip`; in integers, where torch's may be one row off by rounding). Then it is
+    cut.
 
     Args:
         paths: one file a kind.
         inputs: kinds, rates, dims and frames.
         start: seconds.
         end: seconds; inf is the end of the features.
+        video_seconds: how long the video is, for rows that are `pooled`.
 
     Returns:
         float32 [n, sum(dims)], n <= inputs.frames; n = 0 where some kind has no features in this window.
@@ -112,7 +119,15 @@ def read_window(paths: Sequence[str], inputs: FeatureInputs, start: float, end: 
     if not 0 <= start <= end:
         raise ValueError(f"window from {start} to {end} s")
     arrays = [_open(path, dim) for path, dim in zip(paths, inputs.dims, strict=True)]
-    spans = [_span(len(array), rate, start, end) for array, rate in zip(arrays, inputs.rates, strict=True)]
+    if inputs.rows == "pooled":
+        if video_seconds is None:
+            raise ValueError("rows are pooled by a video's seconds, and there are none")
+        whole = whole_seconds(video_seconds)
+        spans = [_covering(len(array), start * len(array) / whole, end * len(array) / whole) for array in arrays]
+    else:
+        cut = _through if inputs.rows == "through" else _covering
+        rated = zip(arrays, inputs.rates, strict=True)
+        spans = [cut(len(array), min(start * rate, len(array)), min(end * rate, len(array))) for array, rate in rated]
     clock = len(spans[int(np.argmax(inputs.rates))])
     if not all(map(len, spans)):
         return np.empty((0, sum(inputs.dims)), np.float32)
@@ -150,10 +165,19 @@ def seconds(paths: Sequence[str], inputs: FeatureInputs) -> float:
     return min(len(_open(path, dim)) / rate for path, dim, rate in each)
 
 
-def _span(rows: int, rate: float, start: float, end: float) -> range:
-    """Which of a file's rows lie in the window."""
-    first, stop = (min(seconds * rate, float(rows)) for seconds in (start, end))
-    return range(int(first), min(int(stop) + 1, rows))
+def whole_seconds(seconds: float) -> int:
+    """The seconds of a video that are looked at one by one."""
+    return max(1, int(seconds))
+
+
+def _through(rows: int, start: float, end: float) -> range:
+    """From the row in which a window begins through that in which it ends; both counted in rows."""
+    return range(int(start), min(int(end) + 1, rows))
+
+
+def _covering(rows: int, start: float, end: float) -> range:
+    """The rows that have a part in a window."""
+    return range(int(start), min(math.ceil(end), rows))
 
 
 def _rows(path: str | os.PathLike[str], array: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -19,7 +19,12 @@ from datamodules.types import RawBatch
 
 PARTNER = "partner"
 """Key of the clip that is to be mixed into a clip, see `mixing.py`."""
-PADDED = {"waveform": "waveform_length", "text": "text_length", "video_feat": "video_feat_length"}
+PADDED = {
+    "waveform": "waveform_length",
+    "levels": "levels_length",
+    "text": "text_length",
+    "video_feat": "video_feat_length",
+}
 """Keys of what differs in length from clip to clip -> the key of the lengths."""
 
 

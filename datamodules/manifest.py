@@ -7,7 +7,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,17 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def once_each(self) -> Manifest:
+        """Each clip in one row, whose text is its captions, one a line; it is called as with the first of them."""
+        table = self.table
+        same = [table[name] for name in ("video_id", "start", "end")]
+        first = ~table.duplicated([column.name for column in same])
+        if "text" in table:
+            lines = table["text"].str.replace("\n", " ", regex=False)
+            joined = lines.groupby([column.to_numpy() for column in same], sort=False).agg("\n".join)
+            table = table.assign(text=table["text"].where(~first, pd.Series(joined.to_numpy(), table.index[first])))
+        return replace(self, table=table[first].reset_index(drop=True))
 
     def clips_a_row(self, narration: NarrationConfig) -> int:
         """Training clips that a row gives: several of a narrated video."""

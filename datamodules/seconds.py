@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from datamodules.features import whole_seconds
 from datamodules.source import LABELS
 
 
@@ -29,7 +30,7 @@ def seconds_of(videos: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
         video_seconds; labels are those of the second. In the order of the videos, then of time.
     """
     length_V = videos["seconds"].to_numpy(float)
-    count_V = np.maximum(1, length_V.astype(np.int64))
+    count_V = np.array([whole_seconds(seconds) for seconds in length_V], dtype=np.int64)
     first_V = np.r_[0, count_V.cumsum()[:-1]]
     video_N = np.repeat(np.arange(len(videos)), count_V)
     second_N = np.arange(len(video_N)) - first_V[video_N]

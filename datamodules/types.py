@@ -16,11 +16,27 @@ Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
 
 
 @dataclass
+class Around:
+    """How much is read around a second in which steps are to be found, in seconds of its video."""
+
+    before: float = 0.0
+    """Before the second begins."""
+    after: float = 0.0
+    """After it begins. Both 0 = as much as the inputs hold, with the second in the middle, cut at the video's ends."""
+    at_ends: Literal["cut", "shift"] = "cut"
+    """What of it would lie outside the video's whole seconds is left out, or all of it is read earlier or later."""
+
+
+@dataclass
 class AudioInputs:
     """Sound as a method wants it: mono, as log-mel frames of 25 ms every 10 ms."""
 
     kind: Literal["kaldi", "decibel"] = "kaldi"
-    """Kaldi-compatible log-mels, or DAVEnet's: decibels below the clip's loudest number, see `decibels.py`."""
+    """Kaldi-compatible log-mels, or DAVEnet's: decibels below the loudest number, see `decibels.py`."""
+    reference: Literal["clip", "source"] = "clip"
+    """Decibels: 0 dB is the loudest of the sound that is read; or of all sound of its file, of whose one spectrogram
+    what is read is cut (AVLnet, MCN and Everything at Once on whole videos)."""
+    around: Around = field(default_factory=Around)
 
     sample_rate: int = 16000
     """Hz."""
@@ -96,6 +112,11 @@ class FeatureInputs:
     """Moments; longer clips are cut."""
     past_end: Literal["zeros", "repeat"] = "zeros"
     """Moments past the clip's end: `zeros`, or `repeat`: the clip's own start over."""
+    rows: Literal["through", "covering", "pooled"] = "through"
+    """Which rows of a file are a window's: from that in which it begins through that in which it ends (AVLnet); those
+    that have a part in it (Everything at Once in time); or those that `adaptive_max_pool1d` pools for it if the file is
+    pooled to one row a second of the video, so that the rates play no part (MCN in time)."""
+    around: Around = field(default_factory=Around)
 
     @property
     def seconds(self) -> float:
@@ -195,6 +216,9 @@ class DataConfig:
     train_labels_file: str | None = None
     """A file of other labels for the training clips than the official ones, e.g. of PSLA's enhanced label sets; clips
     that it does not list are left out. See `relabel.py`."""
+    captions: Literal["each", "one"] = "each"
+    """Of training clips that have several captions: each is a clip of its own, or an epoch has the clip once, with one
+    of them that is drawn (AVLnet, Everything at Once: MSR-VTT)."""
     min_coverage: float = 0.85
     """A board is not measured on a smaller share of its official clips than this."""
     views: int = 0
@@ -266,6 +290,9 @@ class RawBatch(TypedDict, total=False):
     """[B, T] float32 in -1..1, zero-padded at the end."""
     waveform_length: Tensor
     """[B] int64, samples before the padding."""
+    levels: Tensor
+    """[B, F, mels] float32, cut of the log-mels of a whole source, in the place of its waveform."""
+    levels_length: Tensor
     frames: Tensor
     """[B, T, H, W, 3] uint8 RGB."""
     video_length: Tensor

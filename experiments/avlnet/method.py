@@ -12,12 +12,12 @@ from datamodules.types import Batch, Outputs
 from experiments.avlnet import model
 from experiments.avlnet.checkpoints import load
 from experiments.common.contrastive import masked_margin_softmax
-from experiments.common.narrated import BranchedStage
+from experiments.common.narrated import BranchedStage, NarratedOptions
 from experiments.common.stage import StageSpec
 
 
 @dataclass
-class Options:
+class Options(NarratedOptions):
     margin: float = 0.001
     """By which the score of a right pair is lowered in the loss (official `loss.py`)."""
 

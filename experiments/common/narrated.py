@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,15 @@ from experiments.common.words import WordVectors
 
 LENGTHS = {"a": "audio_length", "v": "video_feat_length", "t": "text_length"}
 """Modality -> key of how much of it a clip has; 0 = none, which is a mask and never zeros to learn from."""
+
+
+@dataclass(kw_only=True)
+class NarratedOptions:
+    """What the stages of every narrated method can be told."""
+
+    mode: Literal["train", "eval"] = "train"
+    """In which the network is while it is trained. In `eval` batch norms neither use nor change a batch's statistics,
+    and a branch pools the clip's own sound only, without the padding."""
 
 
 class NarratedStage(Stage):
@@ -42,6 +52,9 @@ class NarratedStage(Stage):
         if self.words is not None:
             load_strict(self.words, without_prefix(words, "words."))
         self.load_net(without_prefix({key: weights[key] for key in weights.keys() - words.keys()}, "net."))
+
+    def on_train_start(self) -> None:
+        self.net.train(self.spec.options.mode == "train")
 
     def present(self, batch: Batch, modalities: str) -> Tensor:
         """[B] bool, the clips that have all of these modalities."""

@@ -37,6 +37,9 @@ class OptimConfig:
     """Steps between two changes of the rate in `warmup_steps`; AST and PSLA change it every 50."""
     schedule: Literal["cosine", "step"] = "cosine"
     """After `warmup_epochs`: half a cosine down to `min_lr`, or steps down."""
+    cosine_from: Literal["start", "warmup"] = "start"
+    """The cosine begins with the first step, and `warmup_steps` multiply it, or it begins after them (MCN
+    `train_tri_kmeans.py`)."""
     min_lr: float = 0.0
     """Rate at the end of the cosine."""
     step_first: int = 1
@@ -78,7 +81,10 @@ def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_ep
     warm = stairs(step, optim.warmup_steps, optim.warmup_stairs)
     epoch = step / steps_per_epoch
     if optim.schedule == "cosine":
-        return warm * lr_factor(epoch, epochs, optim.warmup_epochs, optim.min_lr / peak_lr(optim, batch_size))
+        min_factor = optim.min_lr / peak_lr(optim, batch_size)
+        if optim.cosine_from == "warmup":
+            return lr_factor(epoch, epochs, optim.warmup_steps / steps_per_epoch, min_factor)
+        return warm * lr_factor(epoch, epochs, optim.warmup_epochs, min_factor)
     if epoch < optim.warmup_epochs:
         return warm * epoch / optim.warmup_epochs
     return warm * step_down(int(epoch), optim.step_first, optim.step_every, optim.step_factor)

@@ -1,4 +1,4 @@
-"""Everything at Once's stages: `Train` and `Finetune`, which also measure retrieval, and `Localise`."""
+"""Everything at Once's stages: `Train`, which also measures retrieval, `LateFusion` and `Localise`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
-from experiments.common.narrated import LENGTHS, NarratedStage
+from experiments.common.narrated import LENGTHS, NarratedOptions, NarratedStage
 from experiments.common.stage import StageSpec
 from experiments.everything_at_once.checkpoints import load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig, Tokens
@@ -18,7 +18,7 @@ from experiments.everything_at_once.objective import PairWeights, combinatorial_
 
 
 @dataclass
-class TrainOptions:
+class TrainOptions(NarratedOptions):
     tau: float = 0.05
     """Temperature of the cosines (official `loss/contrastive_losses.py`)."""
     weights: PairWeights = field(default_factory=PairWeights)
@@ -60,13 +60,6 @@ class Train(NarratedStage):
         """Each modality alone, and each set of them fused."""
         tokens = self.tokens(batch, self.spec.modality)
         return {"embedding": self.net.embed(tokens, subsets(self.spec.modality))}
-
-
-class Finetune(Train):
-    """Training with the batch norms as in evaluation (official `trainer.py` calls `model.eval()`)."""
-
-    def on_train_start(self) -> None:
-        self.net.eval()
 
 
 class LateFusion(Train):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.types import Batch, Outputs
 from experiments.common.contrastive import masked_margin_softmax, mean_of_valid
-from experiments.common.narrated import BranchedStage
+from experiments.common.narrated import BranchedStage, NarratedOptions
 from experiments.common.stage import StageSpec
 from experiments.mcn.checkpoints import load
 from experiments.mcn.clustering import JointClusters, cluster_contrast
@@ -21,7 +21,7 @@ PAIRS = ("at", "av", "tv")
 
 
 @dataclass
-class TrainOptions:
+class TrainOptions(NarratedOptions):
     """Defaults are those of the released command (official `train_tri_kmeans.py`)."""
 
     margin: float = 0.001
@@ -96,6 +96,7 @@ class Train(BranchedStage):
         return self.logged(self.losses(batch, step, epoch), batch)
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if self.spec.options.cluster_weight and self.trainer.accumulate_grad_batches > 1:
             raise ValueError("clusters are found in whole batches: trainer.device_batch must be 0")
 

@@ -90,7 +90,7 @@ def test_the_caption_at_the_start_counts_before_the_one_at_the_end():
 def test_a_caption_brings_its_grown_borders_and_its_neighbours_words():
     spoken = said((0.0, 40.0), (41.0, 44.0), (45.0, 90.0))
     cuts = {cut for cut in mixed(spoken, 84.0, 8.0, 100) if cut.text}
-    assert cuts == {Cut(0.0, 40.0, "said 0"), Cut(0.0, 44.0, "said 0 said 1"), Cut(45.0, 90.0, "said 2")}
+    assert cuts == {Cut(0.0, 40.0, "said 0"), Cut(0.0, 44.0, "said 1 said 0"), Cut(45.0, 90.0, "said 2")}
     assert cuts == {Cut(*grow(spoken, i, 8.0)) for i in range(3)}
 
 

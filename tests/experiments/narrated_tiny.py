@@ -110,8 +110,10 @@ def made(stage_class: type[NarratedStage], stage_spec: StageSpec) -> NarratedSta
     return stage
 
 
-def avlnet_stage(name: str = "AVLnet", text: TextInputs | None = TEXT, **fields: Any) -> avlnet.AVLnet:
-    return made(getattr(avlnet, name), spec(AVLNET, avlnet.Options(), text=text, **fields))
+def avlnet_stage(
+    name: str = "AVLnet", text: TextInputs | None = TEXT, mode: str = "train", **fields: Any
+) -> avlnet.AVLnet:
+    return made(getattr(avlnet, name), spec(AVLNET, avlnet.Options(mode=mode), text=text, **fields))
 
 
 def mcn_stage(name: str = "Train", model: MCNConfig = MCN, fields: Any = None, **options: Any) -> mcn.Train:
@@ -123,10 +125,10 @@ def mcn_stage(name: str = "Train", model: MCNConfig = MCN, fields: Any = None, *
 
 def everything_stage(
     name: str = "Train", model: EverythingAtOnceConfig = EVERYTHING, tau: float = 0.2,
-    weights: PairWeights = ALL_ALIKE, **fields: Any,
+    weights: PairWeights = ALL_ALIKE, mode: str = "train", **fields: Any,
 ) -> everything.Train:  # fmt: skip
     """Every pair counts alike unless told otherwise."""
-    return made(getattr(everything, name), spec(model, everything.TrainOptions(tau, weights), **fields))
+    return made(getattr(everything, name), spec(model, everything.TrainOptions(tau, weights, mode=mode), **fields))
 
 
 class SaveAfter(Callback):

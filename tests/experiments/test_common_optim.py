@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from experiments.common.optim import OptimConfig, lr_factor
+from experiments.common.optim import OptimConfig, lr_factor, schedule_factor
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -100,6 +102,17 @@ def test_steps_down_are_those_of_multi_step_lr_at_the_ends_of_epochs():
         assert lr[10 * epoch : 10 * epoch + 10] == pytest.approx([reference.param_groups[0]["lr"]] * 10)
         reference.step()
         milestones.step()
+
+
+MCN_RATES = json.loads((Path(__file__).parent.parent / "golden" / "schedule_mcn.json").read_text())["rates"]
+
+
+@pytest.mark.parametrize("steps", MCN_RATES)
+def test_a_cosine_after_the_warm_up_has_the_rates_of_the_authors_scheduler_at_every_step(steps):
+    warm, total = map(int, steps.split(" of "))
+    optim = OptimConfig(lr=1e-4, schedule="cosine", cosine_from="warmup", warmup_steps=warm)
+    rates = [1e-4 * schedule_factor(optim, 64, step, total // 6, 6) for step in range(total)]
+    assert rates == pytest.approx(MCN_RATES[steps], rel=1e-9, abs=1e-18)
 
 
 def test_warm_up_in_stairs_leaves_the_first_steps_at_zero_and_multiplies_the_schedule():
