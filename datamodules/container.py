@@ -1,16 +1,17 @@
-"""An opened media file: its first sound and video stream, and their packets from any time on."""
+"""An opened media file: its sound and its pictures, and their packets from any time on."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 REASONS = {
@@ -30,6 +31,8 @@ TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 """FFmpeg reads any text as these, and paints it as a video."""
 MAX_PIXELS = 8192 * 4352
 """Of a frame: the most that H.264, HEVC, VP9 and AV1 have a level for; a larger size is taken for a broken header."""
+LAST_STAMP_FORMATS = {"matroska", "asf", "nut"}
+"""What their headers give for the duration is where the last stamp ends, not how far that is from the first one."""
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 """A frame may say another size than the header; decoders refuse it before they allocate."""
 
@@ -49,7 +52,10 @@ class MediaError(Exception):
 class Container:
     """An opened file.
 
+    Of several tracks of a kind, the one marked as default is read, as players do; else the first.
+
     Attributes:
+        audio, video: the stream that is read, None if there is none.
         origin: the container's first stamp, in seconds; times are counted from there.
         damaged: packets that could not be decoded so far.
 
@@ -69,10 +75,10 @@ class Container:
         self._container = _open(self.path)
         self._untouched = True
         streams = self._container.streams
-        self.audio: AudioStream | None = next(iter(streams.audio), None)
+        self.audio: AudioStream | None = _default(streams.audio)
         # The cover picture of a song is a video stream to FFmpeg.
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
-        self.video: VideoStream | None = next((s for s in streams.video if not s.disposition & pictures), None)
+        self.video: VideoStream | None = _default([s for s in streams.video if not s.disposition & pictures])
         self.origin = Fraction(max(self._container.start_time or 0, 0), av.time_base)
 
     def close(self) -> None:
@@ -85,8 +91,11 @@ class Container:
 
     @property
     def duration(self) -> float:
-        """Seconds, as the header says or FFmpeg estimates; 0 if unknown."""
-        return (self._container.duration or 0) / av.time_base
+        """Seconds from the origin to the end, as the header says or FFmpeg estimates; 0 if unknown."""
+        seconds = (self._container.duration or 0) / av.time_base
+        if self.formats & LAST_STAMP_FORMATS and seconds > self.origin:  # some writers put the difference there
+            seconds -= float(self.origin)
+        return seconds
 
     def stream(self, kind: str) -> AudioStream | VideoStream:
         return self.audio if kind == "audio" else self.video
@@ -138,6 +147,12 @@ class Container:
         except av.FFmpegError:
             self.damaged += 1
             return []
+
+
+def _default(streams: Sequence[Stream]) -> Any:
+    """The stream that the file marks as the default one, else the first, else None."""
+    marked = (stream for stream in streams if stream.disposition & Disposition.default)
+    return next(marked, next(iter(streams), None))
 
 
 def stamp(packet: av.Packet) -> int | None:

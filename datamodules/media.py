@@ -20,9 +20,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from datamodules.container import REASONS, Container, MediaError, stamp
+from datamodules.container import LAST_STAMP_FORMATS, REASONS, Container, MediaError, stamp
 from datamodules.frame_reader import FrameReader
-from datamodules.headers import avi_seconds, ogg_is_ended, wav_seconds
+from datamodules.headers import avi_has_index, avi_seconds, matroska_begin, ogg_is_ended, wav_seconds
 from datamodules.pcm import lay_out, mono, resample, span
 
 __all__ = ["REASONS", "Media", "MediaError", "MediaInfo", "check", "read_audio", "read_frames"]
@@ -101,8 +101,8 @@ class Media:
         """The sound of [start, start + seconds): the mean of the channels, resampled by swresample.
 
         It is the same slice of the whole file's sound, to the sample where the container's stamps are that fine
-        (WAV, FLAC, MP4, Ogg), within 1 ms where they are milliseconds (Matroska). Holes before the last sound are
-        zeros.
+        (WAV, FLAC, MP4, Ogg), within 1 ms where they are milliseconds (Matroska). Holes, and what is before late
+        sound, are zeros.
 
         Args:
             start: seconds.
@@ -123,9 +123,9 @@ class Media:
         rate, pieces = 0, []
         for rate, position, piece in self._sounds(needed / stream.sample_rate - AUDIO_PREROLL_SECONDS):
             begin, end = span(first, count, rate, sample_rate)
-            if position >= end:
-                break
             pieces.append((position, piece))
+            if position >= end:  # the sound goes on; what is not there before is a hole
+                break
         if not rate:
             raise MediaError(self.path, "undecodable", "no sound could be decoded")
         sound = resample(lay_out(pieces, begin, end), rate, sample_rate)
@@ -288,12 +288,12 @@ class Media:
         formats = self._container.formats
         if "ogg" in formats and not ogg_is_ended(self.path):
             raise MediaError(self.path, "truncated", "its last page is cut, or not marked as the last")
-        if not formats & DECLARING_FORMATS:
+        if not formats & DECLARING_FORMATS or ("avi" in formats and avi_has_index(self.path)):
             return
         declared = {}
         for kind in needed:
             stream = self._container.stream(kind)
-            if stream.duration is not None:
+            if stream.duration is not None and not formats & LAST_STAMP_FORMATS:
                 end = ((stream.start_time or 0) + stream.duration) * stream.time_base
                 declared[kind] = float(end - self._container.origin)
         if "wav" in formats and "audio" in needed:
@@ -302,9 +302,13 @@ class Media:
             said = avi_seconds(self.path)
             declared |= {kind: said[kind] for kind in needed if kind in said}
         if not declared and self._container.duration:
-            # Matroska and FLV say only how long the longest stream is.
+            # These formats say only how long the longest stream is.
             longest = max(ends, key=ends.__getitem__)
             declared[longest] = self._container.duration
+            if "flv" in formats and declared[longest] > self._container.origin:
+                declared[longest] -= float(self._container.origin)  # FFmpeg writes how long, others the last stamp
+            if "matroska" in formats:
+                declared[longest] += float(self._container.origin) - (matroska_begin(self.path) or 0.0)
         for kind, seconds in declared.items():
             if ends[kind] < seconds - TRUNCATED_SECONDS:
                 text = f"the {kind} ends at {ends[kind]:.2f} s, the header says {seconds:.2f} s"
