@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from bench import registry
@@ -18,7 +19,7 @@ from datamodules.files import write_json
 from datamodules.source import DataError, Source, find_root
 
 if TYPE_CHECKING:  # it imports torch
-    from datamodules.survey import Survey
+    from datamodules.facts import Survey
     from datamodules.types import FeatureInputs
 
 SETTINGS = {
@@ -202,30 +203,44 @@ def print_survey(found: Survey) -> None:
         table.add_row(split, "", "", "", "", "", problem, "")
     console.print(table)
 
-    columns = ("silent", "still picture", "with text", "with features", "clips of a class", "classes without clips")
-    table = Table("split", *columns)
-    table.title, table.title_justify = "what is in the clips", "left"
+    columns = ("with", "seconds", "too short", "silent", "still picture", "with text", "with features")
+    table = Table("split", *columns, "clips of a class", "classes without clips")
+    table.title, table.title_justify = "what is in the usable clips (5 %, median, 95 %)", "left"
     for split, facts in found.splits.items():
         counts = sorted(facts.clips_of_class.values())
         spread = f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}" if counts else "no classes"
         empty = [name for name, count in facts.clips_of_class.items() if not count]
-        features = ", ".join(f"{count:,} {kind}" for kind, count in facts.with_features.items())
         named = f"{len(empty)}" + (f" ({', '.join(empty[:3])}{', …' if len(empty) > 3 else ''})" if empty else "")
-        text = "" if facts.with_text is None else f"{facts.with_text:,}"
-        table.add_row(split, f"{facts.silent:,}", f"{facts.still:,}", text, features, spread, named)
+        listed = f" of {facts.listed_seconds:.1f}" if facts.listed_seconds else ""
+        table.add_row(
+            split,
+            facts.need,
+            _distribution(facts.seconds, ".1f") + listed,
+            f"{facts.short:,}",
+            f"{facts.silent:,}",
+            f"{facts.still:,}",
+            "" if facts.with_text is None else f"{facts.with_text:,}",
+            ", ".join(f"{count:,} {kind}" for kind, count in facts.with_features.items()),
+            spread,
+            named,
+        )
     console.print(table)
 
-    for pair in found.shared_videos:
-        say(
-            f"[bold]{' and '.join(pair['splits'])}[/] share {pair['videos']:,} source videos "
-            f"({pair['clips']:,} clips of the latter), e.g. {', '.join(pair['examples'][:3])}"
-        )
     if len(found.splits) > 1 and not found.shared_videos:
         say("no source video is in two splits")
-    if (mel := found.log_mel) is not None:
+    if (sound := found.log_mel) is not None:
         say(
-            f"log-mel ({mel.sample_rate} Hz, {mel.mel_bins} bins) of {mel.clips} clips: mean {mel.mean:.3f}, std "
-            f"{mel.std:.3f}; assumed for this dataset: mean {mel.assumed_mean:.3f}, std {mel.assumed_std:.3f}"
+            f"log-mel ({sound.sample_rate} Hz, {sound.mel_bins} bins) of {sound.clips} clips: mean {sound.mean:.3f}, "
+            f"std {sound.std:.3f}; assumed for this dataset: mean {sound.assumed_mean:.3f}, std {sound.assumed_std:.3f}"
         )
+        say(f"their level, dB below full scale (RMS; 5 %, median, 95 %): {_distribution(sound.level, '.0f')}")
+    for finding in found.findings:
+        say(f"[bold]{escape(finding.what)}[/]\n  next: {escape(finding.next_step)}")
+    if found.sample:
+        say("this is made-up sample data, whose clips are short and clean on purpose")
     for board, obstacle in found.boards.items():
-        say(f"board {board}: " + (f"[bold red]cannot be measured[/]: {obstacle}" if obstacle else "ready"))
+        say(f"board {board}: " + (f"[bold red]cannot be measured[/]: {escape(obstacle)}" if obstacle else "ready"))
+
+
+def _distribution(quantiles: list[float], form: str) -> str:
+    return ", ".join(f"{value:{form}}" for value in quantiles[1:4])

@@ -19,7 +19,7 @@ from bench.folds import base_name, scored_split
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
-from datamodules.manifest import Manifest, build_manifest
+from datamodules.manifest import Manifest, build_manifest, told
 from datamodules.relabel import relabelled
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root
@@ -160,9 +160,15 @@ class Data:
         self._manifests: dict[Any, Manifest] = {}
 
     @cached_property
-    def is_sample(self) -> bool:
+    def _makes_sample(self) -> bool:
+        """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
         roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
         return self.config.data_root is None and not any(roots)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether anything that was found so far is sample data, whatever the way to it."""
+        return any(manifest.sample for manifest in self._manifests.values())
 
     def source(self, stage: StageConfig) -> Source:
         """The stage's dataset.
@@ -171,7 +177,7 @@ class Data:
             DataError: saying which folders and files were looked for.
         """
         source = registry.dataset(stage.dataset)
-        if self.is_sample:
+        if self._makes_sample:
             sample.make_for(stage.dataset, Path(self.config.sample_root), track)
             return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
         root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
@@ -270,8 +276,10 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         train = train.once_each()
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
+    if board and scored and board.per_class:
+        scored = scored.first_of_each_class(board.per_class)
     if board and scored and scored.coverage < stage.data.min_coverage:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in scored.excluded.items())
+        reasons = told(scored.excluded, scored.examples)
         raise UserError(
             f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
             f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"

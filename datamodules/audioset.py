@@ -1,9 +1,9 @@
 """AudioSet (Gemmeke et al. 2017): 527 classes of sound in 10 s YouTube clips, several labels a clip.
 
 Official files: `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segments.csv`,
-`class_labels_indices.csv`. Media: one file a clip, anywhere below the folder, named as PANNs
-(`Y<id>.wav`), AST and CAV-MAE (`<id>.flac`, `<id>_<start>.flac`) or downloaders
-(`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them, or whole videos as `<id>.mp4`.
+`class_labels_indices.csv`. Media: one file a clip, anywhere below the folder, named as AST (`<id>_<start>.flac`) or
+downloaders (`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them; or, as PANNs (`Y<id>.wav`) and CAV-MAE
+(`<id>.flac`) do, by the id alone, as whole videos are.
 """
 
 from __future__ import annotations
@@ -75,11 +75,6 @@ class AudioSet(Source):
         clip_id = video_id + "_" + from_ms
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
-            stems=[
-                "Y" + video_id,
-                clip_id + "_" + to_ms,
-                clip_id,
-                video_id + "_" + padded(start, width=1),
-                video_id,
-            ],
+            stems=["Y" + video_id, video_id],
+            timed_stems=[clip_id + "_" + to_ms, clip_id, video_id + "_" + padded(start, width=1)],
         )

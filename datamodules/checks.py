@@ -6,6 +6,7 @@ A judgement holds while the file's size and modification time are what they were
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -125,22 +126,27 @@ class Checks:
         """The judgement on each of these files, row by row.
 
         Args:
-            paths: [n] of existing files, each once.
+            paths: [n] of files, each once; what is gone since they were found is judged so, and not remembered.
             title: of the progress display.
 
         Returns:
             Columns as in `Judgement`.
         """
         stamps = _stamps(paths)
+        gone = stamps["size"].to_numpy() < 0
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):  # two runs at the same time judge a file once
             known = self._known()
             rows, same = _remembered(stamps, known)
-            if not same.all():
-                self._judge(stamps.filter(pa.array(~same)), title)
+            if not (same | gone).all():
+                self._judge(stamps.filter(pa.array(~(same | gone))), title)
                 known = self._known()
                 rows, _ = _remembered(stamps, known)
-        return known.select(list(Judgement._fields)).take(rows).to_pandas()
+        judged = known.select(list(Judgement._fields)).take(rows).to_pandas()
+        for need in ("audio", "video"):
+            judged.loc[gone, f"{need}_reason"] = [_why_gone(number) for number in stamps["mtime_ns"].to_numpy()[gone]]
+            judged.loc[gone, f"{need}_duration"] = math.nan
+        return judged.assign(still=judged["still"].eq(True) & ~gone)
 
     def _known(self) -> pa.Table:
         """Everything remembered, the newest of each file."""
@@ -215,8 +221,13 @@ def _next(results: Iterator[Judgement]) -> Judgement:
         return Judgement(CRASHED, math.nan, CRASHED, math.nan, False)
 
 
+def _why_gone(error: int) -> str:
+    return "missing" if error in (errno.ENOENT, errno.ENOTDIR) else "unreadable"
+
+
 def _stamps(paths: pa.Array) -> pa.Table:
-    """The first columns of `SCHEMA`: which files these are, their sizes and modification times.
+    """The first columns of `SCHEMA`: which files these are, their sizes and modification times; where the disk does not
+    tell these of a file, -1 and the number of its error.
 
     On network disks, where an answer takes long, many are waited for at once; elsewhere threads would be in each
     other's way.
@@ -237,8 +248,16 @@ def _stamp(paths: pa.Array) -> np.ndarray:
     """int64 [3, n]: hashes of the paths, sizes, modification times."""
     names = paths.to_pylist()
     files = b"".join(blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
-    stats = np.array([(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, names)], dtype=np.int64)
+    stats = np.array(list(map(_size_and_time, names)), dtype=np.int64)
     return np.stack([np.frombuffer(files, np.int64), *stats.reshape(-1, 2).T])
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        return -1, error.errno or 0
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _remembered(stamps: pa.Table, known: pa.Table) -> tuple[pa.Array, np.ndarray]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.folders import walk
 from datamodules.source import DataError
 from datamodules.types import FeatureInputs
 
@@ -73,11 +74,10 @@ def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]
     placed: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     # `x_clip_2d` is of the kind `clip_2d` before it is of `2d`.
     longest_first = sorted(kinds, key=len, reverse=True)
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for folder, files, _ in walk(root):
         parts = Path(folder).relative_to(root).parts
         home = next((part for part in reversed(parts) if part in placed), kinds[0] if len(kinds) == 1 else None)
-        for name in sorted(files):
+        for name in files:
             stem, suffix = os.path.splitext(name)
             if suffix not in SUFFIXES:
                 continue

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,17 +17,26 @@ import pyarrow.compute as pc
 from datamodules import features
 from datamodules.captions import Captions
 from datamodules.checks import Checks
+from datamodules.media_index import DEAD_LINK, UNKNOWN_SUFFIX
+from datamodules.placing import WHICH_SECONDS, Files, find_files, offsets, reasons, sound_seconds
 from datamodules.seconds import seconds_of, steps_of
-from datamodules.source import AUDIO_SUFFIXES, VIDEO_SUFFIXES, DataError, MediaKind, Official, Source
+from datamodules.source import DataError, MediaKind, Official, Source
 from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
 if TYPE_CHECKING:
     from datamodules.shards import Pack
 
-CUT_TOLERANCE = 0.5
-"""Seconds. A file that reaches to this before the clip's end in its source video is the whole video."""
 EXAMPLES = 5
+MALFORMED, NOT_LISTED = "malformed row", "not listed"
+"""Reasons of official clips that no list names."""
+CURES = {
+    WHICH_SECONDS: "a file with the bare id of a video may be a cut clip or the whole video; say which with "
+    "data.media=clips or data.media=videos, or give each clip a file named with its start",
+    UNKNOWN_SUFFIX: "a file with the clip's name has a suffix that is none of media; rename or convert it",
+    DEAD_LINK: "a link with the clip's name leads to nothing; link it anew",
+}
+"""Reason for which clips are left out -> what to do about it."""
 
 
 @dataclass
@@ -50,6 +57,12 @@ class Manifest:
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
+    left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"clip_id": [], "labels": [], "reason": []}))
+    """The clips that the official files list and that cannot be used."""
+    overlong: int = 0
+    """Listed clips beyond those of the official release, such as rows that somebody has added."""
+    sample: bool = False
+    """Whether this is made-up sample data."""
     narrated: bool = False
     """Whether a row is a video, out of which training cuts clips."""
     captions: Captions | None = None
@@ -88,6 +101,40 @@ class Manifest:
         return self.used / self.official if self.official else 0.0
 
     @property
+    def short(self) -> int:
+        """Clips of which there is clearly less than their segment, as where a whole video ends within it."""
+        table = self.table
+        return int(
+            (table["seconds"] < table["end"] - table["start"] - LENGTH_TOLERANCE)[np.isfinite(table["end"])].sum()
+        )
+
+    def first_of_each_class(self, count: int) -> Manifest:
+        """The clips that are among the first `count` of any of their classes by id.
+
+        They are chosen among all that are listed, whether they can be used or not, so that no clip takes the place of
+        one that is missing; official, excluded and coverage are those of the chosen ones. Rows that are malformed or
+        not listed count as before: they might be chosen too.
+        """
+        mine = self.table[["clip_id", "labels"]].assign(reason="")
+        listed = pd.concat([mine, self.left_out], ignore_index=True).sort_values("clip_id", ignore_index=True)
+        counts, labels = label_arrays(listed["labels"].astype(mine["labels"].dtype))
+        rows = np.repeat(np.arange(len(listed)), counts)
+        place = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+        chosen = listed.loc[np.unique(rows[place < count])]
+        left_out = chosen[chosen["reason"] != ""].reset_index(drop=True)
+        excluded = Counter(left_out["reason"])
+        excluded |= {reason: n for reason, n in self.excluded.items() if reason in (MALFORMED, NOT_LISTED)}
+        examples = {why: some["clip_id"].head(EXAMPLES).tolist() for why, some in left_out.groupby("reason")}
+        return replace(
+            self,
+            table=self.table[self.table["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True),
+            official=len(chosen) + self.official - len(listed),
+            excluded=dict(sorted(excluded.items())),
+            examples={name: rows for name, rows in self.examples.items() if name in excluded} | examples,
+            left_out=left_out,
+        )
+
+    @property
     def fingerprint(self) -> str:
         """Hash of ids, labels, class names and texts: equal if and only if the same clips are used with the same labels
         and texts."""
@@ -111,60 +158,6 @@ def label_arrays(labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return pc.list_value_length(lists).to_numpy(), pc.list_flatten(lists).to_numpy().astype(np.int64)
 
 
-class MediaIndex:
-    """Media files by their name without suffix; the first of several with one name, in the order of their paths.
-
-    Args:
-        folders: all folders that were looked into.
-        names: [n] the files.
-        folder_of: [n] place in `folders` of each.
-    """
-
-    def __init__(self, folders: list[str], names: list[str], folder_of: array[int]):
-        self._names = pa.array(names, pa.large_string())
-        self._stems = pa.array((os.path.splitext(name)[0] for name in names), pa.large_string())
-        self._folders = pa.array(folders, pa.large_string())
-        self._folder_of = pa.array(np.frombuffer(folder_of, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self._stems)
-
-    def find(self, stems: Sequence[pd.Series]) -> np.ndarray:
-        """[n] the place here of each clip's first stem that is there; -1 where none is."""
-        found = pa.nulls(len(stems[0]), pa.int32())
-        for stem in stems:
-            at = pc.index_in(arrow(stem, pa.large_string()), value_set=self._stems)
-            found = pc.coalesce(found, at)
-        return found.fill_null(-1).to_numpy().astype(np.int64)
-
-    def paths(self, places: np.ndarray) -> pa.Array:
-        """[n] the paths of these places."""
-        at = pa.array(places)
-        folder = self._folders.take(self._folder_of.take(at))
-        return pc.binary_join_element_wise(folder, self._names.take(at), pa.scalar(os.sep, pa.large_string()))
-
-
-def index_media(root: Path) -> dict[str, MediaIndex]:
-    """The media below a folder by the kind that their suffix tells: `{"audio": …, "video": …}`.
-
-    Links to folders are followed, hidden folders are not looked into.
-    """
-    kinds = {"audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES}
-    folders: list[str] = []
-    names: dict[str, list[str]] = {kind: [] for kind in kinds}
-    folder_of = {kind: array("q") for kind in kinds}
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(files):
-            suffix = os.path.splitext(name)[1].lower()
-            for kind, suffixes in kinds.items():
-                if suffix in suffixes:
-                    names[kind].append(name)
-                    folder_of[kind].append(len(folders))
-        folders.append(folder)
-    return {kind: MediaIndex(folders, names[kind], folder_of[kind]) for kind in kinds}
-
-
 def build_manifest(
     source: Source, splits: Sequence[str], inputs: Inputs, checks: Checks, media: MediaKind | None = None
 ) -> Manifest:
@@ -182,64 +175,37 @@ def build_manifest(
     Raises:
         DataError: for a split that does not exist, or has no usable clip at all.
     """
-    listed_clips, files = list_clips(source, splits, inputs)
-    table = listed_clips.clips
-    exclusions = Exclusions(table["clip_id"])
-    exclusions.add_rows(listed_clips.malformed)
-    listed = len(table) + exclusions.counts.total()
-    size = sum(source.official_size(split) or 0 for split in splits)
-    if size > listed:
-        exclusions.counts["not listed"] = size - listed
-
-    if inputs.text is not None:
-        _exclude_without_text(table, source, exclusions)
-    if inputs.features is not None:
-        for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
-            table[f"feature_{kind}"] = pd.Series(paths, dtype="str")
-            exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
-    title = f"checking {source.title} {'+'.join(splits)}"
-    add_media(table, files, checks.of(files.paths, title), media or source.media, exclusions)
-
-    if listed_clips.segments is not None and inputs.features is not None:
-        _measure_features(table, inputs.features, exclusions)
-
-    usable = table[exclusions.none].reset_index(drop=True)
-    official = max(listed, size)
-    if usable.empty:
+    listed = list_clips(source, splits, inputs)
+    judged = checks.of(listed.files.paths, f"checking {source.title} {'+'.join(splits)}")
+    manifest = usable_clips(source, listed, judged, inputs, media)
+    if manifest.table.empty:
         what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
         raise DataError(
-            f"{source.title} {'+'.join(splits)} in {source.root}: none of the {official} official clips can be used "
-            f"with {what}: {str(exclusions) or 'the split lists no clips'}"
+            f"{source.title} {'+'.join(splits)} in {source.root}: none of the {manifest.official} official clips can "
+            f"be used with {what}: {told(manifest.excluded, manifest.examples) or 'the split lists no clips'}"
         )
-    counts = dict(sorted(exclusions.counts.items()))
-    manifest = Manifest(usable, source.classes, source.multilabel, official, counts, exclusions.examples)
-    manifest.narrated = source.narrated
-    if source.narrated and inputs.text is not None:
-        manifest.captions = source.captions
-    if listed_clips.segments is not None:
-        manifest.steps = steps_of(usable)
-        manifest.table = seconds_of(usable, listed_clips.segments)
     return manifest
 
 
-@dataclass
-class Files:
-    """The media files of clips."""
+class Listed(NamedTuple):
+    """What the official files list."""
 
-    paths: pa.Array
-    """Each once."""
-    rows: dict[str, np.ndarray]
-    """Need ("audio", "video") -> [n] place in `paths` of each clip's file, -1 where there is none."""
+    official: Official
+    """The clips of all splits as one; their stems are used and gone."""
+    files: Files
+    unlisted: int
+    """Clips of the official release that the splits do not list, where its size is known."""
+    overlong: int
+    """Clips that they list beyond those."""
 
 
-def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> tuple[Official, Files]:
-    """The official clips of all splits as one, and their files. What else was read on the way is gone when this
-    returns."""
+def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> Listed:
+    """The official clips of all splits, and their files. What else was read on the way is gone when this returns."""
     for split in splits:
         if split not in source.splits:
             raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
     officials = [source.read_split(split) for split in splits]
-    files = _find(source, [official.stems for official in officials], inputs)
+    files = find_files(source, officials, inputs)
     table = pd.concat([official.clips for official in officials], ignore_index=True)
     steps = [official.steps for official in officials if official.steps is not None]
     if steps:
@@ -247,27 +213,62 @@ def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> tuple[O
     segments = [official.segments for official in officials if official.segments is not None]
     malformed = [row for official in officials for row in official.malformed]
     joined = pd.concat(segments, ignore_index=True) if segments else None
-    return Official(table, [], malformed, joined), files
+    sizes = [source.official_size(split) for split in splits]
+    beyond = [
+        len(official.clips) + len(official.malformed) - size
+        for official, size in zip(officials, sizes, strict=True)
+        if size is not None
+    ]
+    unlisted, overlong = -sum(n for n in beyond if n < 0), sum(n for n in beyond if n > 0)
+    return Listed(Official(table, [], malformed, joined), files, unlisted, overlong)
 
 
-def _find(source: Source, stems: list[list[pd.Series]], inputs: Inputs) -> Files:
-    """Where a clip has files of both kinds, sound is read from the one and pictures from the other; where it has one,
-    that may hold both, which its check will tell."""
-    needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
-    if not needed:
-        return Files(pa.array([], pa.large_string()), {})
-    index = index_media(source.root)
-    found = {kind: np.concatenate([index[kind].find(split) for split in stems]) for kind in index}
-    # One numbering of all files: those of sound, then those of pictures.
-    found["video"][found["video"] >= 0] += len(index["audio"])
-    other = {"audio": "video", "video": "audio"}
-    wanted = np.concatenate([np.where(found[kind] >= 0, found[kind], found[other[kind]]) for kind in needed])
-    used, rows = np.unique(wanted, return_inverse=True)
-    missing = int(len(used) > 0 and used[0] < 0)
-    used, rows = used[missing:], rows - missing
-    split_at = np.searchsorted(used, len(index["audio"]))
-    paths = [index["audio"].paths(used[:split_at]), index["video"].paths(used[split_at:] - len(index["audio"]))]
-    return Files(pa.concat_arrays(paths), dict(zip(needed, np.split(rows, len(needed)), strict=True)))
+def usable_clips(
+    source: Source, listed: Listed, judged: pd.DataFrame, inputs: Inputs, media: MediaKind | None
+) -> Manifest:
+    """The manifest of listed clips whose files have been judged; it may be empty.
+
+    Args:
+        source: the dataset.
+        listed: its clips, with the files of all that the inputs want.
+        judged: the judgement on each of the files, see `Checks.of`.
+        inputs: what the clips must have.
+        media: what the files are; None = as the source says.
+    """
+    official = listed.official
+    table = official.clips.copy(deep=False)
+    exclusions = Exclusions(table, official.malformed, listed.unlisted)
+
+    if inputs.text is not None:
+        _exclude_without_text(table, source, exclusions)
+    if inputs.features is not None:
+        for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
+            table[f"feature_{kind}"] = pd.Series(paths, dtype="str")
+            exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
+    needs = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
+    add_media(table, listed.files, judged, needs, media or source.media, exclusions)
+    if official.segments is not None and inputs.features is not None:
+        _measure_features(table, inputs.features, exclusions)
+
+    usable = table[exclusions.none].reset_index(drop=True)
+    manifest = Manifest(
+        usable,
+        source.classes,
+        source.multilabel,
+        official=len(table) + exclusions.unnamed,
+        excluded=dict(sorted(exclusions.counts.items())),
+        examples=exclusions.examples,
+        left_out=exclusions.left_out,
+        overlong=listed.overlong,
+        sample=source.is_sample,
+        narrated=source.narrated,
+    )
+    if source.narrated and inputs.text is not None:
+        manifest.captions = source.captions
+    if official.segments is not None:
+        manifest.steps = steps_of(usable)
+        manifest.table = seconds_of(usable, official.segments)
+    return manifest
 
 
 def _measure_features(table: pd.DataFrame, inputs: FeatureInputs, exclusions: Exclusions) -> None:
@@ -290,29 +291,47 @@ class Exclusions:
         none: [clips] bool, the clips that can be used.
         counts: reason -> number of clips.
         examples: reason -> the first few.
+        unnamed: official clips that are none of these: rows that are malformed, and those that are not listed.
+
+    Args:
+        table: the listed clips, with clip_id and labels.
+        malformed: the rows of the list that are none.
+        unlisted: how many more clips the official release has.
     """
 
-    def __init__(self, clip_id: pd.Series):
-        self._clip_id = clip_id
-        self.none = np.ones(len(clip_id), dtype=bool)
+    def __init__(self, table: pd.DataFrame, malformed: Sequence[str], unlisted: int):
+        self._table = table[["clip_id", "labels"]]
+        self._reason = np.full(len(table), "", dtype=object)
+        self.none = np.ones(len(table), dtype=bool)
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
-
-    def add_rows(self, malformed: list[str]) -> None:
+        self.unnamed = len(malformed) + unlisted
         if malformed:
-            self.counts["malformed row"], self.examples["malformed row"] = len(malformed), malformed[:EXAMPLES]
+            self.counts[MALFORMED], self.examples[MALFORMED] = len(malformed), list(malformed[:EXAMPLES])
+        if unlisted:
+            self.counts[NOT_LISTED] = unlisted
 
-    def add(self, reason: str, mask: pd.Series | bool) -> None:
+    def add(self, reason: str, mask: pd.Series | np.ndarray | bool) -> None:
         """Excludes the clips of a boolean mask."""
         found = np.asarray(mask, dtype=bool) & self.none
         if found.any():
             self.counts[reason] += int(found.sum())
-            self.examples.setdefault(reason, []).extend(self._clip_id[found].head(EXAMPLES))
+            self.examples.setdefault(reason, []).extend(self._table["clip_id"][found].head(EXAMPLES))
             self.none &= ~found
+            self._reason[found] = reason
 
-    def __str__(self) -> str:
-        some = {reason: f" (e.g. {', '.join(rows[:2])})" for reason, rows in self.examples.items()}
-        return "; ".join(f"{n} {reason}{some.get(reason, '')}" for reason, n in self.counts.items())
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """As `Manifest.left_out`."""
+        out = ~self.none
+        return self._table[out].assign(reason=self._reason[out]).reset_index(drop=True)
+
+
+def told(excluded: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> str:
+    """Why clips were left out, and what to do about it: `3 missing (e.g. a, b); 1 which seconds? (e.g. c): …`."""
+    some = {reason: f" (e.g. {', '.join(rows[:2])})" for reason, rows in examples.items() if rows}
+    cures = {reason: f": {cure}" for reason, cure in CURES.items()}
+    return "; ".join(f"{n} {reason}{some.get(reason, '')}{cures.get(reason, '')}" for reason, n in excluded.items())
 
 
 def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclusions) -> None:
@@ -340,60 +359,42 @@ def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) ->
     return {kind: paths(found[kind]) for kind in inputs.kinds}
 
 
-def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:
-    """[n] why each clip cannot be used for its sound ("audio") or its pictures ("video"); empty where it can."""
-    rows = files.rows[need]
-    return judged[f"{need}_reason"].reindex(rows).reset_index(drop=True).mask(rows < 0, "missing")
-
-
 def add_media(
-    table: pd.DataFrame, files: Files, judged: pd.DataFrame, media: MediaKind, exclusions: Exclusions
+    table: pd.DataFrame,
+    files: Files,
+    judged: pd.DataFrame,
+    needs: Sequence[str],
+    media: MediaKind,
+    exclusions: Exclusions,
 ) -> None:
     """Adds the columns {audio,video}_{path,offset} and seconds; excludes clips whose files cannot be used.
 
     A clip's sound may lie in a cut file and its pictures in the whole video.
+
+    Args:
+        table: the clips.
+        files: where they lie.
+        judged: the judgement on each file.
+        needs: of "audio" and "video", those that the clips must have.
+        media: what files with the bare id are.
+        exclusions: of these clips.
     """
-    nowhere = np.full(len(table), -1)
     seconds = table["end"] - table["start"]
+    sound_duration = np.full(len(table), np.inf)
     for kind in ("audio", "video"):
-        rows = files.rows.get(kind, nowhere)
-        duration = np.full(len(table), np.inf)
-        if kind in files.rows:
-            reason = reasons(files, judged, kind)
+        path, offset = pd.Series(None, table.index, dtype="str"), np.zeros(len(table))
+        if kind in needs:
+            rows, reason = files.rows[kind], reasons(files, judged, kind)
             for why in sorted(set(reason.unique()) - {""}):
                 exclusions.add(why, reason == why)
+            path = pd.Series(files.paths.take(pa.array(rows, mask=rows < 0)), dtype="str")
             duration = judged[f"{kind}_duration"].reindex(rows).fillna(np.inf).to_numpy()
-        if kind == "audio":
-            sound_duration = duration
-        path = files.paths.take(pa.array(rows, mask=rows < 0))
-        table[f"{kind}_path"] = pd.Series(path, dtype="str")
-        table[f"{kind}_offset"] = _offset(table, duration, media)
-        seconds = np.minimum(seconds, duration - table[f"{kind}_offset"])
+            offset = offsets(table, files, kind, duration, media)
+            exclusions.add(WHICH_SECONDS, np.isnan(offset))
+            seconds = np.minimum(seconds, duration - offset)
+            if kind == "audio":
+                sound_duration = duration
+        table[f"{kind}_path"], table[f"{kind}_offset"] = path, offset
     table["seconds"] = seconds
-    table["sound_seconds"] = _sound_seconds(table, sound_duration, media)
+    table["sound_seconds"] = sound_seconds(table, sound_duration, media)
     exclusions.add("beyond the end of its file", table["seconds"] <= 0)
-
-
-def _sound_seconds(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:
-    """How much sound there is of each clip: in a cut file up to the file's end, as it is read by all loaders that cut
-    log-mels at their number of frames alone (AST, PSLA, UAVM, AudioMAE); in a whole video up to the clip's end.
-
-    A file that ends just after the clip holds nothing but the clip, whatever it is.
-    """
-    rest = duration - table["audio_offset"]
-    cut = (table["audio_offset"] < table["start"]) | (rest <= table["end"] - table["start"] + CUT_TOLERANCE)
-    if media == "clips":
-        cut |= True
-    return rest.where(cut & np.isfinite(duration), table["seconds"])
-
-
-def _offset(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:
-    """Where in its file each clip begins: at 0 in a cut clip, at its start in a whole video.
-
-    With `auto` a file is the whole video if it reaches as far as the clip does there; a cut clip is too short.
-    """
-    if media == "clips":
-        return table["start"] * 0.0
-    if media == "videos":
-        return table["start"]
-    return table["start"].where(duration >= table["end"] - CUT_TOLERANCE, 0.0)

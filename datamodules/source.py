@@ -20,9 +20,6 @@ from datamodules.progress import Track, no_progress
 from datamodules.table import arrow
 from datamodules.types import Board
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg"})
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac"})
-
 LABELS = pd.ArrowDtype(pa.list_(pa.int16()))
 """The type of the column `labels`: a list of class indices a clip, as arrays and not as Python objects."""
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,2})?$"
@@ -30,7 +27,8 @@ CHUNK_ROWS = 1 << 16
 """Rows of a CSV that are Python objects at a time."""
 
 MediaKind = Literal["auto", "clips", "videos"]
-"""What the media files are: cut clips, whole videos in which a clip begins at its `start`, or told by their length."""
+"""What media files with the bare id of a video are: cut clips, whole videos in which a clip begins at its `start`, or
+told by their length. Files whose names say when the clip begins are cut clips."""
 
 
 class DataError(Exception):
@@ -53,6 +51,8 @@ class Official:
     that is annotated. The manifest then has one row a second."""
     steps: pd.Series | None = None
     """Aligned with `clips`, `LABELS`: the classes that are to be found in each video, in their order."""
+    timed_stems: list[pd.Series] = field(default_factory=list)
+    """As `stems`, names that say when the clip begins: such a file is the cut clip, and is taken before the others."""
 
 
 class Source(ABC):
@@ -129,7 +129,14 @@ class Source(ABC):
 
     def official_size(self, split: str) -> int | None:
         """Clips of the split in the official release; None if unknown, or if this is a made-up sample."""
-        return None if (self.root / SAMPLE_MARK).is_file() else self.sizes.get(split)
+        return None if self.is_sample else self.sizes.get(split)
+
+    @cached_property
+    def is_sample(self) -> bool:
+        """Whether this is made-up sample data, whatever the way to it: its mark lies in the folder, or beside the
+        official files where these lie one folder above or below."""
+        folders = (self.root, self.root.resolve().parent, *self.root.glob("*/"))
+        return any((folder / SAMPLE_MARK).is_file() for folder in folders)
 
     def find(self, *names: str) -> Path:
         """The first of these official files that is there, in the root or one folder below it.
@@ -235,7 +242,9 @@ class Rows:
         mask[rows] = True
         return mask
 
-    def official(self, clips: dict[str, Any], stems: Sequence[pd.Series]) -> Official:
+    def official(
+        self, clips: dict[str, Any], stems: Sequence[pd.Series], timed_stems: Sequence[pd.Series] = ()
+    ) -> Official:
         """The rows that can be used, with the columns of `Official.clips`.
 
         Also rejected are rows without an id, clips that stand there twice, and segments that are none.
@@ -258,6 +267,7 @@ class Rows:
             table[usable].reset_index(drop=True),
             [stem[usable].reset_index(drop=True) for stem in stems],
             self._told(faults),
+            timed_stems=[stem[usable].reset_index(drop=True) for stem in timed_stems],
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,86 +14,23 @@ import pandas as pd
 from datamodules.audio import LogMel
 from datamodules.checks import Checks
 from datamodules.clips import ClipDataset
+from datamodules.facts import SHARES, SoundFacts, SplitFacts, Survey, Usable
+from datamodules.findings import findings
 from datamodules.keyed import stable_hash
 from datamodules.loader import collate
-from datamodules.manifest import (
-    Exclusions,
-    Files,
-    Manifest,
-    add_media,
-    find_features,
-    label_arrays,
-    list_clips,
-    reasons,
-)
+from datamodules.manifest import Listed, Manifest, find_features, label_arrays, list_clips, usable_clips
+from datamodules.placing import reasons
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.source import DataError, MediaKind, Source
-from datamodules.types import AudioInputs, Board, DataConfig, FeatureInputs, Inputs
+from datamodules.types import AudioInputs, Board, DataConfig, FeatureInputs, Inputs, VideoInputs
 
 LOG_MEL_CLIPS = 400
-"""Clips whose log-mels are measured, drawn from the usable ones by a hash of their ids."""
-NEEDS = {"sound": ("audio",), "pictures": ("video",), "both": ("audio", "video")}
-
-
-@dataclass
-class Usable:
-    """The clips of a split that can be used for their sound, their pictures, or both."""
-
-    clips: int
-    coverage: float
-    """Share of the official clips."""
-    excluded: dict[str, int]
-    examples: dict[str, list[str]]
-
-
-@dataclass
-class SplitFacts:
-    """A split as it lies on the disk."""
-
-    listed: int
-    """Rows of the official file."""
-    official: int
-    """Clips of the official release; `listed` where it is not known."""
-    malformed: list[str]
-    usable: dict[str, Usable]
-    silent: int
-    still: int
-    """Clips whose picture never changes; they are used."""
-    with_text: int | None
-    """Clips that say something; None where the dataset has no text."""
-    with_features: dict[str, int]
-    """Kind -> clips whose video has a feature file of it; of the kinds that were asked for."""
-    clips_of_class: dict[str, int]
-
-
-@dataclass
-class LogMelFacts:
-    """Of the log-mels of some clips, their padding left out."""
-
-    clips: int
-    mean: float
-    std: float
-    assumed_mean: float
-    """What the dataset's configuration normalises with."""
-    assumed_std: float
-    sample_rate: int
-    mel_bins: int
-
-
-@dataclass
-class Survey:
-    """All that `bench data check` tells."""
-
-    dataset: str
-    root: str
-    splits: dict[str, SplitFacts] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
-    """Split -> why its official file cannot be read."""
-    shared_videos: list[dict[str, Any]] = field(default_factory=list)
-    """Pairs of splits that have source videos in common."""
-    log_mel: LogMelFacts | None = None
-    boards: dict[str, str] = field(default_factory=dict)
-    """Board -> why it cannot be measured; empty if it can."""
+"""Clips whose log-mels and levels are measured, drawn from the usable ones by a hash of their ids."""
+NEEDS = {
+    "sound": Inputs(AudioInputs(), None),
+    "pictures": Inputs(None, VideoInputs()),
+    "both": Inputs(AudioInputs(), VideoInputs()),
+}
 
 
 def survey(
@@ -107,24 +45,25 @@ def survey(
         min_coverage: share of the official clips below which a board cannot be measured.
         features: feature files to look for.
     """
-    found = Survey(source.name, str(source.root))
+    found = Survey(source.name, str(source.root), source.is_sample)
     videos: dict[str, pd.Series] = {}
     heard: list[pd.DataFrame] = []
     for split in source.splits:
         try:
-            listed, files = list_clips(source, [split], Inputs())
-            judged = checks.of(files.paths, f"checking {source.title} {split}")
+            listed = list_clips(source, [split], NEEDS["both"])
+            judged = checks.of(listed.files.paths, f"checking {source.title} {split}")
         except DataError as error:
             found.problems[split] = str(error)
             continue
-        table = listed.clips
-        found.splits[split] = _split_facts(source, split, table, files, judged, listed.malformed, features)
-        videos[split] = table["video_id"]
-        add_media(table, files, judged, media or source.media, Exclusions(table["clip_id"]))
-        heard.append(_drawn(table[(reasons(files, judged, "audio") == "") & (table["seconds"] > 0)]))
+        # Whole videos are counted, not their seconds.
+        listed = listed._replace(official=replace(listed.official, segments=None))
+        found.splits[split], sound = _split_facts(source, split, listed, judged, media, features)
+        videos[split] = listed.official.clips["video_id"]
+        heard.append(_drawn(sound))
     found.shared_videos = _shared(source, videos)
     if heard:
-        found.log_mel = _log_mel(source, _drawn(pd.concat(heard, ignore_index=True)))
+        found.log_mel = _sound_facts(source, _drawn(pd.concat(heard, ignore_index=True)))
+    found.findings = findings(found)
     found.boards = {board.name: _obstacle(board, found, min_coverage) for board in source.boards}
     return found
 
@@ -132,41 +71,62 @@ def survey(
 def _split_facts(
     source: Source,
     split: str,
-    table: pd.DataFrame,
-    files: Files,
+    listed: Listed,
     judged: pd.DataFrame,
-    malformed: list[str],
+    media: MediaKind | None,
     features: FeatureInputs | None,
-) -> SplitFacts:
-    listed = len(table) + len(malformed)
-    official = max(listed, source.official_size(split) or 0)
-    usable = {}
-    for name, kinds in NEEDS.items():
-        exclusions = Exclusions(table["clip_id"])
-        exclusions.add_rows(malformed)
-        for kind in kinds:
-            why = reasons(files, judged, kind)
-            for reason in sorted(set(why.unique()) - {""}):
-                exclusions.add(reason, why == reason)
-        if official > listed:
-            exclusions.counts["not listed"] = official - listed
-        count = int(exclusions.none.sum())
-        coverage = count / official if official else 0.0
-        usable[name] = Usable(count, coverage, dict(exclusions.counts), exclusions.examples)
-    _, labels = label_arrays(table["labels"])
+) -> tuple[SplitFacts, pd.DataFrame]:
+    """The facts, and the clips that can be heard."""
+    clips, files = listed.official.clips, listed.files
+    manifests = {need: usable_clips(source, listed, judged, inputs, media) for need, inputs in NEEDS.items()}
+    usable = {need: _usable(manifest) for need, manifest in manifests.items()}
+    need = "both" if usable["both"].clips else max(("sound", "pictures"), key=lambda need: usable[need].clips)
+    best = manifests[need]
+    _, labels = label_arrays(best.table["labels"])
     counts = np.bincount(labels, minlength=len(source.classes))
-    still = judged["still"].reindex(files.rows["video"]).fillna(False)
-    return SplitFacts(
-        listed,
-        official,
-        malformed,
-        usable,
+    lengths = clips["end"] - clips["start"]
+    still = judged["still"].reindex(files.rows["video"]).eq(True)
+    facts = SplitFacts(
+        listed=len(clips) + len(listed.official.malformed),
+        official=best.official,
+        overlong=best.overlong,
+        malformed=listed.official.malformed,
+        usable=usable,
+        need=need,
+        seconds=quantiles(best.table["seconds"]),
+        listed_seconds=float(lengths.median()) if len(lengths) and np.isfinite(lengths).all() else None,
+        short=best.short,
+        clips_of_class=dict(zip(source.classes, counts.tolist(), strict=True)),
         silent=int((reasons(files, judged, "audio") == "silent").sum()),
         still=int(still.sum()),
-        with_text=_with_text(source, table),
-        with_features=_with_features(source, table, features),
-        clips_of_class=dict(zip(source.classes, counts.tolist(), strict=True)),
+        with_text=_with_text(source, clips),
+        with_features=_with_features(source, clips, features),
+        scored={board.name: _scored(board, manifests) for board in source.boards if split in _splits(board)},
     )
+    return facts, manifests["sound"].table
+
+
+def quantiles(values: Sequence[float] | pd.Series) -> list[float]:
+    """The quantiles `SHARES` of finite numbers; none of no numbers."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    return np.quantile(finite, SHARES).tolist() if len(finite) else []
+
+
+def _usable(manifest: Manifest) -> Usable:
+    return Usable(len(manifest), manifest.official, manifest.coverage, manifest.excluded, manifest.examples)
+
+
+def _splits(board: Board) -> list[str]:
+    return [f"fold{i + 1}" for i in range(board.folds)] or [board.split]
+
+
+def _scored(board: Board, manifests: dict[str, Manifest]) -> Usable:
+    """The clips that the board scores: with what its queries and gallery look at, else with whatever has more."""
+    looked_at = {need for need, letter in (("sound", "a"), ("pictures", "v")) if letter in board.query + board.gallery}
+    needs = ["both"] if len(looked_at) > 1 else sorted(looked_at) or ["sound", "pictures"]
+    best = max((manifests[need] for need in needs), key=len)
+    return _usable(best.first_of_each_class(board.per_class) if board.per_class else best)
 
 
 def _with_text(source: Source, table: pd.DataFrame) -> int | None:
@@ -206,8 +166,8 @@ def _drawn(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[order[:LOG_MEL_CLIPS]]
 
 
-def _log_mel(source: Source, table: pd.DataFrame) -> LogMelFacts | None:
-    """Mean and standard deviation over the frames of whole clips, as far as a method of this dataset hears them."""
+def _sound_facts(source: Source, table: pd.DataFrame) -> SoundFacts | None:
+    """Of whole clips, as far as a method of this dataset hears them."""
     if table.empty:
         return None
     assumed = AudioInputs(**source.defaults.get("inputs", {}).get("audio", {}))
@@ -215,33 +175,33 @@ def _log_mel(source: Source, table: pd.DataFrame) -> LogMelFacts | None:
     clips = ClipDataset(manifest, DataConfig(inputs=Inputs(assumed, None)), seed=0)
     log_mel = LogMel(assumed)
     count, total, squares = 0, 0.0, 0.0
-    heard = 0
+    levels: list[float] = []
     for row in range(len(clips)):
         raw = collate([clips[ClipRef(row, EVALUATION)]])
         if raw is None:
             continue
         frames = int(log_mel.num_frames(raw["waveform_length"])[0])
         values = log_mel(raw["waveform"], raw["waveform_length"])[0, :frames].double()
-        heard += 1
         count, total, squares = count + values.numel(), total + float(values.sum()), squares + float((values**2).sum())
+        power = float(raw["waveform"][0, : int(raw["waveform_length"][0])].double().square().mean())
+        levels.append(10 * math.log10(max(power, 1e-20)))
     if not count:
         return None
     mean = total / count
     std = math.sqrt(max(0.0, squares / count - mean**2))
-    return LogMelFacts(heard, mean, std, assumed.mean, assumed.std, assumed.sample_rate, assumed.mel_bins)
+    rate, bins = assumed.sample_rate, assumed.mel_bins
+    return SoundFacts(len(levels), mean, std, assumed.mean, assumed.std, rate, bins, quantiles(levels))
 
 
 def _obstacle(board: Board, found: Survey, min_coverage: float) -> str:
-    """Why a board cannot be measured with sound, nor with pictures; empty if it can with one of them."""
-    scored = [f"fold{i + 1}" for i in range(board.folds)] or [board.split]
-    for split in scored:
+    """Why a board cannot be measured; empty if it can."""
+    for split in _splits(board):
         if split in found.problems:
             return found.problems[split]
-        facts = found.splits[split]
-        best = max((facts.usable["sound"], facts.usable["pictures"]), key=lambda usable: usable.clips)
-        if best.coverage < min_coverage or not best.clips:
+        scored = found.splits[split].scored[board.name]
+        if scored.coverage < min_coverage or not scored.clips:
             return (
-                f"{best.clips} of the {facts.official} official clips of {split} can be used ({best.coverage:.1%}); "
-                f"the least is data.min_coverage={min_coverage:g}"
+                f"{scored.clips} of the {scored.official} official clips of {split} can be used "
+                f"({scored.coverage:.1%}); the least is data.min_coverage={min_coverage:g}"
             )
     return ""

@@ -69,7 +69,8 @@ class VGGSound(Source):
         clip_id, end = video_id + "_" + padded(start), start + CLIP_SECONDS
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
-            stems=[clip_id, video_id + "_" + milliseconds(start) + "_" + milliseconds(end), video_id],
+            stems=[video_id],
+            timed_stems=[clip_id, video_id + "_" + milliseconds(start) + "_" + milliseconds(end)],
         )
 
     def _rows(self, split: str) -> tuple[Rows, pd.Series, pd.Series]:

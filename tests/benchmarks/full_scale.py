@@ -21,7 +21,8 @@ import numpy as np
 from datamodules.audioset import AudioSet
 from datamodules.checks import CHECK_VERSION, Checks, Judgement, _stamps
 from datamodules.howto100m import HowTo100M
-from datamodules.manifest import Manifest, build_manifest, index_media
+from datamodules.manifest import Manifest, build_manifest
+from datamodules.media_index import index_media
 from datamodules.samplers import EVALUATION, ClipRef
 from datamodules.types import DataConfig, FeatureInputs, Inputs, LoaderConfig, TextInputs
 

@@ -50,7 +50,8 @@ NAMES = ["Yid_shorter12", "id_shorter12", "id_shorter12_30", "id_shorter12_30000
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_people_have_on_disk_are_looked_for(audioset, name):
-    stems = audioset('id_shorter12, 30.000, 40.000, "/m/09x0r"\n').read_split("eval").stems
+    official = audioset('id_shorter12, 30.000, 40.000, "/m/09x0r"\n').read_split("eval")
+    stems = official.timed_stems if "_30" in name else official.stems
     assert [name] in [stem.tolist() for stem in stems]
 
 

@@ -10,7 +10,7 @@ from bench.config import compose
 from bench.errors import UserError
 from bench.plan import make_plan
 from datamodules.esc50 import ESC10, ESC50, FOLDS
-from datamodules.manifest import index_media
+from datamodules.media_index import index_media
 from datamodules.source import DataError, Source, find_root
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "ESC-50"

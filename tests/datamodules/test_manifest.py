@@ -12,7 +12,8 @@ import pytest
 
 from datamodules.audioset import AudioSet
 from datamodules.checks import Checks
-from datamodules.manifest import build_manifest, index_media
+from datamodules.manifest import build_manifest
+from datamodules.media_index import index_media
 from datamodules.source import LABELS, DataError, find_root
 from datamodules.types import AudioInputs, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
@@ -44,8 +45,9 @@ def drop_track(path: Path, kind: str) -> None:
 
 
 def media_of(source: VGGSound, split: str = "test") -> list[Path]:
-    index = index_media(source.root)["video"]
-    return [Path(path) for path in index.paths(index.find(source.read_split(split).stems)).to_pylist()]
+    index, official = index_media(source.root)["video"], source.read_split(split)
+    found = index.find([*official.timed_stems, *official.stems])
+    return [Path(path) for path in index.paths(found).to_pylist()]
 
 
 def test_all_clips_of_an_intact_split_are_used(vggsound):

@@ -13,8 +13,9 @@ from bench import registry
 from bench.tasks import Evaluation, Predictions, evaluate, groups_of
 from datamodules import sample
 from datamodules.checks import Checks
-from datamodules.manifest import Manifest, build_manifest, index_media
+from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import check
+from datamodules.media_index import index_media
 from datamodules.msrvtt import CATEGORIES, MSRVTT
 from datamodules.sample import msrvtt as layout
 from datamodules.sample.narration import VOCABULARY

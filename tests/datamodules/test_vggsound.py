@@ -34,8 +34,9 @@ def test_headerless_rows_with_crlf_and_quoted_labels_are_read(vggsound):
 
 
 def test_both_file_names_in_use_are_looked_for(vggsound):
-    stems = vggsound("abcdefghijk,12,zebra braying,test\n").read_split("test").stems
-    assert [stem[0] for stem in stems] == ["abcdefghijk_000012", "abcdefghijk_12000_22000", "abcdefghijk"]
+    official = vggsound("abcdefghijk,12,zebra braying,test\n").read_split("test")
+    assert [stem[0] for stem in official.timed_stems] == ["abcdefghijk_000012", "abcdefghijk_12000_22000"]
+    assert [stem[0] for stem in official.stems] == ["abcdefghijk"]
 
 
 def test_malformed_rows_are_counted_with_their_lines(vggsound):
