@@ -18,7 +18,15 @@ from datamodules import features
 from datamodules.captions import Captions
 from datamodules.checks import Checks
 from datamodules.media_index import DEAD_LINK, UNKNOWN_SUFFIX
-from datamodules.placing import WHICH_SECONDS, Files, find_files, offsets, reasons, sound_seconds
+from datamodules.placing import (
+    LENGTH_TOLERANCE,
+    WHICH_SECONDS,
+    Files,
+    find_files,
+    offsets,
+    reasons,
+    sound_seconds,
+)
 from datamodules.seconds import seconds_of, steps_of
 from datamodules.source import DataError, MediaKind, Official, Source
 from datamodules.table import arrow
