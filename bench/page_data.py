@@ -65,7 +65,7 @@ def page_data(
             "sample": any(record.sample for record in records),
             "metrics": {
                 name: {"label": m.label, "better": m.better, "percent": m.percent, "decimals": m.decimals}
-                for name, m in METRICS.items()
+                for name, m in {**METRICS, **{n: i for table in tables for n, i in table.info.items()}}.items()
             },
             "boards": [_board(table, number) for table in tables],
             "methods": _methods(tables, papers, methods),
@@ -126,7 +126,7 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     values = {}
     for name in table.metrics:
         cell = row.cells.get(name)
-        low, high = (cell.interval if cell else None) or (None, None)
+        low, high = cell.interval if cell else (None, None)
         values |= {
             name: cell and cell.value,
             f"{name} low": low,
@@ -138,7 +138,7 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
         "rank": row.rank,
         "method": record.method,
         "label": ", ".join(filter(None, (record.variant, record.preset))),
-        "stage": record.stage,
+        "stage": row.stage,
         "modality": record.modality,
         **values,
         "printed": None,

@@ -24,7 +24,7 @@ function boardColumns(board) {
       text: (row) => el("abbr", { title: modalityText(row.modality) }, row.modality),
     },
     ...others.map(metric),
-    ...(DATA.sample ? [number("chance", "chance", (row) => metricText(board.metrics[0], row.chance))] : []),
+    number("chance", "chance", (row) => (row.chance === null ? nothing : metricText(board.metrics[0], row.chance))),
     number("n", "n", (row) => row.n ?? nothing),
     number("coverage", "coverage", (row) => coverageCell(row)),
     { key: "pretraining", head: "pretraining", text: (row) => row.pretraining || nothing },

@@ -26,11 +26,8 @@ function logTicks(low, high) {
   return ticks;
 }
 
-const bounds = (name, row) => {
-  const std = row[`${name} std`];
-  if (std !== null) return [row[name] - std, row[name] + std];
-  return row[`${name} low`] === null ? null : [row[`${name} low`], row[`${name} high`]];
-};
+// The 95 % interval over clips, of every row alike; the spread over seeds and folds stands in the text.
+const bounds = (name, row) => (row[`${name} low`] === null ? null : [row[`${name} low`], row[`${name} high`]]);
 
 function frame(size, ticks, texts) {
   const { width, height, left, right, top, bottom } = size;
@@ -137,7 +134,7 @@ function plotKey(points) {
     "ul",
     { class: "key" },
     kinds.has("measured") &&
-      el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured, with its interval"),
+      el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured; bar: 95 % interval over clips"),
     kinds.has("published") &&
       el("li", {}, icon(svg("path", { d: "M8 2 14 8 8 14 2 8Z", class: "key-mark hollow" })), "published"),
     modalities.map((m) =>
