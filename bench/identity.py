@@ -100,7 +100,8 @@ def determining(
         **({"parts": parts} if trains and parts > 1 and stage_class is not None and stage_class.compares_clips else {}),
         **({"class_text": class_text} if class_text else {}),
         **({"packed": packed} if (packed := _packed(train or extracted or scored)) else {}),
-        **({"board": board.protocol()} if board else {}),
+        # Of any version: where it is raised, a finished stage's predictions are measured again.
+        **({"board": board.protocol() | {"version": 1}} if board else {}),
     }
 
 

@@ -262,7 +262,17 @@ def _config_parts(config: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
 
 
 def _run(record: Record) -> Json:
-    content = record.model_dump(mode="json", exclude={"schema_version", "metrics", "created", "sample", "config"})
+    left_out = {
+        "schema_version",
+        "metrics",
+        "created",
+        "sample",
+        "config",
+        "settings",
+        "board_definition",
+        "board_metrics",
+    }
+    content = record.model_dump(mode="json", exclude=left_out)
     return shown(
         content
         | {

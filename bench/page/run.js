@@ -194,6 +194,16 @@ function origin(it) {
           it.dirty === false && " (clean tree)",
         ],
       ],
+      ...it.packages.map((each) => [
+        `${each.role} ${each.name}`,
+        [
+          `${each.distribution} ${each.version} · `,
+          each.commit && ["commit ", el("code", {}, each.commit), " · "],
+          each.dirty === true && "with uncommitted changes · ",
+          "source ",
+          el("code", {}, each.source_sha256.slice(0, 16)),
+        ],
+      ]),
       ["made", it.created],
       ["identity of the stage", el("code", {}, it.identity)],
       ["hash of the configuration", el("code", {}, it.config_hash)],
