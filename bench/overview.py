@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.published import PublishedMethod
 from bench.table_text import escape, shown
-from bench.tables import BoardTable, Published, main_value
+from bench.tables import BoardTable, Published, Row, main_value
 
 LEGEND = (
     "**Bold**: measured here, the best of the method's rows, with its board's evidence behind the link. "
-    "*Italic*: the best number that a paper prints, not measured here. ·: open."
+    "In parentheses: on too few clips for a rank. *Italic*: the best number that a paper prints, not measured here. "
+    "·: open. What must be known of a measured number stands below its table."
 )
 
 
@@ -30,7 +31,8 @@ def overview(
     """
     methods = set(methods)
     tables = [table for table in tables if not table.empty]
-    names = sorted(methods | {paper.name for paper in papers})
+    measured = {row.newest.method for table in tables for row in table.rows}
+    names = sorted(methods | measured | {paper.name for paper in papers})
     lines = ["# Leaderboards", "", f"{LEGEND}  ", _count(tables, papers, methods), ""]
     for dataset in dict.fromkeys(table.board.dataset for table in tables):
         mine = [table for table in tables if table.board.dataset == dataset]
@@ -41,6 +43,8 @@ def overview(
         known = by_name.get(name)
         title = f"{escape(known.title)} (arXiv {known.arxiv})" if known else "–"
         runs = (f"[yes]({links[name]})" if name in links else "yes") if name in methods else "not yet"
+        if name in measured - methods:
+            runs = "by a package that is not installed here"
         remark = "no published number whose source could be read" if known and not known.has_verified else ""
         lines.append(f"| {escape(name)} | {title} | {runs} | {remark} |")
     return "\n".join(lines) + "\n"
@@ -89,5 +93,7 @@ def _best(table: BoardTable) -> dict[str, list[str]]:
         paper = isinstance(line, Published)
         method, mark = (line.method.name, "*") if paper else (line.newest.method, "**")
         if value is not None:
-            found.setdefault(method, {}).setdefault(mark, f"{mark}{shown(table.info[table.board.main], value)}{mark}")
+            text = f"{mark}{shown(table.info[table.board.main], value)}{mark}"
+            few = isinstance(line, Row) and not line.enough
+            found.setdefault(method, {}).setdefault(mark, f"({text.strip('*')})" if few else text)
     return {method: [marks[mark] for mark in ("**", "*") if mark in marks] for method, marks in found.items()}

@@ -145,6 +145,7 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
         "chance": record.chance.get(table.board.main),
         "n": shown(row.n),
         "coverage": row.coverage,
+        "enough": row.enough,
         "pretraining": row.pretraining,
         "parameters": record.cost.parameters,
         "hours": device_hours(row),
@@ -173,6 +174,7 @@ def _published(table: BoardTable, line: Published) -> Json:
     return {
         "kind": "published",
         **dict.fromkeys(empty),
+        "enough": True,
         "method": line.method.name,
         "label": row.variant,
         "stage": "",

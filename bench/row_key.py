@@ -33,8 +33,24 @@ class RowKey(NamedTuple):
 
 def row_key(record: Record) -> RowKey:
     """The key of the record's row."""
-    settings = json.dumps(settings_of(record), sort_keys=True)
+    return _key(record, json.dumps(settings_of(record), sort_keys=True))
+
+
+def _key(record: Record, settings: str) -> RowKey:
     return RowKey(record.method, record.variant, record.preset, record.stage, record.modality, settings)
+
+
+class RowKeys:
+    """`row_key` of many records, made once for those that share a configuration (as `records.Brief` lets them)."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[Record, str]] = {}
+
+    def __call__(self, record: Record) -> RowKey:
+        shared = (record.method, id(record.config), id(record.settings), id(record.parents))
+        if shared not in self._known:  # keeps the record, so that no other object takes its parts' places
+            self._known[shared] = record, row_key(record).settings
+        return _key(record, self._known[shared][1])
 
 
 def settings_of(record: Record) -> Settings:
@@ -58,13 +74,13 @@ class Setting(NamedTuple):
         return f"{self.name}={self.value}"
 
 
-def labels(records: Sequence[Record]) -> list[tuple[Setting, ...]]:
+def labels(keys: Sequence[RowKey], records: Sequence[Record]) -> list[tuple[Setting, ...]]:
     """The settings in which one of these rows differs from another that tables show alike.
 
     Args:
+        keys: of the rows.
         records: one of each row.
     """
-    keys = [row_key(record) for record in records]
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, key in enumerate(keys):
         alike.setdefault(key.shown, []).append(index)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from bench.published import PublishedMethod, PublishedRow, on_board
 from bench.record import MetricValue, Record, ShownMetric
-from bench.row_key import START, RowKey, Setting, labels, row_key
+from bench.row_key import START, RowKey, RowKeys, Setting, labels
 from bench.tasks import METRICS, TASK_METRICS, MetricInfo
 from datamodules.types import Board
 
@@ -30,6 +30,7 @@ whether it is measured."""
 class Row:
     """A line of a board: all current records of one configuration."""
 
+    key: RowKey
     records: tuple[Record, ...]
     """The newest record of each seed and fold, ordered by them."""
     rank: int | None = None
@@ -184,7 +185,7 @@ class Hidden:
         words += [f"stage={record.stage}", *([] if record.sample else ["data_root=FOLDER"])]
         words += [f"{each.key}={each.value}" for each in self.row.told_by if each.key not in (START, "version")]
         command = f"python -m bench sweep {' '.join(words)} --seeds {' '.join(map(str, seeds))}"
-        return f"{name} {record.modality}: {self.why}; `{command}` measures it again"
+        return f"{name} {record.modality}: {self.why}; {command} measures it again"
 
 
 @dataclass(frozen=True)
@@ -260,11 +261,13 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
         raise ValueError(f"{board.name}: records of sample data and of real data must not share a table")
     protocol = board.protocol()
     current = [record for record in mine if record.protocol | {"views": board.views} == protocol]
-    rows = _rows(current)
-    there = {(row_key(record), record.seed, record.fold) for row in rows for record in row.records}
+    keys = RowKeys()
+    rows = _rows(current, keys)
+    there = {(row.key, record.seed, record.fold) for row in rows for record in row.records}
     others = [record for record in mine if record.protocol | {"views": board.views} != protocol]
-    hidden = _rows(record for record in others if (row_key(record), record.seed, record.fold) not in there)
-    for row, settings in zip((*rows, *hidden), labels([row.newest for row in (*rows, *hidden)]), strict=True):
+    hidden = _rows([each for each in others if (keys(each), each.seed, each.fold) not in there], keys)
+    told_by = labels([row.key for row in (*rows, *hidden)], [row.newest for row in (*rows, *hidden)])
+    for row, settings in zip((*rows, *hidden), told_by, strict=True):
         row.told_by = settings
     _remark(rows, board.views)
     sample = bool(mine) and mine[0].sample
@@ -288,12 +291,12 @@ def metric_info(board: Board, records: Iterable[Record]) -> dict[str, MetricInfo
     return {each.name: each for each in max(described, key=_age).board_metrics}
 
 
-def _rows(records: Iterable[Record]) -> list[Row]:
+def _rows(records: Iterable[Record], keys: RowKeys) -> list[Row]:
     """A row a configuration, with the newest record of each seed and fold."""
     newest: dict[RowKey, dict[tuple[int, str], Record]] = {}
     for record in sorted(records, key=_age):
-        newest.setdefault(row_key(record), {})[record.seed, record.fold] = record
-    return [Row(tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
+        newest.setdefault(keys(record), {})[record.seed, record.fold] = record
+    return [Row(key, tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
 
 
 def _unlike(then: Mapping[str, object], now: Mapping[str, object]) -> str:
@@ -351,5 +354,7 @@ def _remark(rows: Sequence[Row], views: int) -> None:
 
 
 def coverage_text(share: float) -> str:
-    """Percent, rounded down, so that 100 % means all."""
+    """Percent, rounded down, so that 100 % means all, and 0 % none."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
     return f"{int(share * 1000) / 10:.1f} %" if share < 1 else "100 %"

@@ -158,7 +158,8 @@ function amount(value) {
 }
 
 // Rounded down, so that 100 % means all.
-const coverageText = (share) => (share < 1 ? `${(Math.floor(share * 1000) / 10).toFixed(1)} %` : "100 %");
+const coverageText = (share) =>
+  share > 0 && share < 0.001 ? "< 0.1 %" : share < 1 ? `${(Math.floor(share * 1000) / 10).toFixed(1)} %` : "100 %";
 
 // `value`, and what stands behind it: an interval, a standard deviation, or nothing.
 function spread(name, row) {

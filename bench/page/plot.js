@@ -48,10 +48,12 @@ function frame(size, ticks, texts) {
 
 function drawPlot(board, rows, axis, place) {
   const name = board.metrics[0];
-  const usable = rows.filter((row) => row[name] !== null && row[axis] > 0);
+  const ranked = rows.filter((row) => row.enough);
+  const usable = ranked.filter((row) => row[name] !== null && row[axis] > 0);
   const points = usable.slice(0, MOST_POINTS);
-  const left = rows.length - usable.length;
+  const [few, left] = [rows.length - ranked.length, ranked.length - usable.length];
   const told = [
+    few && `${few} row${few === 1 ? "" : "s"} on too few clips for a rank ${few === 1 ? "is" : "are"} not drawn.`,
     left && `${left} row${left === 1 ? "" : "s"} without ${AXIS[axis]} ${left === 1 ? "is" : "are"} not drawn.`,
     usable.length > points.length && `The best ${points.length} of ${usable.length} are drawn.`,
   ]

@@ -39,4 +39,7 @@ def test_what_must_be_known_of_a_number_and_what_is_not_shown_stands_below_it():
     old = record(method="mbt", protocol={**BOARD.protocol(), "version": 7})
     text = overview([board_table(BOARD, [record(dirty=True, clips=270), old])], [], ["mavil"], {})
     assert "- vggsound, mavil (finetune): uncommitted changes; 90.0 % of the clips\n" in text
+    few = record(method="uavm", value=0.9, clips=20, official=20_371)
+    other = overview([board_table(BOARD, [record(), few])], [], ["mavil"], {})
+    assert rows(other, "vggsound")["uavm"] == ["(90.0)"] and "no rank below 85.0 %" in other
     assert "- vggsound, not shown: mbt (tiny) finetune av: protocol version 7, now 1" in text
