@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from bench import published, registry
@@ -51,14 +52,27 @@ def current_tables(leaderboards: Path, sample: bool) -> list[BoardTable]:
     found, errors = read_all(records_folder(leaderboards, sample), Brief())
     for error in errors:
         log.warning("not a record: %s", error)
-    return make_tables(found, registry.boards().values(), papers(leaderboards, sample))
+    return make_tables(found, known_boards(found), papers(leaderboards, sample))
+
+
+def known_boards(records: Iterable[Record]) -> list[Board]:
+    """Those of the datasets that are here, and those of other records, as their newest ones define them."""
+    here = registry.boards()
+    defined: dict[str, Board] = {}
+    names = {field.name for field in fields(Board)}
+    for record in sorted(records, key=lambda record: (record.created, record.id)):
+        if record.board not in here and record.board_definition:
+            known = {name: value for name, value in record.board_definition.items() if name in names}
+            defined[record.board] = Board(**known)
+    return [*here.values(), *defined.values()]
 
 
 @uncollected()
 def check(leaderboards: Path, sample: bool) -> list[str]:
     """What is wrong with the records and their tables, a line each; nothing is written."""
     found, errors = read_all(records_folder(leaderboards, sample), Brief())
-    known = registry.boards()
+    boards = known_boards(found)
+    known = {board.name for board in boards}
     wrong = [str(error) for error in errors]
     wrong += [
         f"{record.id}: board: no board is called {record.board!r}" for record in found if record.board not in known
@@ -67,7 +81,7 @@ def check(leaderboards: Path, sample: bool) -> list[str]:
     if wrong:
         return wrong
     folder = board_folder(leaderboards, sample)
-    tables = make_tables(found, known.values(), papers(leaderboards, sample))
+    tables = make_tables(found, boards, papers(leaderboards, sample))
     files = [*_files(tables, folder), *([] if sample else [(leaderboards / OVERVIEW, _overview(tables, leaderboards))])]
     for path, text in files:
         if _content(path) != text:
@@ -76,7 +90,9 @@ def check(leaderboards: Path, sample: bool) -> list[str]:
 
 
 def _overview(tables: Iterable[BoardTable], leaderboards: Path) -> str:
-    return overview(tables, papers(leaderboards, sample=False), registry.methods())
+    here = {name: Path("..", "experiments", name, "README.md") for name in registry.methods()}
+    links = {name: path.as_posix() for name, path in here.items() if (leaderboards / path).is_file()}
+    return overview(tables, papers(leaderboards, sample=False), registry.methods(), links)
 
 
 def papers(leaderboards: Path, sample: bool) -> list[PublishedMethod]:

@@ -12,19 +12,17 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from bench.boards import current_tables
 from bench.errors import UserError
-from bench.table_text import SAMPLE_NOTICE
+from bench.table_text import SAMPLE_NOTICE, shown
 from bench.tables import BoardTable, Published, Row
-from bench.tasks import METRICS
 from datamodules.files import replacing
-from datamodules.types import Board
 
 BOARDS = "boards.parquet"
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("board", "dataset", "split", "task", "data", "kind")),
         ("rank", pa.int32()),
-        *((name, pa.string()) for name in ("method", "variant", "preset", "stage", "modality", "metric")),
-        *((name, pa.float64()) for name in ("value", "low", "high", "std")),
+        *((name, pa.string()) for name in ("method", "variant", "preset", "stage", "settings", "modality", "metric")),
+        *((name, pa.float64()) for name in ("value", "low", "high", "std", "chance")),
         *((name, pa.int64()) for name in ("n", "seeds", "folds")),
         ("coverage", pa.float64()),
         ("pretraining", pa.string()),
@@ -95,8 +93,8 @@ def _scores(line: Row | Published, metric: str) -> dict[str, float | None]:
     cell = line.cells.get(metric)
     if cell is None:
         return {}
-    low, high = cell.interval or (None, None)
-    return {"value": cell.value, "low": low, "high": high, "std": cell.std}
+    low, high = cell.interval
+    return {"value": cell.value, "low": low, "high": high, "std": cell.std, "chance": line.newest.chance.get(metric)}
 
 
 def _measured(row: Row) -> dict[str, Any]:
@@ -106,6 +104,7 @@ def _measured(row: Row) -> dict[str, Any]:
         "rank": row.rank,
         **{name: getattr(record, name) for name in ("method", "variant", "preset", "stage", "modality", "commit")},
         **{name: getattr(row, name) for name in ("n", "seeds", "folds", "coverage", "pretraining", "dirty")},
+        "settings": " ".join(row.settings),
         "parameters": record.cost.parameters,
         "date": record.created.date().isoformat(),
         "remarks": "; ".join(row.remarks),
@@ -134,7 +133,7 @@ def card(method: str, tables: Iterable[BoardTable]) -> str:
             raise UserError(f"{table.board.name}: {SAMPLE_NOTICE}")
         for row in table.rows:
             if row.newest.method == method:
-                results += [_result(table.board, row, metric) for metric in table.metrics if metric in row.cells]
+                results += [_result(table, row, metric) for metric in table.metrics if metric in row.cells]
                 lines.append(f"- `{table.board.name}`, {_name(row)}, {row.n} clips: {_told(table, row)}")
     data = ModelCardData(model_name=method, eval_results=results, library_name="avl-bench", tags=["avl-bench"])
     head = f"# {method}\n\nMeasured by AVL-Bench; values are in percent where it has percent."
@@ -143,31 +142,32 @@ def card(method: str, tables: Iterable[BoardTable]) -> str:
 
 def _name(row: Row) -> str:
     record = row.newest
-    return ", ".join(filter(None, (record.variant, record.preset, record.stage, record.modality)))
+    return ", ".join(filter(None, (record.variant, record.preset, row.stage, record.modality)))
 
 
 def _told(table: BoardTable, row: Row) -> str:
     """`top-1 87.8, top-5 99.2 (95 % of the clips)`."""
     scores = ", ".join(
-        f"{METRICS[m].label} {_value(m, row):.{METRICS[m].decimals}f}" for m in table.metrics if m in row.cells
+        f"{info.label} {shown(info, row.cells[name].value)}" for name, info in table.info.items() if name in row.cells
     )
     return f"{scores} ({'; '.join(row.remarks)})" if row.remarks else scores
 
 
-def _value(metric: str, row: Row) -> float:
-    return row.cells[metric].value * (100 if METRICS[metric].percent else 1)
-
-
-def _result(board: Board, row: Row, metric: str) -> EvalResult:
-    modality = row.newest.modality
-    task = HUB_TASKS.get((board.task, modality)) or HUB_TASKS[board.task]
+def _result(table: BoardTable, row: Row, metric: str) -> EvalResult:
+    board, info, modality = table.board, table.info[metric], row.newest.modality
+    task = HUB_TASKS.get((board.task, modality)) or HUB_TASKS.get(board.task, board.task)
     return EvalResult(
         task_type=task,
         dataset_type=board.dataset,
         dataset_name=f"{board.name} ({_name(row)})",
         dataset_split=board.split,
-        dataset_args={"n": row.n, "coverage": row.coverage, "protocol_version": board.version},
+        dataset_args={
+            "n": row.n,
+            "coverage": row.coverage,
+            "protocol_version": board.version,
+            **({"remarks": list(row.remarks)} if row.remarks else {}),
+        },
         metric_type=metric,
-        metric_name=METRICS[metric].label,
-        metric_value=round(_value(metric, row), METRICS[metric].decimals + 2),
+        metric_name=info.label,
+        metric_value=round(row.cells[metric].value * (100 if info.percent else 1), info.decimals + 2),
     )

@@ -80,7 +80,6 @@ def determining(
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
     does not (folders, loader processes, number of devices, parts of the model that it is not built from), and no
     setting at its default: see `configured.py`. What is absent is left out, so that something new changes no old one.
-    A board counts by its protocol of whatever version: where that is raised, stored predictions are measured again.
 
     Args:
         parts: in which a batch goes through a device; they count where the loss compares the clips of a batch.
@@ -101,7 +100,8 @@ def determining(
         **({"parts": parts} if trains and parts > 1 and stage_class is not None and stage_class.compares_clips else {}),
         **({"class_text": class_text} if class_text else {}),
         **({"packed": packed} if (packed := _packed(train or extracted or scored)) else {}),
-        **({"board": without(board.protocol(), ("version",))} if board else {}),
+        # Of any version: where it is raised, a finished stage's predictions are measured again.
+        **({"board": board.protocol() | {"version": 1}} if board else {}),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from bench import registry
-from bench.boards import board_folder, make_tables, papers, records_folder
+from bench.boards import board_folder, known_boards, make_tables, papers, records_folder
 from bench.page_command import command
 from bench.page_data import MethodText, PageData, page_data
 from bench.page_runs import evidence
@@ -60,7 +60,7 @@ def collect(leaderboards: Path, runs: Path, sample: bool) -> PageData:
     records, errors = read_all(records_folder(leaderboards, sample))
     for error in errors:
         log.warning("not a record: %s", error)
-    boards = registry.boards()
+    boards = {board.name: board for board in known_boards(records)}
     wrong = [record.id for record in records if record.board not in boards or record.sample != sample]
     for name in wrong:
         log.warning("record %s is not on the page: it is of no known board, or in the wrong folder", name)

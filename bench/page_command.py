@@ -12,16 +12,18 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.folds import base_name
-from bench.records import Record
+from bench.record import Package, Record
 
+IMAGENET = "imagenet"  # as `identity.IMAGENET`, which imports torch
 # What a plain word of YAML may be; others are quoted.
 WORD = re.compile(r"(?!(?i:null|true|false|yes|no|on|off)$)[A-Za-z_][A-Za-z0-9_./+-]*")
 # Where things lie on a machine, which records do not have.
-PLACES = re.compile(r"\.data\.(root|packed|inputs\..*(root|file))$")
+PLACES = re.compile(r"\.(root|packed|file|\w+_file)$")
 
 
 def command(record: Record) -> str:
-    """The command line; settings in which the record differs from its preset are named."""
+    """The command line, with the settings in which the record differs from its preset; before it, in comments, what it
+    needs that is outside the suite."""
     stages = record.config.get("stages")
     stage = f"{record.stage}_{record.fold}" if record.fold else record.stage
     if not isinstance(stages, Mapping) or stage not in stages:
@@ -32,7 +34,16 @@ def command(record: Record) -> str:
     if not record.sample:
         words.append("data_root=/datasets")
     words += [f"{key}={_yaml(value)}" for key, value in _changes(record).items()]
-    return " ".join(["python -m bench run", record.method, *map(shlex.quote, words)])
+    line = " ".join(["python -m bench run", record.method, *map(shlex.quote, words)])
+    return "\n".join([*map(_needed, record.packages), line])
+
+
+def _needed(package: Package) -> str:
+    """`# method theirs: their-package 1.2, commit 0123abcd`: one line, whatever stands in the record."""
+    state = f"commit {package.commit}" if package.commit else f"source SHA-256 {package.source_sha256}"
+    dirty = f" with uncommitted changes (source SHA-256 {package.source_sha256})" if package.dirty else ""
+    named = f"{package.role} {package.name}: {package.distribution} {package.version}, {state}{dirty}"
+    return "# needs " + " ".join(named.split())
 
 
 def _changes(record: Record) -> dict[str, Any]:
@@ -41,8 +52,13 @@ def _changes(record: Record) -> dict[str, Any]:
     return {
         _without_fold(name, usual): value
         for name, value in _leaves(record.config)
-        if name in usual and usual[name] != value and not PLACES.search(name)
+        if name in usual and usual[name] != value and not PLACES.search(name) and not _is_file(name, value)
     }
+
+
+def _is_file(name: str, value: Any) -> bool:
+    """Whether a stage starts from a file, of which the record has the hash."""
+    return name.endswith(".init") and value != IMAGENET
 
 
 @cache

@@ -65,7 +65,7 @@ def page_data(
             "sample": any(record.sample for record in records),
             "metrics": {
                 name: {"label": m.label, "better": m.better, "percent": m.percent, "decimals": m.decimals}
-                for name, m in METRICS.items()
+                for name, m in {**METRICS, **{n: i for table in tables for n, i in table.info.items()}}.items()
             },
             "boards": [_board(table, number) for table in tables],
             "methods": _methods(tables, papers, methods),
@@ -126,7 +126,7 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     values = {}
     for name in table.metrics:
         cell = row.cells.get(name)
-        low, high = (cell.interval if cell else None) or (None, None)
+        low, high = cell.interval if cell else (None, None)
         values |= {
             name: cell and cell.value,
             f"{name} low": low,
@@ -138,13 +138,14 @@ def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
         "rank": row.rank,
         "method": record.method,
         "label": ", ".join(filter(None, (record.variant, record.preset))),
-        "stage": record.stage,
+        "stage": row.stage,
         "modality": record.modality,
         **values,
         "printed": None,
         "chance": record.chance.get(table.board.main),
         "n": shown(row.n),
         "coverage": row.coverage,
+        "enough": row.enough,
         "pretraining": row.pretraining,
         "parameters": record.cost.parameters,
         "hours": device_hours(row),
@@ -173,6 +174,7 @@ def _published(table: BoardTable, line: Published) -> Json:
     return {
         "kind": "published",
         **dict.fromkeys(empty),
+        "enough": True,
         "method": line.method.name,
         "label": row.variant,
         "stage": "",
@@ -262,7 +264,17 @@ def _config_parts(config: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
 
 
 def _run(record: Record) -> Json:
-    content = record.model_dump(mode="json", exclude={"schema_version", "metrics", "created", "sample", "config"})
+    left_out = {
+        "schema_version",
+        "metrics",
+        "created",
+        "sample",
+        "config",
+        "settings",
+        "board_definition",
+        "board_metrics",
+    }
+    content = record.model_dump(mode="json", exclude=left_out)
     return shown(
         content
         | {

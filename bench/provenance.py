@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ GENERATED = ("leaderboards", "runs", "data")
 """Folders of the repository that running the suite changes; that does not make the tree dirty."""
 
 
-def git_state(repo: Path) -> tuple[str | None, bool | None]:
+def git_state(repo: Path, generated: Sequence[str] = GENERATED) -> tuple[str | None, bool | None]:
     """(commit, whether code or configuration differs from it); Nones if `repo` is not the root of a git repository.
 
-    New files that git does not ignore count as changes. Changes in `GENERATED` do not.
+    New files that git does not ignore count as changes. Changes in the folders `generated` do not.
     """
 
     try:
         if Path(_git(repo, "rev-parse", "--show-toplevel")).resolve() != repo.resolve():
             return None, None
-        status = _git(repo, "status", "--porcelain", "--", ".", *(f":(exclude,top){folder}" for folder in GENERATED))
+        status = _git(repo, "status", "--porcelain", "--", ".", *(f":(exclude,top){folder}" for folder in generated))
     except (OSError, subprocess.SubprocessError):
         return None, None
     try:
@@ -79,7 +79,7 @@ def _source_state(source: Path) -> tuple[str | None, bool | None]:
         _git(source.parent, "ls-files", "--error-unmatch", source.name)  # lying below it is not enough: a `.venv` does
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return git_state(Path(top))
+    return git_state(Path(top), generated=())
 
 
 def _installed_commit(distribution: importlib.metadata.Distribution) -> str | None:

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError
 from bench.record import (
+    FINITE,
     SCHEMA,
     Record,
     json_text,
@@ -165,16 +166,32 @@ def checked(text: str | bytes, file_name: str, source: str) -> Record:
 class Brief:
     """Makes records small: without what no table shows, and with one object for what many of them say alike."""
 
-    SHARED = ("protocol", "chance", "notes", "data", "train", "parents")
+    SHARED = (
+        "protocol",
+        "board_definition",
+        "board_metrics",
+        "chance",
+        "notes",
+        "data",
+        "train",
+        "parents",
+        "packages",
+    )
+    CONFIGURATION = ("config", "settings")
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Any] = {}
+        self._configurations: dict[bytes, Any] = {}
 
     def __call__(self, record: Record) -> Record:
         shared = {name: getattr(record, name) for name in self.SHARED}
         shared = {name: self._known.setdefault((name, repr(value)), value) for name, value in shared.items()}
-        brief = record.model_copy(update={"config": {}, "versions": {}, "hardware": {}, **shared})
-        for part in (brief, brief.data, brief.train, brief.cost, *brief.parents, *brief.metrics.values()):
+        for name in self.CONFIGURATION:
+            text = FINITE.encode(value := getattr(record, name))
+            shared[name] = self._configurations.setdefault(hashlib.sha256(text.encode()).digest(), value)
+        brief = record.model_copy(update={"versions": {}, "hardware": {}, **shared})
+        parts = (*brief.parents, *brief.metrics.values(), *brief.board_metrics, *brief.packages)
+        for part in (brief, brief.data, brief.train, brief.cost, *parts):
             # Pydantic notes for each object which fields were given to it: 2 KB for a record. Nobody asks.
             if part is not None:
                 object.__setattr__(part, "__pydantic_fields_set__", NO_FIELDS)

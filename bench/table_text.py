@@ -13,8 +13,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.tables import BoardTable, Cell, Published, Row, coverage_text
-from bench.tasks import METRICS
+from bench.record import ShownMetric
+from bench.tables import LEAST_COVERAGE, BoardTable, Cell, Published, Row, coverage_text
+from bench.tasks import MetricInfo
 from datamodules.types import Board
 
 SAMPLE_NOTICE = (
@@ -48,24 +49,21 @@ def _measured(board: Board) -> str:
     return "videos" if board.task == "localisation" or board.unit == "video" else "clips"
 
 
-def shown(name: str, value: float) -> str:
-    info = METRICS[name]
+def shown(info: MetricInfo | ShownMetric, value: float) -> str:
     return f"{value * (100 if info.percent else 1):.{info.decimals}f}"
 
 
-def _title(name: str) -> str:
-    info = METRICS[name]
+def _title(info: MetricInfo | ShownMetric) -> str:
     return f"{info.label} {'↑' if info.better == 'higher' else '↓'}"
 
 
-def _cell(name: str, cell: Cell | None) -> str:
-    """`45.9 ± 0.4` over seeds, `45.9 [45.1, 46.7]` for one."""
+def _cell(info: MetricInfo | ShownMetric, cell: Cell | None) -> str:
+    """`45.9 [45.1, 46.7]`, the interval over clips; with several seeds or folds also ` ± 0.4`, their spread."""
     if cell is None:
         return "–"
-    if cell.interval is None:
-        return f"{shown(name, cell.value)} ± {shown(name, cell.std)}"
     low, high = cell.interval
-    return f"{shown(name, cell.value)} [{shown(name, low)}, {shown(name, high)}]"
+    spread = "" if cell.std is None else f" ± {shown(info, cell.std)}"
+    return f"{shown(info, cell.value)} [{shown(info, low)}, {shown(info, high)}]{spread}"
 
 
 def _method(row: Row) -> str:
@@ -97,9 +95,8 @@ def _commit(row: Row) -> str:
 
 
 def _columns(table: BoardTable) -> list[str]:
-    metrics = [_title(name) for name in table.metrics]
-    if table.sample:
-        metrics.insert(1, "chance")
+    main, *others = map(_title, table.info.values())
+    metrics = [main, "chance", *others]
     after = ["n", "coverage", "pretraining", "parameters", "device-hours", "seeds", "commit", "date", "remarks"]
     return ["#", "method", "stage", "modality", *metrics, *after]
 
@@ -107,14 +104,13 @@ def _columns(table: BoardTable) -> list[str]:
 def _texts(table: BoardTable, row: Row) -> list[str]:
     """The row as a reader sees it, one text for each of `_columns`."""
     record = row.newest
-    metrics = [_cell(name, row.cells.get(name)) for name in table.metrics]
-    if table.sample:
-        chance = record.chance.get(table.board.main)
-        metrics.insert(1, "–" if chance is None else shown(table.board.main, chance))
+    main, *others = (_cell(info, row.cells.get(name)) for name, info in table.info.items())
+    chance = record.chance.get(table.board.main)
+    metrics = [main, "–" if chance is None else shown(table.info[table.board.main], chance), *others]
     return [
         "–" if row.rank is None else str(row.rank),
         _method(row),
-        record.stage,
+        row.stage,
         record.modality,
         *metrics,
         str(row.n),
@@ -132,6 +128,7 @@ def _texts(table: BoardTable, row: Row) -> list[str]:
 def _published_texts(table: BoardTable, line: Published) -> list[str]:
     """The same of what a paper says."""
     values = {name: line.value(name) for name in table.metrics}
+    info = table.info
     known = {
         "#": "paper",
         "method": f"{line.method.name}: {line.row.variant}",
@@ -140,7 +137,7 @@ def _published_texts(table: BoardTable, line: Published) -> list[str]:
         "parameters": _short(line.row.parameters),
         "commit": f"arXiv {line.method.arxiv}",
         "remarks": line.remark,
-        **{_title(name): shown(name, value) for name, value in values.items() if value is not None},
+        **{_title(info[name]): shown(info[name], value) for name, value in values.items() if value is not None},
     }
     return [known.get(column, "–") for column in _columns(table)]
 
@@ -150,17 +147,17 @@ def legend(table: BoardTable) -> list[str]:
     lines = [
         f"{board.dataset}, split {board.split}, {board.task}"
         + (f" {board.query} → {board.gallery}" if board.task == "retrieval" else "")
-        + f"; sorted by {METRICS[board.main].label}; protocol version {board.version}.",
-        f"[low, high]: 95 % bootstrap interval over {_measured(board)}, one seed. ±: standard deviation over seeds or "
-        "folds. Device-hours include the stages before. *: the tree had uncommitted changes.",
+        + f"; sorted by {table.info[board.main].label}; protocol version {board.version}.",
+        f"[low, high]: 95 % interval over {_measured(board)}. ±: standard deviation over seeds or folds. Chance: what "
+        f"a random scorer gets. Coverage: share of the official clips that were scored; below "
+        f"{coverage_text(LEAST_COVERAGE)} a row has no rank. Device-hours include the stages before. *: the tree had "
+        "uncommitted changes.",
     ]
     if table.published:
         lines.append(PAPERS)
     if board.task in RULES:
         lines.append(RULES[board.task])
-    if table.other_protocols:
-        lines.append(f"Not shown: {table.other_protocols} records of another protocol.")
-    return lines
+    return lines + [f"Not shown: {row.text}." for row in table.hidden]
 
 
 @lru_cache(maxsize=4096)
@@ -179,10 +176,10 @@ def to_markdown(table: BoardTable) -> str:
     if table.sample:
         lines += [f"> **{SAMPLE_NOTICE}**", ""]
     columns = _columns(table)
-    right = {"#", "chance", "n", "coverage", "parameters", "device-hours", "seeds", *map(_title, table.metrics)}
+    right = {"#", "chance", "n", "coverage", "parameters", "device-hours", "seeds", *map(_title, table.info.values())}
     lines.append("| " + " | ".join(map(escape, columns)) + " |")
     lines.append("|" + "|".join(" ---: " if column in right else " --- " for column in columns) + "|")
-    main = columns.index(_title(table.board.main))
+    main = columns.index(_title(table.info[table.board.main]))
     shown_lines = table.lines[:MARKDOWN_ROWS]
     for line in shown_lines:
         if isinstance(line, Published):
@@ -200,14 +197,16 @@ def to_markdown(table: BoardTable) -> str:
 
 def to_rich(table: BoardTable) -> Table:
     """The board for a terminal: what fits, and the remarks below. The files have the other intervals and the costs."""
-    main, *others = table.metrics
+    main, *others = map(_title, table.info.values())
     title = Text(table.board.name, style="bold")
     if table.sample:
         title.append(f"\n{SAMPLE_NOTICE}", style="not bold yellow")
-    notes = [f"[95 % interval over {_measured(table.board)}], or ± standard deviation over seeds"]
+    notes = [f"[95 % interval over {_measured(table.board)}] ± standard deviation over seeds or folds"]
     for row in table.rows:
         if row.remarks:
-            notes.append(f"#{row.rank or '–'} {_method(row)} {row.newest.modality}: {'; '.join(row.remarks)}")
+            name = " ".join((_method(row), row.stage, row.newest.modality))
+            notes.append(f"#{row.rank or '–'} {name}: {'; '.join(row.remarks)}")
+    notes += [f"Not shown: {row.text}" for row in table.hidden]
     grid = Table(
         title=title,
         caption=Text("\n".join(notes)),
@@ -218,16 +217,16 @@ def to_rich(table: BoardTable) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for column in ("#", "method", "stage", "modality", _title(main)):
+    for column in ("#", "method", "stage", "modality", main):
         grid.add_column(Text(column), overflow="fold", no_wrap=column not in ("method", "stage"))
-    for column in (*(["chance"] if table.sample else []), *map(_title, others), "n", "seeds"):
+    for column in ("chance", *others, "n", "coverage", "seeds"):
         grid.add_column(Text(column), justify="right", no_wrap=True)
     for line in table.lines:
         paper = isinstance(line, Published)
         cells = _published_texts(table, line) if paper else _texts(table, line)
         texts = dict(zip(_columns(table), cells, strict=True))
         for name in others:
-            texts[_title(name)] = texts[_title(name)].split(" ")[0]
+            texts[name] = texts[name].split(" ")[0]
         grid.add_row(*(Text(texts[str(column.header)]) for column in grid.columns), style="dim" if paper else "")
     return grid
 
@@ -255,14 +254,14 @@ def _csv_row(table: BoardTable, row: Row) -> dict[str, object]:
         "variant": record.variant,
         "preset": record.preset,
         "stage": record.stage,
+        "settings": " ".join(row.settings),
         "modality": record.modality,
     }
     for name in table.metrics:
         cell = row.cells.get(name)
-        low, high = (cell.interval if cell else None) or (None, None)
+        low, high = cell.interval if cell else (None, None)
         line |= {name: cell and cell.value, f"{name}_low": low, f"{name}_high": high, f"{name}_std": cell and cell.std}
-        if table.sample:
-            line[f"{name}_chance"] = record.chance.get(name)
+        line[f"{name}_chance"] = record.chance.get(name)
     return line | {
         "n": row.n,
         "coverage": row.coverage,

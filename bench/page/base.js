@@ -158,13 +158,15 @@ function amount(value) {
 }
 
 // Rounded down, so that 100 % means all.
-const coverageText = (share) => (share < 1 ? `${(Math.floor(share * 1000) / 10).toFixed(1)} %` : "100 %");
+const coverageText = (share) =>
+  share > 0 && share < 0.001 ? "< 0.1 %" : share < 1 ? `${(Math.floor(share * 1000) / 10).toFixed(1)} %` : "100 %";
 
 // `value`, and what stands behind it: an interval, a standard deviation, or nothing.
 function spread(name, row) {
   const [low, high, std] = ["low", "high", "std"].map((part) => row[`${name} ${part}`]);
-  if (low !== null && low !== undefined) return `[${metricText(name, low)}, ${metricText(name, high)}]`;
-  return std !== null && std !== undefined ? `± ${metricText(name, std)}` : "";
+  const known = (value) => value !== null && value !== undefined;
+  const interval = known(low) ? `[${metricText(name, low)}, ${metricText(name, high)}]` : "";
+  return [interval, known(std) && `± ${metricText(name, std)}`].filter(Boolean).join(" ");
 }
 
 const shownValue = (name, row) => (isPublished(row) ? row.printed[name] : undefined) ?? metricText(name, row[name]);

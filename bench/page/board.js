@@ -24,7 +24,7 @@ function boardColumns(board) {
       text: (row) => el("abbr", { title: modalityText(row.modality) }, row.modality),
     },
     ...others.map(metric),
-    ...(DATA.sample ? [number("chance", "chance", (row) => metricText(board.metrics[0], row.chance))] : []),
+    number("chance", "chance", (row) => (row.chance === null ? nothing : metricText(board.metrics[0], row.chance))),
     number("n", "n", (row) => row.n ?? nothing),
     number("coverage", "coverage", (row) => coverageCell(row)),
     { key: "pretraining", head: "pretraining", text: (row) => row.pretraining || nothing },
@@ -82,7 +82,7 @@ function methodCell(row) {
   ];
 }
 
-// Missing values come last, whichever way it is sorted.
+// Missing values come last, whichever way it is sorted, and before them what was scored on too few clips for a rank.
 function sorted(rows, key, falls, columns) {
   const by = columns.find((column) => column.key === key)?.by ?? ((row) => row[key]);
   const missing = (value) => value === null || value === undefined || value === "";
@@ -90,6 +90,7 @@ function sorted(rows, key, falls, columns) {
   return [...rows].sort((one, two) => {
     const [a, b] = [by(one), by(two)];
     if (missing(a) || missing(b)) return missing(a) - missing(b) || one.index - two.index;
+    if (one.enough !== two.enough) return two.enough - one.enough;
     return (typeof a === "string" ? sign * a.localeCompare(b) : sign * (a - b)) || one.index - two.index;
   });
 }

@@ -26,11 +26,8 @@ function logTicks(low, high) {
   return ticks;
 }
 
-const bounds = (name, row) => {
-  const std = row[`${name} std`];
-  if (std !== null) return [row[name] - std, row[name] + std];
-  return row[`${name} low`] === null ? null : [row[`${name} low`], row[`${name} high`]];
-};
+// The 95 % interval over clips, of every row alike; the spread over seeds and folds stands in the text.
+const bounds = (name, row) => (row[`${name} low`] === null ? null : [row[`${name} low`], row[`${name} high`]]);
 
 function frame(size, ticks, texts) {
   const { width, height, left, right, top, bottom } = size;
@@ -51,10 +48,12 @@ function frame(size, ticks, texts) {
 
 function drawPlot(board, rows, axis, place) {
   const name = board.metrics[0];
-  const usable = rows.filter((row) => row[name] !== null && row[axis] > 0);
+  const ranked = rows.filter((row) => row.enough);
+  const usable = ranked.filter((row) => row[name] !== null && row[axis] > 0);
   const points = usable.slice(0, MOST_POINTS);
-  const left = rows.length - usable.length;
+  const [few, left] = [rows.length - ranked.length, ranked.length - usable.length];
   const told = [
+    few && `${few} row${few === 1 ? "" : "s"} on too few clips for a rank ${few === 1 ? "is" : "are"} not drawn.`,
     left && `${left} row${left === 1 ? "" : "s"} without ${AXIS[axis]} ${left === 1 ? "is" : "are"} not drawn.`,
     usable.length > points.length && `The best ${points.length} of ${usable.length} are drawn.`,
   ]
@@ -137,7 +136,7 @@ function plotKey(points) {
     "ul",
     { class: "key" },
     kinds.has("measured") &&
-      el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured, with its interval"),
+      el("li", {}, icon(svg("circle", { cx: 8, cy: 8, r: 5, class: "key-mark" })), "measured; bar: 95 % interval over clips"),
     kinds.has("published") &&
       el("li", {}, icon(svg("path", { d: "M8 2 14 8 8 14 2 8Z", class: "key-mark hollow" })), "published"),
     modalities.map((m) =>

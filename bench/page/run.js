@@ -11,7 +11,7 @@ function runPage(id) {
     title: `${it.method}, ${it.stage}`,
     page: [
       el("p", { class: "crumbs" }, link(it.board, "board", it.board), " / ", link(it.method, "method", it.method)),
-      el("h1", {}, `${it.method} · ${it.stage}`),
+      el("h1", {}, `${it.method} · ${row?.stage ?? it.stage}`),
       el(
         "p",
         { class: "lead" },
@@ -59,7 +59,7 @@ function badges(it, row) {
   return [
     DATA.sample && tag("made-up sample data", "made-up"),
     it.dirty && tag("uncommitted changes", "warn-tag"),
-    it.data.coverage < 1 && tag(`${coverageText(it.data.coverage)} of the clips`, "warn-tag"),
+    it.data.coverage < 1 && !row && tag(`${coverageText(it.data.coverage)} of the clips`, "warn-tag"),
     row === undefined && tag("not on its board: a newer run took its place, or its protocol is another", "warn-tag"),
     row?.remarks.map((text) => tag(text, "remark-tag")),
   ]
@@ -194,6 +194,16 @@ function origin(it) {
           it.dirty === false && " (clean tree)",
         ],
       ],
+      ...it.packages.map((each) => [
+        `${each.role} ${each.name}`,
+        [
+          `${each.distribution} ${each.version} · `,
+          each.commit && ["commit ", el("code", {}, each.commit), " · "],
+          each.dirty === true && "with uncommitted changes · ",
+          "source ",
+          el("code", {}, each.source_sha256.slice(0, 16)),
+        ],
+      ]),
       ["made", it.created],
       ["identity of the stage", el("code", {}, it.identity)],
       ["hash of the configuration", el("code", {}, it.config_hash)],

@@ -37,6 +37,7 @@ def test_a_hub_reads_the_results_of_a_card(boards: Path, tmp_path: Path, capsys:
     (top1,) = [result for result in results if result.metric_type == "top1"]
     assert name == "mavil" and (top1.metric_value, top1.dataset_type, top1.dataset_split) == (50.0, "vggsound", "test")
     assert top1.task_type == "video-classification" and "uncommitted changes" in loaded.text
+    assert top1.dataset_args["remarks"] == ["uncommitted changes"], "what the hub reads has them, too"
 
 
 def test_one_file_has_all_boards_and_says_what_is_made_up(boards: Path, tmp_path: Path):
@@ -45,6 +46,7 @@ def test_one_file_has_all_boards_and_says_what_is_made_up(boards: Path, tmp_path
     scores = table[table["metric"] == "top1"].set_index(["data", "method"])["value"].to_dict()
     assert scores == {("real", "uavm"): 0.75, ("real", "mavil"): 0.5, ("made-up sample", "mavil"): 0.25}
     assert table.set_index(["data", "method"]).loc[("real", "mavil"), "dirty"].all()
+    assert set(table[table["metric"] == "top1"]["chance"]) == {0.1} and set(table["low"].notna()) == {True}
 
 
 def test_published_rows_are_in_the_file_and_never_in_a_card():

@@ -27,7 +27,7 @@ from bench.page import SCRIPTS, SOURCES, as_json, collect, method_text, render, 
 from bench.page_command import command
 from bench.page_data import pack, printed, shown
 from bench.page_runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
-from bench.records import Record, write
+from bench.records import Record, new_record, write
 from bench.results import shareable, write_predictions
 from bench.table_text import SAMPLE_NOTICE
 from bench.tasks import Predictions
@@ -219,8 +219,9 @@ def hostile() -> Record:
 def test_nothing_of_a_record_is_markup(tmp_path: Path):
     paper = method(row(note=HOSTILE, variant=HOSTILE, place=HOSTILE, source=HOSTILE), title=HOSTILE, note=HOSTILE)
     made = hostile()
-    excluded = made.data.model_copy(update={"excluded": {HOSTILE: 1}})
-    text = render(data_of(folder_of(tmp_path, made.model_copy(update={"data": excluded}), papers=[paper])))
+    excluded = made.data.model_dump() | {"excluded": {HOSTILE: 1}}
+    made = new_record(**made.model_dump(exclude={"id"}) | {"data": excluded})
+    text = render(data_of(folder_of(tmp_path, made, papers=[paper])))
     page = Page(text)
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert [tag for tag, _ in page.tags].count("script") == 3

@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import table_text
-from bench.boards import make_tables, write_tables
+from bench.boards import known_boards, make_tables, write_tables
 from bench.published import PublishedMethod
 from bench.records import Record, new_record
 from bench.table_text import to_csv, to_markdown, to_rich
@@ -105,13 +106,22 @@ def test_one_seed_shows_its_bootstrap_interval() -> None:
     assert "**50.0** \\[45.0, 54.0\\]" in to_markdown(board_table(BOARD, [record()]))
 
 
-def test_several_seeds_show_mean_and_standard_deviation() -> None:
+def test_several_seeds_show_their_spread_beside_the_interval_over_clips() -> None:
     made = [record(value=v, seed=seed) for seed, v in enumerate((0.4, 0.5, 0.6))]
     (row,) = lines(made)
     assert float(row["top1"]) == pytest.approx(0.5)
     assert float(row["top1_std"]) == pytest.approx(0.1)
-    assert (row["seeds"], row["top1_low"]) == ("3", "")
-    assert "**50.0** ± 10.0" in to_markdown(board_table(BOARD, made))
+    assert (row["seeds"], row["top1_low"], row["top1_high"]) == ("3", "0.45", "0.54")
+    assert "**50.0** \\[45.0, 54.0\\] ± 10.0" in to_markdown(board_table(BOARD, made))
+    assert "50.0 [45.0, 54.0] ± 10.0" in terminal(made)
+
+
+def test_the_interval_of_folds_is_that_of_a_mean_of_independent_ones() -> None:
+    """Of F folds of n clips as of one fold of F n clips: narrower by sqrt(F)."""
+    made = [record(value=0.5, fold=f"fold{i}", clips=60, official=60) for i in range(4)]
+    (row,) = lines(made)
+    assert (float(row["top1_low"]), float(row["top1_high"])) == (pytest.approx(0.475), pytest.approx(0.52))
+    assert float(row["top1_std"]) == 0
 
 
 def test_of_a_row_and_seed_the_newest_record_counts() -> None:
@@ -180,13 +190,83 @@ def test_rows_on_other_clips_are_flagged() -> None:
     assert "others" not in remarks["vatt"] and "other clips" in remarks["vatt"]
 
 
-def test_seeds_of_different_configurations_and_notes_are_flagged() -> None:
+def test_seeds_that_were_trained_on_something_else_and_notes_are_flagged() -> None:
     made = [record(seed=0), record(seed=1, config_hash="ffffffff", notes={"classes_without_clips": 2})]
     made[1] = made[1].model_copy(update={"created": NOON + timedelta(days=1)})
-    assert lines(made)[0]["remarks"] == "seeds of different configurations; 2 classes without clips"
+    told = "seeds on other training clips or in another precision; 2 classes without clips"
+    assert lines(made)[0]["remarks"] == told
 
 
-def test_sample_boards_say_so_and_show_chance() -> None:
+def configured(epochs: int | None, **changes: Any) -> Record:
+    """A record that names its settings, among them the epochs where these are not the default."""
+    settings = {} if epochs is None else {"stages.finetune.epochs": epochs}
+    config = {"stages": {"finetune": {"epochs": 1 if epochs is None else epochs}}}
+    return record(settings={"stages.finetune.module": "Finetune", **settings}, config=config, **changes)
+
+
+def test_a_grid_is_shown_as_the_rows_it_is_told_by_what_differs() -> None:
+    made = [configured(2), configured(4, value=0.6), configured(None, value=0.4)]
+    rows = lines(made)
+    assert [(row["stage"], row["settings"]) for row in rows] == [
+        ("finetune", "epochs=4"),
+        ("finetune", "epochs=2"),
+        ("finetune", "epochs=1"),
+    ]
+    for text in (to_markdown(board_table(BOARD, made)), terminal(made)):
+        assert "finetune epochs=2" in text and "finetune epochs=4" in text
+
+
+def test_another_configuration_is_no_seed_of_a_row() -> None:
+    made = [configured(2, seed=0), configured(4, seed=1, value=0.6)]
+    assert [(row["settings"], row["seeds"], row["top1"]) for row in lines(made)] == [
+        ("epochs=4", "1", "0.6"),
+        ("epochs=2", "1", "0.5"),
+    ]
+
+
+def test_rows_of_one_configuration_name_no_settings_and_a_new_setting_at_its_default_parts_none() -> None:
+    (row,) = lines([configured(2, seed=0), configured(2, seed=1), record(method="mbt", value=0.1)])[:1]
+    assert (row["settings"], row["seeds"]) == ("", "2")
+
+
+def test_two_checkpoints_make_two_rows() -> None:
+    starts = [({"stage": "init", "identity": letter * 64},) for letter in "ab"]
+    assert [row["settings"] for row in lines([record(parents=start) for start in starts])] == [
+        "init=[aaaaaaaa]",
+        "init=[bbbbbbbb]",
+    ]
+
+
+def test_too_few_clips_have_no_rank_and_stand_last_whatever_the_run_asked_for() -> None:
+    few = record(method="mbt", value=0.99, clips=20, official=20_371)
+    table = board_table(BOARD, [few, record(clips=20_371, official=20_371)])
+    assert [(row["method"], row["rank"]) for row in lines([few, record(clips=20_371, official=20_371)])] == [
+        ("mavil", "1"),
+        ("mbt", ""),
+    ]
+    for text in (to_markdown(table), terminal_of(table)):
+        assert "< 0.1 % of the clips, no rank below 85.0 %" in text.replace("&lt;", "<")
+    assert "| 20 | &lt; 0.1 % |" in to_markdown(table)
+
+
+def test_clips_that_could_not_be_read_while_scoring_are_not_covered() -> None:
+    lost = record(notes={"unreadable_while_scoring": 60})
+    assert board_table(BOARD, [lost]).rows[0].coverage == 0.8
+
+
+def test_a_board_that_is_not_installed_is_shown_as_its_record_defines_it() -> None:
+    outside = Board("theirs", "their_dataset", "train", "test", "their_task", "score")  # type: ignore[arg-type]
+    described = ({"name": "score", "label": "their score", "better": "lower", "percent": False, "decimals": 3},)
+    made = [
+        record(outside, value=v, method=m, board_definition=asdict(outside), board_metrics=described)
+        for v, m in ((0.5, "mbt"), (0.25, "mavil"))
+    ]
+    (table,) = [table for table in make_tables(made, known_boards(made)) if not table.empty]
+    assert [row.newest.method for row in table.rows] == ["mavil", "mbt"]
+    assert "their score ↓" in to_markdown(table) and "**0.250** \\[0.200, 0.290\\]" in to_markdown(table)
+
+
+def test_all_boards_show_chance_and_sample_boards_say_so() -> None:
     made = [record(sample=True)]
     markdown = to_markdown(board_table(BOARD, made))
     assert table_text.SAMPLE_NOTICE in markdown.split("\n|")[0]
@@ -194,7 +274,7 @@ def test_sample_boards_say_so_and_show_chance() -> None:
     assert "Made-up sample data" in terminal(made)
     assert (lines(made)[0]["data"], lines(made)[0]["top1_chance"]) == ("made-up sample", "0.1")
     real = to_markdown(board_table(BOARD, [record()]))
-    assert "Made-up" not in real and "chance" not in real
+    assert "Made-up sample" not in real and "| chance |" in real and "| 10.0 |" in real
     assert lines([record()])[0]["data"] == "real"
 
 
@@ -207,15 +287,25 @@ def test_sample_and_real_records_never_share_a_table(tmp_path: Path) -> None:
 def test_a_row_with_other_views_of_each_clip_stands_on_the_board_and_says_so() -> None:
     four = record(method="mbt", value=0.99, protocol={**BOARD.protocol(), "views": 4})
     table = board_table(BOARD, [four, record()])
-    assert len(table.rows) == 2 and table.other_protocols == 0
+    assert len(table.rows) == 2 and table.hidden == ()
     assert [row.remarks for row in table.rows if row.newest.method == "mbt"] == [("4 views a clip, the board has 1",)]
     assert "views" not in str([row.remarks for row in table.rows if row.newest.method != "mbt"])
 
 
-def test_records_of_another_protocol_are_counted_and_not_ranked() -> None:
-    old = record(method="mbt", value=0.99, protocol={**BOARD.protocol(), "version": 2})
-    assert [row["method"] for row in lines([old, record()])] == ["mavil"]
-    assert "Not shown: 1 records of another protocol" in to_markdown(board_table(BOARD, [old, record()]))
+def test_rows_of_an_old_protocol_are_listed_with_what_to_run_and_not_ranked() -> None:
+    board = replace(BOARD, version=3)
+    old = [record(method="mbt", value=0.99, seed=seed) for seed in (0, 1)]
+    table = board_table(board, [*old, record(board)])
+    assert [row.newest.method for row in table.rows] == ["mavil"]
+    for text in (to_markdown(table).replace("\\", ""), " ".join(terminal_of(table).split())):
+        assert "Not shown: mbt (tiny) finetune av: protocol version 1, now 3; " in text
+        assert "python -m bench sweep mbt preset=tiny stage=finetune data_root=FOLDER --seeds 0 1" in text
+
+
+def test_what_was_measured_again_by_the_new_protocol_is_not_missing() -> None:
+    board = replace(BOARD, version=2)
+    assert board_table(board, [record(), record(board)]).hidden == ()
+    assert len(board_table(board, [record(), record(seed=1), record(board)]).hidden) == 1
 
 
 def test_pretraining_data_and_costs_come_from_the_record() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from bench import boards, registry
 from bench.progress import track
-from bench.records import Record
+from bench.record import Record, json_text
+from bench.records import hash_of
 from bench.tasks import METRICS, TASK_METRICS
 
 TEMPLATE = Path("leaderboards/results")
@@ -50,7 +51,9 @@ def make(folder: Path, count: int) -> None:
             "id": f"method{number % 40}-train-{board.name}-{i:016x}",
         }
         content["cost"] |= {"parameters": rng.randrange(10**9), "total_device_hours": rng.uniform(0, 1000)}
-        (folder / f"{content['id']}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        name = content["id"].rpartition("-")[0]
+        content["id"] = f"{name}-{hash_of(json_text(content | {'id': 'draft'}), 'draft')}"
+        (folder / f"{content['id']}.json").write_text(json_text(content))
 
 
 def metric(highest: float, rng: random.Random) -> dict[str, float]:
