@@ -22,14 +22,11 @@ from bench import registry
 from bench.callbacks import KeepEpochs, epoch_weights
 from bench.cli import main
 from bench.config import compose
-from bench.identity import file_hash
 from bench.plan import PlannedStage, make_plan
 from bench.results import read_predictions
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from experiments.cmkd.checkpoints import to_official
-from experiments.cmkd.model import build
 from tests.conftest import REPOSITORY
 
 COUNTS = {
@@ -354,63 +351,3 @@ def test_two_processes_extract_each_clip_once_and_measure_what_one_does(clips: P
             torch.testing.assert_close(both[row], one[row], rtol=2e-3, atol=1e-4)  # float16
     measured = scores(two["train_vggsound"], "av")
     np.testing.assert_allclose(measured, scores(uavm.stages["train_vggsound"], "av"), atol=2e-3)
-
-
-# --- weights that are given
-
-EVALUATE = [
-    *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),
-    *("stages.evaluate_ast.data.inputs.audio.frames=64", "stages.evaluate_ast.data.inputs.audio.mel_bins=128"),
-]
-
-
-@pytest.fixture
-def released(clips: Path, tmp_path: Path) -> Path:
-    """A small network in the authors' layout, as DataParallel saves it."""
-    path = tmp_path / "released.pth"
-    path.touch()
-    spec = planned(clips, tmp_path, "cmkd", *EVALUATE, f"init={path}")["evaluate_ast"].spec
-    torch.manual_seed(0)
-    net = build("ast", spec.model, spec.inputs.audio, spec.num_classes)
-    for value in net.parameters():
-        nn.init.normal_(value, std=0.2)
-    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
-    return path
-
-
-def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
-    assert main(["run", *run]) == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message[message.index("bench: ") :]
-
-
-def test_a_stage_that_wants_weights_says_how_to_give_them(clips: Path, tmp_path, capsys):
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE))
-    assert "stage evaluate_ast uses weights that it is given: init=FILE or stages.evaluate_ast.init=FILE" in text
-    assert not (tmp_path / "runs" / "cmkd").exists()
-
-
-def test_a_released_file_is_measured(clips: Path, released: Path, tmp_path):
-    options = [*EVALUATE, f"init={released}"]
-    assert main(["run", *arguments(clips, tmp_path, "cmkd", *options)]) == 0
-    stage = planned(clips, tmp_path, "cmkd", *options)["evaluate_ast"]
-    given, used = torch.load(released, weights_only=True), weights(stage)
-    assert torch.equal(used["net.patch_embed.weight"], given["module.v.patch_embed.proj.weight"])
-    assert torch.equal(used["net.head.1.bias"], given["module.mlp_head.1.bias"])
-    assert torch.equal(used["net.positions"], given["module.v.pos_embed"][0])
-    record = json.loads((stage.folder / "record.json").read_text())
-    assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
-    assert record["train"] is None and record["n"] == len(stage.scored) == 21
-    assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
-
-
-def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):
-    torch.save({**torch.load(released, weights_only=True), "module.v.strange.weight": torch.ones(2)}, released)
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
-    assert "v.strange.weight" in text and "evaluate_ast" in text
-
-
-def test_a_file_that_holds_no_weights_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):
-    released.write_text("<html>404</html>")
-    assert str(released) in told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
