@@ -102,7 +102,8 @@ def _check_protocols(one: Record, other: Record) -> None:
     differing = [key for key in fields if one.protocol.get(key) != other.protocol.get(key)]
     if differing:
         told = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
-        raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}")
+        cure = "; `bench run` measures what is done by the present one" if differing == ["version"] else ""
+        raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}{cure}")
 
 
 def _side(records: Sequence[Record], seed: int, runs: Path) -> Side:

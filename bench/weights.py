@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import cost
 from bench.callbacks import epoch_weights
 from bench.errors import UserError, told_of
 from bench.identity import IMAGENET
@@ -38,26 +39,90 @@ HARMLESS: tuple[Any, ...] = (
 """What a file may hold beside tensors and plain containers: to make one of these runs no code of the file's choice. A
 path becomes one that opens nothing; the second names are those of Python 3.13 and NumPy 2."""
 
+SHOWN = 6
+"""Names of an error."""
+
 
 def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
     """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
     torch.manual_seed(seed)
     with told_of(f"stage {stage.name}"):
         module = stage_class(stage.spec)
+        drawn = versions(module)
         if stage.parent is not None:
-            start = mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent)
-            if stage_class is stage.parent.stage_class and stage.train is None:
-                module.load_state_dict(start)  # measured as it is, head and all
-            else:
-                module.load_parent(start)
+            load(stage, module, mean_weights(stage) if stage.config.average_weights else read_weights(stage.parent))
         elif stage.start == IMAGENET:
             module.load_imagenet()
         if stage.teacher is not None:
             module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
     if stage.start not in (None, IMAGENET):
         with told_of(f"stage {stage.name}: {stage.start}"):
-            module.load_parent(read_checkpoint(stage.start))
+            load(stage, module, read_checkpoint(stage.start))
+    if stage.train is None:
+        require_loaded(stage, module, drawn)
     return module
+
+
+def load(stage: PlannedStage, module: Stage, weights: Mapping[str, Tensor]) -> None:
+    """Starts the stage from the weights; where it only measures its very own ones, head and all."""
+    own = module.state_dict()
+    same = own.keys() == weights.keys() and all(own[name].shape == value.shape for name, value in weights.items())
+    if same and stage.train is None:
+        module.load_state_dict(weights)
+    else:
+        module.load_parent(weights)
+
+
+def versions(module: Stage) -> dict[str, int]:
+    """How often each parameter was written: torch counts it, and loading is writing."""
+    return {name: parameter._version for name, parameter in module.named_parameters()}
+
+
+def require_loaded(stage: PlannedStage, module: Stage, drawn: Mapping[str, int]) -> None:
+    """Sees to it that a stage that does not train gives out nothing of weights that were drawn and never loaded.
+
+    What its outputs do not depend on may be fresh (e.g. the branch of a modality that is not measured), and so may
+    buffers (fixed positions).
+
+    Args:
+        stage: which gives out what its board scores, or features.
+        module: after loading.
+        drawn: its `versions` before.
+
+    Raises:
+        UserError: naming the parameters.
+    """
+    fresh = {name for name, written in versions(module).items() if written == drawn[name]}
+    if fresh and (used := sorted(fresh & looked_at(stage, type(module)))):
+        source = stage.start or (stage.parent and f"stage {stage.parent.name}")
+        raise UserError(
+            f"stage {stage.name} measures without training, and {len(used)} of its parameters would be random: "
+            f"{', '.join(used[:SHOWN])}{', …' if len(used) > SHOWN else ''}. "
+            + (
+                f"{source} does not have them, or has them for other classes; give weights that do (init=FILE), or "
+                f"train the stage (stages.{stage.name}.train)"
+                if source
+                else "Nothing gives it weights; name a file: init=FILE"
+            )
+        )
+
+
+def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
+    """The parameters on which what the stage gives out depends: those that a gradient of it would reach."""
+    module = cost.build_on_meta(stage_class, stage.spec).eval().requires_grad_(True)
+    parameters = dict(module.named_parameters())
+    outputs = module.predict_step(cost.fake_batch(stage.spec, 1, "meta"), 0)
+    if stage.board is None:
+        given = [outputs["features"]]
+    elif stage.board.task == "retrieval":
+        given = [outputs["embedding"][modality] for modality in (stage.board.query, stage.board.gallery)]
+    else:
+        given = [outputs["logits"][stage.config.modality]]
+    total = torch.stack([each.float().sum() for each in given]).sum()
+    if not total.requires_grad:  # it is computed without gradients, and may depend on any
+        return set(parameters)
+    gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, softmax
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
 
 from bench.tasks import Predictions
 from datamodules.types import Board
@@ -17,6 +18,8 @@ def mean_probability(
     board: Board, modality: str, each: Sequence[Predictions], modalities: Sequence[str]
 ) -> Predictions:
     """The mean of several networks' probabilities, on the clips that all of them have, as logits again.
+
+    It is summed as logarithms, so that no answer, however sure, is rounded to 0 or 1 and ties with others.
 
     Where a network gives out numbers like probabilities in the place of logits, so does the result: these may leave
     0..1, and are averaged as they are (PSLA `ensemble.py`).
@@ -34,11 +37,12 @@ def mean_probability(
         probability = expit if board.task == "tagging" else partial(softmax, axis=1)
         given = [x if p.scale == "probabilities" else probability(x) for p, x in zip(aligned, logits, strict=True)]
         return Predictions(common, aligned[0].target, {modality: np.mean(given, axis=0)}, scale="probabilities")
-    tiny = np.finfo(np.float64).tiny
     if board.task == "tagging":
-        mean = np.mean([expit(x) for x in logits], axis=0)
-        others = np.mean([expit(-x) for x in logits], axis=0)
-        scores = np.log(np.maximum(mean, tiny)) - np.log(np.maximum(others, tiny))
+        scores = _log_sum([log_expit(x) for x in logits]) - _log_sum([log_expit(-x) for x in logits])
     else:
-        scores = np.log(np.maximum(np.mean([softmax(x, axis=1) for x in logits], axis=0), tiny))
+        scores = _log_sum([log_softmax(x, axis=1) for x in logits]) - np.log(len(logits))
     return Predictions(common, aligned[0].target, {modality: scores})
+
+
+def _log_sum(logarithms: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.asarray(logsumexp(logarithms, axis=0))

@@ -70,6 +70,29 @@ def test_very_sure_answers_keep_their_order(networks):
     assert (np.diff(classified.scores["a"], axis=1) > 0).all()
 
 
+@settings(max_examples=50)
+@given(logits=arrays(np.float32, (6, 5), elements=st.floats(-1e5, 1e5, width=32, allow_subnormal=False)))
+def test_one_network_s_order_is_kept_however_sure_it_is(logits):
+    """Of the clips of a class in tagging, of the classes of a clip in classification: nothing saturates or ties."""
+    logits = np.where(np.abs(logits) < 1e-3, 0, logits)  # closer numbers are equal probabilities in float64
+    clips = [f"{i}" for i in range(6)]
+    for board, axis in ((TAGGING, 0), (CLASSIFICATION, 1)):
+        score = mean_probability(board, "a", [predictions(logits, clips)], ["a"]).scores["a"]
+        np.testing.assert_array_equal(np.sign(np.diff(score, axis=axis)), np.sign(np.diff(logits, axis=axis)))
+
+
+def test_the_mean_of_very_sure_networks_keeps_their_order():
+    """Logits beyond 708, where a probability is no float64 any more: those of untrained or unscaled heads."""
+    logits = np.array([-5000, -4999, -1000, -900, -708, 800, 900, 5000], np.float32)
+    clips = [f"{i}" for i in range(8)]
+    each = [predictions(x, clips) for x in (logits[:, None], logits[:, None] - 1)]
+    tagged = mean_probability(TAGGING, "a", each, ["a", "a"]).scores["a"][:, 0]
+    assert (np.diff(tagged) > 0).all() and np.isfinite(tagged).all()
+    each = [predictions(np.tile(x, (8, 1)), clips) for x in (logits, logits - 1)]
+    classified = mean_probability(CLASSIFICATION, "a", each, ["a", "a"]).scores["a"][0]
+    assert (np.diff(classified) > 0).all() and np.isfinite(classified).all()
+
+
 @BOARDS
 def test_numbers_beyond_exp_stay_finite(board):
     logits = np.array([[1e4, -1e4, 0.0]] * 4)

@@ -23,14 +23,11 @@ from bench import registry
 from bench.callbacks import KeepEpochs, epoch_weights
 from bench.cli import main
 from bench.config import compose
-from bench.identity import file_hash
 from bench.plan import PlannedStage, make_plan
 from bench.results import read_predictions, shareable
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from experiments.cmkd.checkpoints import to_official
-from experiments.cmkd.model import build
 from tests.conftest import REPOSITORY
 
 COUNTS = {

@@ -1,0 +1,209 @@
+"""Weights that are given: released files, and that nothing is measured of which a part stayed random."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench import registry
+from bench.cli import main
+from bench.config import compose, stage_class
+from bench.errors import UserError
+from bench.identity import file_hash
+from bench.plan import PlannedStage, make_plan
+from bench.weights import load, require_loaded, versions
+from datamodules.types import Board, Inputs
+from experiments.cmkd.checkpoints import to_official
+from experiments.cmkd.model import build
+from experiments.common.stage import Stage, StageSpec
+from tests.bench.runs import arguments as mavil
+from tests.experiments import every_stage as stages
+
+
+def arguments(sample_root: Path, folder: Path, method: str, *overrides: str) -> list[str]:
+    places = [f"sample_root={sample_root}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'boards'}"]
+    return [method, "preset=tiny", "data.loader.workers=0", *places, *overrides]
+
+
+def planned(sample_root: Path, folder: Path, method: str, *overrides: str) -> dict[str, PlannedStage]:
+    method, *rest = arguments(sample_root, folder, method, *overrides)
+    return {stage.name: stage for stage in make_plan(compose(method, rest)).stages}
+
+
+def weights(stage: PlannedStage) -> dict[str, torch.Tensor]:
+    return torch.load(stage.folder / "weights.pt", weights_only=True)
+
+
+def scores(stage: PlannedStage, modality: str) -> np.ndarray:
+    table = pd.read_parquet(stage.folder / "predictions.parquet").sort_values("clip_id")
+    return np.stack(table[modality].to_numpy()).astype(np.float64)
+
+
+EVALUATE = [
+    *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),
+    *("stages.evaluate_ast.data.inputs.audio.frames=64", "stages.evaluate_ast.data.inputs.audio.mel_bins=128"),
+]
+
+
+@pytest.fixture
+def released(sample_root: Path, tmp_path: Path) -> Path:
+    """A small network in the authors' layout, as DataParallel saves it."""
+    path = tmp_path / "released.pth"
+    path.touch()
+    spec = planned(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={path}")["evaluate_ast"].spec
+    torch.manual_seed(0)
+    net = build("ast", spec.model, spec.inputs.audio, spec.num_classes)
+    for value in net.parameters():
+        nn.init.normal_(value, std=0.2)
+    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
+    assert main(["run", *run]) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message[message.index("bench: ") :]
+
+
+def test_a_stage_that_wants_weights_says_how_to_give_them(sample_root: Path, tmp_path, capsys):
+    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE))
+    assert "stage evaluate_ast uses weights that it is given: init=FILE or stages.evaluate_ast.init=FILE" in text
+    assert not (tmp_path / "runs" / "cmkd").exists()
+
+
+def test_a_released_file_is_measured(sample_root: Path, released: Path, tmp_path):
+    options = [*EVALUATE, f"init={released}"]
+    assert main(["run", *arguments(sample_root, tmp_path, "cmkd", *options)]) == 0
+    stage = planned(sample_root, tmp_path, "cmkd", *options)["evaluate_ast"]
+    given, used = torch.load(released, weights_only=True), weights(stage)
+    assert torch.equal(used["net.patch_embed.weight"], given["module.v.patch_embed.proj.weight"])
+    assert torch.equal(used["net.head.1.bias"], given["module.mlp_head.1.bias"])
+    assert torch.equal(used["net.positions"], given["module.v.pos_embed"][0])
+    record = json.loads((stage.folder / "record.json").read_text())
+    assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
+    assert record["train"] is None and record["n"] == len(stage.scored) == 37
+    assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
+
+
+def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(sample_root: Path, released: Path, tmp_path, capsys):
+    torch.save({**torch.load(released, weights_only=True), "module.v.strange.weight": torch.ones(2)}, released)
+    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+    assert "v.strange.weight" in text and "evaluate_ast" in text
+
+
+def test_a_file_that_holds_no_weights_is_told_by_its_name(sample_root: Path, released: Path, tmp_path, capsys):
+    released.write_text("<html>404</html>")
+    assert str(released) in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+
+
+# --- what stays random
+
+
+def test_a_file_for_other_classes_is_not_measured_with_a_random_head(sample_root, released, tmp_path, capsys):
+    given = torch.load(released, weights_only=True)
+    for name in ("module.mlp_head.1.weight", "module.mlp_head.1.bias"):
+        given[name] = given[name][:7]
+    torch.save(given, released)
+    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+    assert "stage evaluate_ast measures without training, and 4 of its parameters would be random" in text
+    assert "net.head.0.bias, net.head.0.weight, net.head.1.bias, net.head.1.weight" in text
+    assert str(released) in text.replace("\n", "")
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(sample_root, tmp_path, capsys):
+    """`train=[]`: a headless file is refused, the stage's own weights are measured as they are."""
+    stage, path = "finetune_vggsound_av", tmp_path / "given.pt"
+    run, *rest = mavil(sample_root, tmp_path, f"stages.{stage}.train=[]", f"init={path}")
+    path.touch()
+    (only,) = make_plan(compose(rest[0], rest[1:])).stages
+    torch.manual_seed(3)
+    whole = only.stage_class(only.spec).state_dict()
+    torch.save({name: value for name, value in whole.items() if not name.startswith("head.")}, path)
+    text = told(capsys, *rest)
+    assert "2 of its parameters would be random" in text and "head.bias, head.weight" in text
+    torch.save(whole, path)
+    assert main([run, *rest]) == 0
+    (only,) = make_plan(compose(rest[0], rest[1:])).stages
+    assert all(torch.equal(value, whole[name]) for name, value in weights(only).items())
+
+
+def measuring() -> list[stages.Case]:
+    """Every stage of every method that gives out something and does not train."""
+    return [
+        stages.Case(method, name)
+        for method in registry.methods()
+        for name, stage in stages.config(method).stages.items()
+        if not stage.train and not stage.ensemble and not stage.average_outputs
+    ]
+
+
+@pytest.mark.parametrize("case", measuring(), ids=str)
+def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: stages.Case):
+    whole = stages.config(case.method)
+    stage = whole.stages[case.stage]
+    own_class, spec = stage_class(whole, case.stage), stages.spec(case.method, case.stage)
+    board = registry.board(stage.board) if stage.board else None
+    if board and board.task == "localisation":
+        spec = replace(spec, class_text=[[1, 2]] * stages.CLASSES)
+    parent = stages.Case(case.method, stage.after or case.stage)
+    given = stage_class(whole, parent.stage)(stages.spec(parent.method, parent.stage)).state_dict()
+    module = own_class(spec)
+    fake = SimpleNamespace(
+        name=case.stage, config=stage, spec=spec, train=None, board=board, start="a file", parent=None
+    )
+    drawn = versions(module)
+    if drawn:
+        with pytest.raises(UserError, match="would be random"):
+            require_loaded(fake, module, drawn)
+    load(fake, module, given)
+    require_loaded(fake, module, drawn)
+
+
+class TwoBranches(Stage):
+    """Of which a file may have one."""
+
+    def __init__(self, spec: StageSpec):
+        super().__init__(spec)
+        self.a, self.v = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.requires_grad_(False)
+        self.register_buffer("positions", torch.ones(3))
+
+    def load_parent(self, weights):
+        self.load_state_dict(weights, strict=False)
+
+    def predict_step(self, batch, batch_idx):
+        x = batch["label"][:, :3] + self.positions
+        return {"logits": {"a": self.a(x), "v": self.v(x)}, "embedding": {"a": self.a(x), "v": self.v(x)}}
+
+
+BOARD = Board("x", "world", "train", "test", "classification", "top1")
+PAIRS = Board("y", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v")
+
+
+@pytest.mark.parametrize(
+    ("modality", "board", "random"),
+    [("a", BOARD, ""), ("v", BOARD, "v.bias, v.weight"), ("av", PAIRS, "v.bias, v.weight")],
+)
+def test_only_what_is_measured_must_be_loaded(modality: str, board: Board, random: str):
+    spec = StageSpec(None, None, inputs=Inputs(audio=None, video=None), num_classes=4)
+    module = TwoBranches(spec)
+    stage = SimpleNamespace(
+        name="x", config=SimpleNamespace(modality=modality), spec=spec, train=None, board=board, start="f", parent=None
+    )
+    drawn = versions(module)
+    load(stage, module, {f"a.{name}": torch.zeros_like(value) for name, value in module.a.state_dict().items()})
+    if not random:
+        require_loaded(stage, module, drawn)
+        return
+    with pytest.raises(UserError, match=f"2 of its parameters would be random: {random}"):
+        require_loaded(stage, module, drawn)
