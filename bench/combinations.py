@@ -47,7 +47,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "
             f"above them as data_root=FOLDER, or choose stages of one dataset with stage=NAME"
         )
-    if config.init and not Path(config.init).is_file():
+    if config.init and not Path(config.init).exists():
         raise UserError(f"init={config.init}: there is no such file")
 
 
@@ -70,11 +70,11 @@ def _check_data(stage: StageConfig, where: str) -> None:
         if letter in stage.modality and letter not in stage.features and wanted is None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)
-    labels = stage.data.train_labels
+    labels = stage.data.train_labels_file
     if stage.train and labels is not None and stage.data.packed:
-        raise UserError(f"{where}.data.train_labels: a pack has its own labels; read the dataset's folder instead")
+        raise UserError(f"{where}.data.train_labels_file: a pack has its own labels; read the dataset's folder instead")
     if stage.train and labels is not None and not Path(labels).is_file():
-        raise UserError(f"{where}.data.train_labels={labels}: there is no such file")
+        raise UserError(f"{where}.data.train_labels_file={labels}: there is no such file")
     if stage.data.loader.weighted_replacement and not stage.data.loader.weighted_draws:
         raise UserError(f"{where}.data.loader.weighted_replacement needs weighted_draws, e.g. -1")
     if strange := sorted(set(stage.features) - (set(stage.modality) & set("av"))):
@@ -134,8 +134,22 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
     start = identity.start(config, name)
     if start is None and not stage.train:
         raise UserError(f"stage {name} uses weights that it is given: init=FILE or {where}.init=FILE")
-    if start not in (None, identity.IMAGENET) and not Path(str(start)).is_file():
-        raise UserError(f"{where}.init={start}: there is no such file")
+    if start not in (None, identity.IMAGENET):
+        _check_start(stage, f"{where}.init={start}", str(start))
+
+
+def _check_start(stage: StageConfig, where: str, start: str) -> None:
+    if not Path(start).exists():
+        raise UserError(f"{where}: there is no such file")
+    files = len(identity.checkpoints(start))
+    if not files:
+        raise UserError(f"{where}: this folder holds no checkpoint")
+    if files > 1 and (stage.train or stage.extract):
+        raise UserError(
+            f"{where}: this folder holds {files} checkpoints, but only a stage that just measures averages any"
+        )
+    if files > 1:
+        _check_probabilities(stage, where)
 
 
 def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None:

@@ -52,7 +52,7 @@ class PlannedStage:
     members: tuple[PlannedStage, ...]
     """Of an ensemble."""
     start: str | None
-    """Without a parent: a checkpoint's path, `imagenet`, or None for fresh weights."""
+    """Without a parent: the path of a checkpoint or of a folder of them, `imagenet`, or None for fresh weights."""
     kept_epochs: frozenset[int]
     """Epochs (the first is 1) at whose end the weights are kept for the stages that average them."""
     parts: int
@@ -120,16 +120,17 @@ class PlannedStage:
         if self.stage_class is None:
             return sum(member.parameters for member in self.members)
         with told_of(f"stage {self.name}"):
-            return cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+            one = cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+        return one * max(1, len(identity.checkpoints(self.start)))
 
     @property
     def flops(self) -> int:
         """To measure one clip from what the stage reads; 0 if it measures nothing."""
         if self.stage_class is None:
             return sum(member.flops for member in self.members)
-        networks = len(self.config.average_outputs) and len(epochs_between(self.config.average_outputs))
+        networks = len(epochs_between(self.config.average_outputs)) + len(identity.checkpoints(self.start))
         with told_of(f"stage {self.name}"):
-            return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
+            return cost.inference_flops(self.stage_class, self.spec) * max(1, networks)
 
 
 def epochs_between(span: list[int]) -> range:
@@ -169,9 +170,9 @@ class Data:
     def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
         """The clips to train on, with other labels where the stage names a file of them."""
         official = self.manifest(stage, tuple(stage.train), inputs)
-        if stage.data.train_labels is None:
+        if stage.data.train_labels_file is None:
             return official
-        return relabelled(official, Path(stage.data.train_labels), self.source(stage).class_codes)
+        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
 
     def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
         """The clips of the splits that have what the inputs want."""

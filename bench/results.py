@@ -16,7 +16,7 @@ from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.config import StageConfig
 from bench.errors import UserError
-from bench.identity import file_hash, start_hash, without_places
+from bench.identity import checkpoints, file_hash, without_places
 from bench.plan import DONE, Plan, PlannedStage
 from bench.progress import console
 from bench.stores import Store
@@ -103,11 +103,11 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
 
 
 def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
-    """What the stage's result comes from, the first one first; a checkpoint of the user's counts as a stage `init`."""
+    """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
     for each in (*stage.ancestors, stage):
-        if given := start_hash(each.start):
-            found.append({"stage": "init", "identity": given})
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
             data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
             found.append({"stage": each.name, "identity": each.identity, "data": data})
@@ -117,11 +117,11 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
 def shareable(config: StageConfig) -> dict[str, Any]:
     """A stage's configuration without where things lie on this machine: records are shared."""
     content = asdict(config)
-    labels = config.data.train_labels if config.train else None
+    labels = config.data.train_labels_file if config.train else None
     content["data"] |= {
         "root": None,
         "packed": None,
-        "train_labels": labels and file_hash(Path(labels)),
+        "train_labels_file": labels and file_hash(Path(labels)),
         "inputs": without_places(config.data.inputs),
     }
     return content

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bench.callbacks import epoch_weights
 from bench.errors import UserError, told_of
-from bench.identity import IMAGENET
+from bench.identity import IMAGENET, checkpoints
 from bench.plan import WEIGHTS, PlannedStage, epochs_between
 from experiments.common.stage import Stage
 
@@ -29,10 +30,23 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
             module.load_imagenet()
         if stage.teacher is not None:
             module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
-    if stage.start not in (None, IMAGENET):
-        with told_of(f"stage {stage.name}: {stage.start}"):
-            module.load_parent(read_checkpoint(stage.start))
+    if files := checkpoints(stage.start):
+        with told_of(f"stage {stage.name}: {files[0]}"):
+            module.load_parent(read_checkpoint(str(files[0])))
     return module
+
+
+def averaged(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Iterator[dict[str, Tensor]]:
+    """The weights of the networks whose probabilities the stage averages: its parent's epochs, or a folder's files.
+
+    There are none where it measures one network.
+    """
+    for epoch in epochs_between(stage.config.average_outputs):
+        assert stage.parent is not None
+        yield read_weights(stage.parent, epoch)
+    files = checkpoints(stage.start)
+    for file in files if len(files) > 1 else []:
+        yield build_module(replace(stage, start=str(file)), stage_class, seed).state_dict()
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import pandas as pd
 from datamodules.manifest import EXAMPLES, Manifest
 from datamodules.source import DataError, class_lists
 
-UNLISTED = "not in data.train_labels"
+UNLISTED = "not in data.train_labels_file"
 """The reason for which a clip without other labels is left out."""
 _OFFSET = r"_\d+(?:\.\d+)?$"
 """The end of a file's name that says where the clip begins or ends in its video: seconds or milliseconds."""

@@ -111,7 +111,7 @@ class Source(ABC):
             DataError: there are none.
         """
         raise DataError(
-            f"{self.title}: there are no other label sets than the official one; leave data.train_labels out"
+            f"{self.title}: there are no other label sets than the official one; leave data.train_labels_file out"
         )
 
     @abstractmethod

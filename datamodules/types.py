@@ -183,7 +183,7 @@ class DataConfig:
     media: str | None = None
     """What the media files are: `clips` (cut), `videos` (whole; a clip begins at its start) or `auto` (told by their
     length); none = as is usual for the dataset."""
-    train_labels: str | None = None
+    train_labels_file: str | None = None
     """A file of other labels for the training clips than the official ones, e.g. of PSLA's enhanced label sets; clips
     that it does not list are left out. See `relabel.py`."""
     min_coverage: float = 0.85

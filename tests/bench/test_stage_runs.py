@@ -318,20 +318,20 @@ def test_a_list_of_other_labels_changes_what_is_trained_on_and_not_what_is_score
     ]
     path = tmp_path / "balanced_train_data_type1_2_mean.json"
     path.write_text(json.dumps({"data": entries}))
-    given = [*CMKD[:-1], "stage=train_cnn_audioset20k", f"stages.train_cnn_audioset20k.data.train_labels={path}"]
+    given = [*CMKD[:-1], "stage=train_cnn_audioset20k", f"stages.train_cnn_audioset20k.data.train_labels_file={path}"]
     enhanced = planned(clips, tmp_path, "cmkd", *given)["train_cnn_audioset20k"]
     assert len(enhanced.train) == len(official.train) - 1
-    assert enhanced.train.excluded["not in data.train_labels"] == 1
+    assert enhanced.train.excluded["not in data.train_labels_file"] == 1
     assert enhanced.train.table["labels"].map(lambda row: 2 in row).all()
     assert enhanced.identity != official.identity
     assert enhanced.scored.fingerprint == official.scored.fingerprint
-    assert shareable(enhanced.config)["data"]["train_labels"] == file_hash(path)  # no place of this machine
+    assert shareable(enhanced.config)["data"]["train_labels_file"] == file_hash(path)  # no place of this machine
 
 
 def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path, capsys):
-    given = ["stage=train_cnn_audioset20k", "data.train_labels=nowhere.json"]
+    given = ["stage=train_cnn_audioset20k", "data.train_labels_file=nowhere.json"]
     text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
-    assert "stages.train_cnn_audioset20k.data.train_labels=nowhere.json: there is no such file" in text
+    assert "stages.train_cnn_audioset20k.data.train_labels_file=nowhere.json: there is no such file" in text
 
 
 # --- weights that are given
@@ -381,6 +381,37 @@ def test_a_released_file_is_measured(clips: Path, released: Path, tmp_path):
     assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
     assert record["train"] is None and record["n"] == len(stage.scored) == 21
     assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
+
+
+def test_a_folder_of_released_files_is_measured_by_their_mean_probability(clips: Path, released: Path, tmp_path):
+    """As AST's and PSLA's `ensemble.py` do it; each file is a network of its own, head and all."""
+    folder, given = tmp_path / "ensemble", torch.load(released, weights_only=True)
+    folder.mkdir()
+    for times in (1, 2, 3):  # its logits, that is
+        head = {key: times * value for key, value in given.items() if "mlp_head.1." in key}
+        torch.save(given | head, folder / f"audio_model.{times}.pth")
+    inits = (folder / "audio_model.1.pth", folder)
+    for init in inits:
+        assert main(["run", *arguments(clips, tmp_path, "cmkd", *EVALUATE, f"init={init}")]) == 0
+    one, together = (planned(clips, tmp_path, "cmkd", *EVALUATE, f"init={init}")["evaluate_ast"] for init in inits)
+    expected = np.mean([sigmoid(times * scores(one, "a")) for times in (1, 2, 3)], axis=0)
+    np.testing.assert_allclose(sigmoid(scores(together, "a")), expected, atol=1e-5)
+    record = json.loads((together.folder / "record.json").read_text())
+    files = {file_hash(file) for file in folder.iterdir()}
+    assert {parent["identity"] for parent in record["parents"]} == files and len(files) == 3
+    assert record["cost"]["parameters"] == 3 * one.parameters and together.flops == 3 * one.flops
+    released.rename(folder / "another.pth")
+    assert planned(clips, tmp_path, "cmkd", *EVALUATE, f"init={folder}")["evaluate_ast"].identity != together.identity
+
+
+def test_a_folder_of_files_is_no_start_of_a_training(clips: Path, tmp_path, capsys):
+    given = ["stage=train_ast_audioset20k", f"init={tmp_path / 'files'}"]
+    (tmp_path / "files").mkdir()
+    assert "this folder holds no checkpoint" in told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / "files" / name).touch()
+    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    assert "stages.train_ast_audioset20k.init=" in text and "holds 2 checkpoints, but only a stage that just" in text
 
 
 def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(clips: Path, tmp_path):
