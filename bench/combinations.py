@@ -48,7 +48,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "
             f"above them as data_root=FOLDER, or choose stages of one dataset with stage=NAME"
         )
-    if config.init and not Path(config.init).is_file():
+    if config.init and not Path(config.init).exists():
         raise UserError(f"init={config.init}: there is no such file")
 
 
@@ -171,8 +171,22 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
     start = identity.start(config, name)
     if start is None and not stage.train:
         raise UserError(f"stage {name} uses weights that it is given: init=FILE or {where}.init=FILE")
-    if start not in (None, identity.IMAGENET) and not Path(str(start)).is_file():
-        raise UserError(f"{where}.init={start}: there is no such file")
+    if start not in (None, identity.IMAGENET):
+        _check_start(stage, f"{where}.init={start}", str(start))
+
+
+def _check_start(stage: StageConfig, where: str, start: str) -> None:
+    if not Path(start).exists():
+        raise UserError(f"{where}: there is no such file")
+    files = len(identity.checkpoints(start))
+    if not files:
+        raise UserError(f"{where}: this folder holds no checkpoint")
+    if files > 1 and (stage.train or stage.extract):
+        raise UserError(
+            f"{where}: this folder holds {files} checkpoints, but only a stage that just measures averages any"
+        )
+    if files > 1:
+        _check_probabilities(stage, where)
 
 
 def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None:

@@ -67,7 +67,8 @@ class StageConfig:
     ensemble: list[str] = field(default_factory=list)
     """It measures the mean probability of these stages, which are measured on the same board."""
     init: str | None = None
-    """A checkpoint to start from, or `imagenet`: what the network's library offers, which `init=FILE` replaces."""
+    """A checkpoint to start from, or `imagenet`: what the network's library offers, which `init=FILE` replaces. Of a
+    folder of checkpoints a stage that only measures measures the mean probability."""
     teacher: str | None = None
     """The stage whose network teaches this one."""
     features: dict[str, str] = field(default_factory=dict)

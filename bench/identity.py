@@ -135,9 +135,22 @@ def _takes_init(config: BenchConfig, name: str) -> bool:
     return name in (named or roots)
 
 
+def checkpoints(start: str | None) -> list[Path]:
+    """The files of what a stage starts from: one, or those of a folder; none for fresh weights and `imagenet`."""
+    if start in (None, IMAGENET):
+        return []
+    path = Path(str(start))
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
 def start_hash(start: str | None) -> str | None:
-    """SHA-256 of the checkpoint, or `imagenet`."""
-    return start if start in (None, IMAGENET) else file_hash(Path(start))
+    """SHA-256 of the checkpoint, or of all hashes of a folder's; or `imagenet`."""
+    hashes = sorted(map(file_hash, checkpoints(start)))
+    if len(hashes) < 2:
+        return hashes[0] if hashes else start
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

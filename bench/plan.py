@@ -55,7 +55,7 @@ class PlannedStage:
     members: tuple[PlannedStage, ...]
     """Of an ensemble."""
     start: str | None
-    """Without a parent: a checkpoint's path, `imagenet`, or None for fresh weights."""
+    """Without a parent: the path of a checkpoint or of a folder of them, `imagenet`, or None for fresh weights."""
     kept_epochs: frozenset[int]
     """Epochs (the first is 1) at whose end the weights are kept for the stages that average them."""
     parts: int
@@ -134,16 +134,17 @@ class PlannedStage:
         if self.stage_class is None:
             return sum(member.parameters for member in self.members)
         with told_of(f"stage {self.name}"):
-            return cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+            one = cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+        return one * max(1, len(identity.checkpoints(self.start)))
 
     @property
     def flops(self) -> int:
         """To measure one clip from what the stage reads; 0 if it measures nothing."""
         if self.stage_class is None:
             return sum(member.flops for member in self.members)
-        networks = len(self.config.average_outputs) and len(epochs_between(self.config.average_outputs))
+        networks = len(epochs_between(self.config.average_outputs)) + len(identity.checkpoints(self.start))
         with told_of(f"stage {self.name}"):
-            return cost.inference_flops(self.stage_class, self.spec) * (networks or 1)
+            return cost.inference_flops(self.stage_class, self.spec) * max(1, networks)
 
 
 def epochs_between(span: list[int]) -> range:

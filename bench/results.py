@@ -15,7 +15,7 @@ from bench import identity, provenance, records, tasks
 from bench.boards import records_folder
 from bench.callbacks import Cost
 from bench.errors import UserError
-from bench.identity import file_hash, shareable, start_hash
+from bench.identity import checkpoints, file_hash, shareable
 from bench.plan import DONE, PREDICTIONS, RECORD, Plan, PlannedStage
 from bench.progress import console
 from bench.stores import Store
@@ -101,11 +101,11 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
 
 
 def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
-    """What the stage's result comes from, the first one first; a checkpoint of the user's counts as a stage `init`."""
+    """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
     for each in (*stage.ancestors, stage):
-        if given := start_hash(each.start):
-            found.append({"stage": "init", "identity": given})
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
             data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
             found.append({"stage": each.name, "identity": each.identity, "data": data})

@@ -28,12 +28,12 @@ from bench.config import BenchConfig
 from bench.errors import UserError
 from bench.faults import explained
 from bench.identity import file_hash
-from bench.plan import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage, epochs_between, make_plan
+from bench.plan import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage, make_plan
 from bench.progress import console
 from bench.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.tasks.ensembles import mean_probability
 from bench.trainer import in_float32, make_trainer
-from bench.weights import build_module, read_weights
+from bench.weights import averaged, build_module
 from datamodules.base import AVDataModule
 from datamodules.extracted import extracted_ids
 from datamodules.files import remove_leftovers, replacing, write_json
@@ -215,14 +215,14 @@ def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) 
 
 
 def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
-    """What the stage gives out for the clips of its board; with `average_outputs` the mean over its parent's epochs."""
-    if not stage.config.average_outputs:
-        return described(predict(trainer, module, data), stage)
-    assert stage.parent is not None and stage.board is not None
+    """What the stage gives out for the clips of its board; the mean of all networks where it averages several."""
+    assert stage.board is not None
     each = []
-    for epoch in epochs_between(stage.config.average_outputs):
-        module.load_state_dict(read_weights(stage.parent, epoch))
+    for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
+        module.load_state_dict(weights)
         each.append(predict(trainer, module, data))
+    if not each:
+        return described(predict(trainer, module, data), stage)
     return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
 
 

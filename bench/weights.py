@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from bench import cost
 from bench.callbacks import epoch_weights
 from bench.errors import UserError, told_of
-from bench.identity import IMAGENET
+from bench.identity import IMAGENET, checkpoints
 from bench.plan import WEIGHTS, PlannedStage, epochs_between
 from experiments.common.stage import Stage
 
@@ -55,12 +56,25 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
             module.load_imagenet()
         if stage.teacher is not None:
             module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
-    if stage.start not in (None, IMAGENET):
-        with told_of(f"stage {stage.name}: {stage.start}"):
-            load(stage, module, read_checkpoint(stage.start))
+    if files := checkpoints(stage.start):
+        with told_of(f"stage {stage.name}: {files[0]}"):
+            load(stage, module, read_checkpoint(str(files[0])))
     if stage.train is None:
         require_loaded(stage, module, drawn)
     return module
+
+
+def averaged(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Iterator[dict[str, Tensor]]:
+    """The weights of the networks whose probabilities the stage averages: its parent's epochs, or a folder's files.
+
+    There are none where it measures one network.
+    """
+    for epoch in epochs_between(stage.config.average_outputs):
+        assert stage.parent is not None
+        yield read_weights(stage.parent, epoch)
+    files = checkpoints(stage.start)
+    for file in files if len(files) > 1 else []:
+        yield build_module(replace(stage, start=str(file)), stage_class, seed).state_dict()
 
 
 def load(stage: PlannedStage, module: Stage, weights: Mapping[str, Tensor]) -> None:
@@ -117,7 +131,7 @@ def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
     elif stage.board.task == "retrieval":
         given = [outputs["embedding"][modality] for modality in (stage.board.query, stage.board.gallery)]
     else:
-        given = [outputs["logits"][stage.config.modality]]
+        given = [(outputs.get("logits") or outputs["probabilities"])[stage.config.modality]]
     total = torch.stack([each.float().sum() for each in given]).sum()
     if not total.requires_grad:  # it is computed without gradients, and may depend on any
         return set(parameters)

@@ -37,7 +37,8 @@ EFFICIENTNET_B2 = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/do
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)")
 """torchvision's file of DenseNet is older than its code, and has a dot too many."""
 _IMAGENET_HEADS = ("head", "head_dist", "classifier", "_fc")
-_AUDIOSET_MEL_BINS = 128
+_AUDIOSET_MEL_BINS, _AUDIOSET_FRAMES = 128, 1024
+_STRIDES = "another model.ast.stride and time_stride, or options.strides of the stage?"
 _STEMS = {"patch_embed.weight", "features.0.0.weight", "features.conv0.weight"}
 """Kernels that see the input; of AST, of EfficientNets and of DenseNet."""
 _CLASSIFIERS = ("head.weight", "head.1.weight", "head.cla.0.weight")
@@ -110,8 +111,21 @@ def from_official(weights: Mapping[str, Tensor], net: AST | PSLA) -> dict[str, T
     if unknown:
         raise ValueError(f"keys of the checkpoint that {type(net).__name__} does not have: " + ", ".join(unknown))
     if isinstance(net, AST):
-        return _resized(ours, net, patch_grid(net.config, net.config.patch, _AUDIOSET_MEL_BINS)[0])
+        rows = patch_grid(net.config, net.config.patch, _AUDIOSET_MEL_BINS)[0]
+        _check_stride(ours, net, rows)
+        return _resized(ours, net, rows)
     return ours
+
+
+def _check_stride(ours: Mapping[str, Tensor], net: AST, rows: int) -> None:
+    """Positions of another stride in time would pass for those of a shorter or longer input."""
+    have, stride = (len(ours["positions"]) - 2) // rows if "positions" in ours else 0, net.config.strides[1]
+    columns = {s: (_AUDIOSET_FRAMES - net.config.patch) // s + 1 for s in range(1, net.config.patch + 1)}
+    if have in columns.values() and have != columns.get(stride):
+        theirs = next(s for s, count in columns.items() if count == have)
+        raise ValueError(
+            f"positions: {have} columns are those of a stride of {theirs} frames, not of {stride}; {_STRIDES}"
+        )
 
 
 def to_official(net: AST | PSLA) -> dict[str, Tensor]:
@@ -191,7 +205,7 @@ def _resized(ours: Mapping[str, Tensor], net: AST, rows: int) -> dict[str, Tenso
         return dict(ours)
     patches = len(ours["positions"]) - 2
     if patches % rows:
-        raise ValueError(f"positions: {patches} patches do not make {rows} rows; another model.ast.stride?")
+        raise ValueError(f"positions: {patches} patches do not make {rows} rows; {_STRIDES}")
     return {**ours, "positions": adapt_positions(ours["positions"], (rows, patches // rows), net.grid)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,9 @@ class TrainOptions:
     """Of the ground truth."""
     prior: float = 0.5
     """Probability of a class before training, see `start_at_prior`; PSLA's head has no bias for it."""
+    strides: list[int] = field(default_factory=list)
+    """AST: from patch to patch in mel bins and in frames, of this stage's network alone; none = as `model.ast` says.
+    Members of AST's ensemble differ in it."""
 
 
 class Train(Stage):
@@ -142,5 +145,14 @@ def distillation_loss(student_BC: Tensor, teacher_BC: Tensor, multilabel: bool) 
 
 
 def network(spec: StageSpec) -> nn.Module:
-    """The network that a stage trains."""
-    return build(spec.options.network, spec.model, spec.inputs.audio, spec.num_classes)
+    """The network that a stage trains.
+
+    Raises:
+        ValueError: naming the setting that does not fit.
+    """
+    model, strides = spec.model, spec.options.strides
+    if strides and (len(strides) != 2 or min(strides) < 1 or spec.options.network != "ast"):
+        raise ValueError(f"options.strides={strides}: give AST's stride in mel bins and that in frames, e.g. [12, 12]")
+    if strides:
+        model = replace(model, ast=replace(model.ast, stride=strides[0], time_stride=strides[1]))
+    return build(spec.options.network, model, spec.inputs.audio, spec.num_classes)

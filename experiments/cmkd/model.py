@@ -37,10 +37,17 @@ class ASTConfig:
     patch: int = 16
     """Side of a patch, in mel bins and frames."""
     stride: int = 10
-    """From patch to patch, in mel bins and frames; less than `patch` makes them overlap."""
+    """From patch to patch, in mel bins; less than `patch` makes them overlap (AST `fstride`)."""
+    time_stride: int = 0
+    """The same in frames (AST `tstride`); 0 = `stride`."""
     mono: Literal["sum", "mean"] = "sum"
     """How ImageNet's RGB patch kernel becomes one of a single channel: `sum` as AST's code does (`ast_models.py`),
     `mean` as CMKD's text says."""
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """In mel bins and in frames."""
+        return self.stride, self.time_stride or self.stride
 
 
 @dataclass
@@ -96,7 +103,8 @@ def patch_grid(config: ASTConfig, frames: int, mel_bins: int) -> tuple[int, int]
     for name, size in (("audio.mel_bins", mel_bins), ("audio.frames", frames)):
         if size < config.patch:
             raise ValueError(f"{name} must be at least the patch size {config.patch}, not {size}")
-    return (mel_bins - config.patch) // config.stride + 1, (frames - config.patch) // config.stride + 1
+    of_bins, of_frames = config.strides
+    return (mel_bins - config.patch) // of_bins + 1, (frames - config.patch) // of_frames + 1
 
 
 def adapt_positions(positions_SD: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -131,7 +139,7 @@ class AST(nn.Module):
         self.config = config
         self.grid = patch_grid(config, frames, mel_bins)
         """(frequency, time)"""
-        self.patch_embed = nn.Conv2d(1, config.dim, config.patch, config.stride)
+        self.patch_embed = nn.Conv2d(1, config.dim, config.patch, config.strides)
         self.cls_token = nn.Parameter(torch.empty(config.dim))
         self.dist_token = nn.Parameter(torch.empty(config.dim))
         self.positions = nn.Parameter(torch.empty(2 + self.grid[0] * self.grid[1], config.dim))

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
+from sklearn.metrics import average_precision_score
 from torch import nn
 
 from bench import registry
@@ -19,12 +21,14 @@ from bench.config import compose, stage_class
 from bench.errors import UserError
 from bench.identity import file_hash
 from bench.plan import PlannedStage, make_plan
+from bench.results import read_predictions
 from bench.weights import load, require_loaded, versions
 from datamodules.types import Board, Inputs
 from experiments.cmkd.checkpoints import to_official
 from experiments.cmkd.model import build
 from experiments.common.stage import Stage, StageSpec
 from tests.bench.runs import arguments as mavil
+from tests.bench.runs import told
 from tests.experiments import every_stage as stages
 
 
@@ -67,13 +71,6 @@ def released(sample_root: Path, tmp_path: Path) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
-    assert main(["run", *run]) == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message[message.index("bench: ") :]
-
-
 def test_a_stage_that_wants_weights_says_how_to_give_them(sample_root: Path, tmp_path, capsys):
     text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE))
     assert "stage evaluate_ast uses weights that it is given: init=FILE or stages.evaluate_ast.init=FILE" in text
@@ -103,6 +100,70 @@ def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(sample_root: Pa
 def test_a_file_that_holds_no_weights_is_told_by_its_name(sample_root: Path, released: Path, tmp_path, capsys):
     released.write_text("<html>404</html>")
     assert str(released) in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+
+
+def test_a_folder_of_released_files_is_measured_by_their_mean_probability(sample_root: Path, released: Path, tmp_path):
+    """As AST's and PSLA's `ensemble.py` do it; each file is a network of its own, head and all."""
+    folder, given = tmp_path / "ensemble", torch.load(released, weights_only=True)
+    folder.mkdir()
+    for times in (1, 2, 3):  # its logits, that is
+        head = {key: times * value for key, value in given.items() if "mlp_head.1." in key}
+        torch.save(given | head, folder / f"audio_model.{times}.pth")
+    inits = (folder / "audio_model.1.pth", folder)
+    for init in inits:
+        assert main(["run", *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={init}")]) == 0
+    one, together = (
+        planned(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={init}")["evaluate_ast"] for init in inits
+    )
+    expected = np.mean([expit(times * scores(one, "a")) for times in (1, 2, 3)], axis=0)
+    np.testing.assert_allclose(expit(scores(together, "a")), expected, atol=1e-5)
+    record = json.loads((together.folder / "record.json").read_text())
+    files = {file_hash(file) for file in folder.iterdir()}
+    assert {parent["identity"] for parent in record["parents"]} == files and len(files) == 3
+    assert record["cost"]["parameters"] == 3 * one.parameters and together.flops == 3 * one.flops
+    released.rename(folder / "another.pth")
+    assert (
+        planned(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={folder}")["evaluate_ast"].identity
+        != together.identity
+    )
+
+
+def test_a_folder_of_files_is_no_start_of_a_training(sample_root: Path, tmp_path, capsys):
+    given = ["stage=train_ast_audioset20k", f"init={tmp_path / 'files'}"]
+    (tmp_path / "files").mkdir()
+    assert "this folder holds no checkpoint" in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / "files" / name).touch()
+    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
+    assert "stages.train_ast_audioset20k.init=" in text and "holds 2 checkpoints, but only a stage that just" in text
+
+
+def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(sample_root: Path, tmp_path):
+    """They leave 0..1 where its heads' weights sum to more; `validate` ranks them all the same."""
+    path = tmp_path / "as_mdl_0.pth"
+    path.touch()
+    options = ["stage=evaluate_psla", f"init={path}", "data.inputs.audio.mel_bins=128"]
+    options.append("stages.evaluate_psla.data.inputs.audio.frames=64")
+    spec = planned(sample_root, tmp_path, "cmkd", *options)["evaluate_psla"].spec
+    torch.manual_seed(0)
+    net = build("psla", spec.model, spec.inputs.audio, spec.num_classes)
+    nn.init.constant_(net.head.weight_H, 0.6)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of one batch, so that clips get different answers
+    net(3 * torch.randn(8, 1, 64, 128))
+    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
+    assert main(["run", *arguments(sample_root, tmp_path, "cmkd", *options)]) == 0
+    stage = planned(sample_root, tmp_path, "cmkd", *options)["evaluate_psla"]
+    found = read_predictions(stage.folder / "predictions.parquet")
+    assert found.scale == "probabilities" and (found.scores["a"] > 1).mean() > 0.3
+    present = found.target.any(axis=0)
+    expected = average_precision_score(found.target[:, present], found.scores["a"][:, present], average="macro")
+    clamped = average_precision_score(
+        found.target[:, present], found.scores["a"][:, present].clip(0, 1), average="macro"
+    )
+    record = json.loads((stage.folder / "record.json").read_text())
+    assert record["metrics"]["mAP"]["value"] == pytest.approx(expected) and abs(expected - clamped) > 1e-3
 
 
 # --- what stays random

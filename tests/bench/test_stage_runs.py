@@ -1,5 +1,5 @@
 """Stages that use each other, run from the command to the board on a few made-up clips: teachers, averages, ensembles,
-features that another stage extracts, and weights that are given."""
+features that another stage extracts, and other labels for training."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
 from torch import nn
 
 from bench import registry
 from bench.callbacks import KeepEpochs, epoch_weights
 from bench.cli import main
 from bench.config import compose
+from bench.identity import file_hash, shareable
 from bench.plan import PlannedStage, make_plan
-from bench.results import read_predictions, shareable
+from bench.results import read_predictions
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
+from tests.bench.runs import told
 from tests.conftest import REPOSITORY
 
 COUNTS = {
@@ -380,91 +381,3 @@ def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path,
     given = ["stage=train_cnn_audioset20k", "data.train_labels_file=nowhere.json"]
     text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
     assert "stages.train_cnn_audioset20k.data.train_labels_file=nowhere.json: there is no such file" in text
-
-
-# --- weights that are given
-
-EVALUATE = [
-    *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),
-    *("stages.evaluate_ast.data.inputs.audio.frames=64", "stages.evaluate_ast.data.inputs.audio.mel_bins=128"),
-]
-
-
-@pytest.fixture
-def released(clips: Path, tmp_path: Path) -> Path:
-    """A small network in the authors' layout, as DataParallel saves it."""
-    path = tmp_path / "released.pth"
-    path.touch()
-    spec = planned(clips, tmp_path, "cmkd", *EVALUATE, f"init={path}")["evaluate_ast"].spec
-    torch.manual_seed(0)
-    net = build("ast", spec.model, spec.inputs.audio, spec.num_classes)
-    for value in net.parameters():
-        nn.init.normal_(value, std=0.2)
-    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
-    return path
-
-
-def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
-    assert main(["run", *run]) == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message[message.index("bench: ") :]
-
-
-def test_a_stage_that_wants_weights_says_how_to_give_them(clips: Path, tmp_path, capsys):
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE))
-    assert "stage evaluate_ast uses weights that it is given: init=FILE or stages.evaluate_ast.init=FILE" in text
-    assert not (tmp_path / "runs" / "cmkd").exists()
-
-
-def test_a_released_file_is_measured(clips: Path, released: Path, tmp_path):
-    options = [*EVALUATE, f"init={released}"]
-    assert main(["run", *arguments(clips, tmp_path, "cmkd", *options)]) == 0
-    stage = planned(clips, tmp_path, "cmkd", *options)["evaluate_ast"]
-    given, used = torch.load(released, weights_only=True), weights(stage)
-    assert torch.equal(used["net.patch_embed.weight"], given["module.v.patch_embed.proj.weight"])
-    assert torch.equal(used["net.head.1.bias"], given["module.mlp_head.1.bias"])
-    assert torch.equal(used["net.positions"], given["module.v.pos_embed"][0])
-    record = json.loads((stage.folder / "record.json").read_text())
-    assert record["parents"] == [{"stage": "init", "identity": file_hash(released), "data": ""}]
-    assert record["train"] is None and record["n"] == len(stage.scored) == 21
-    assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
-
-
-def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(clips: Path, tmp_path):
-    """They leave 0..1 where its heads' weights sum to more; `validate` ranks them all the same."""
-    path = tmp_path / "as_mdl_0.pth"
-    path.touch()
-    options = ["stage=evaluate_psla", f"init={path}", "data.inputs.audio.mel_bins=128"]
-    options.append("stages.evaluate_psla.data.inputs.audio.frames=64")
-    spec = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"].spec
-    torch.manual_seed(0)
-    net = build("psla", spec.model, spec.inputs.audio, spec.num_classes)
-    nn.init.constant_(net.head.weight_H, 0.6)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics of one batch, so that clips get different answers
-    net(3 * torch.randn(8, 1, 64, 128))
-    torch.save({f"module.{key}": value for key, value in to_official(net).items()}, path)
-    assert main(["run", *arguments(clips, tmp_path, "cmkd", *options)]) == 0
-    stage = planned(clips, tmp_path, "cmkd", *options)["evaluate_psla"]
-    found = read_predictions(stage.folder / "predictions.parquet")
-    assert found.scale == "probabilities" and (found.scores["a"] > 1).mean() > 0.3
-    present = found.target.any(axis=0)
-    expected = average_precision_score(found.target[:, present], found.scores["a"][:, present], average="macro")
-    clamped = average_precision_score(
-        found.target[:, present], found.scores["a"][:, present].clip(0, 1), average="macro"
-    )
-    record = json.loads((stage.folder / "record.json").read_text())
-    assert record["metrics"]["mAP"]["value"] == pytest.approx(expected) and abs(expected - clamped) > 1e-3
-
-
-def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):
-    torch.save({**torch.load(released, weights_only=True), "module.v.strange.weight": torch.ones(2)}, released)
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
-    assert "v.strange.weight" in text and "evaluate_ast" in text
-
-
-def test_a_file_that_holds_no_weights_is_told_by_its_name(clips: Path, released: Path, tmp_path, capsys):
-    released.write_text("<html>404</html>")
-    assert str(released) in told(capsys, *arguments(clips, tmp_path, "cmkd", *EVALUATE, f"init={released}"))

@@ -104,6 +104,16 @@ def test_a_file_of_another_stride_is_an_error_that_names_it():
         load(ast(), released(ast(stride=16)))
 
 
+def test_a_file_of_another_stride_in_time_does_not_pass_for_a_longer_input():
+    """85 columns are what 1024 frames make at a stride of 12; cut to 50 they would be positions of other times."""
+    weights = {"module.v.pos_embed": torch.randn(1, 2 + 12 * 85, 48)}
+    with pytest.raises(
+        ValueError, match=r"85 columns are those of a stride of 12 frames, not of 10; another model\.ast"
+    ):
+        from_official(weights, ast(512))
+    assert len(from_official(weights, ast(512, time_stride=12))["positions"]) == 2 + 12 * 42
+
+
 def test_cnn_of_cmkd_was_never_released():
     with pytest.raises(ValueError, match="never released"):
         load(CNN(CNNConfig(backbone="small"), 5), released(psla()))

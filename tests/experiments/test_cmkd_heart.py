@@ -10,7 +10,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from bench.config import compose
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs
-from experiments.cmkd.method import FAMILY, Distill, Train, distillation_loss
+from experiments.cmkd.method import FAMILY, Distill, Train, TrainOptions, distillation_loss, network
 from tests.experiments.supervised_tiny import (
     CLASSES,
     CMKD_INPUTS,
@@ -290,6 +290,12 @@ def test_only_sound_is_looked_at(modality):
     stage = cmkd_train("ast")
     with pytest.raises(ValueError, match="modality"):
         Train(spec(CMKD_MODEL, stage.spec.options, CMKD_INPUTS, modality, True))
+
+
+def test_strides_of_a_stage_are_two_and_of_an_ast():
+    for options in (TrainOptions("ast", strides=[12]), TrainOptions("cnn", strides=[12, 12])):
+        with pytest.raises(ValueError, match=r"options\.strides=\[.*give AST's stride in mel bins and that in frames"):
+            network(spec(CMKD_MODEL, options, CMKD_INPUTS, "a", True))
 
 
 @pytest.mark.parametrize("preset", ["paper", "tiny"])

@@ -18,7 +18,7 @@ from torch import Tensor
 from datamodules import keyed
 from datamodules.types import AudioInputs, Inputs
 from experiments.cmkd.checkpoints import from_imagenet, from_official, load, to_official
-from experiments.cmkd.method import Train, TrainOptions
+from experiments.cmkd.method import Train, TrainOptions, network
 from experiments.cmkd.model import AST, PSLA, ASTConfig, CMKDConfig, PSLAConfig
 from tests.experiments.supervised_tiny import CLASSES, spec
 
@@ -79,6 +79,21 @@ def test_ast_logits_are_those_of_the_authors_class(frames):
     dead = {f"module.v.{head}.weight": torch.zeros(1000, 192) for head in ("head", "head_dist")}
     load(net, {f"module.{key}": drawn_ast(key, tuple(value.shape)) for key, value in names.items()} | dead)
     close(net(4 * drawn("audio", (2, frames, 128))[:, None])[:, ::33], GOLDEN_AST[f"logits_{frames}"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("golden", GOLDEN_AST["strides"], ids=lambda g: f"{g['frames']} frames, {g['strides']}")
+def test_ast_of_other_strides_is_the_authors_class(golden):
+    """AST's ensemble has networks of strides 10, 12, 14 and 16; `fstride` and `tstride` may differ."""
+    size = {key: GOLDEN_AST["config"][key] for key in ("dim", "heads")}
+    inputs = Inputs(AudioInputs(frames=golden["frames"]), None)
+    options = TrainOptions("ast", strides=golden["strides"])
+    net = network(spec(CMKDConfig(ast=ASTConfig(**size)), options, inputs, "a", True, num_classes=527)).eval()
+    by_model = ASTConfig(**size, stride=golden["strides"][0], time_stride=golden["strides"][1])
+    assert AST(by_model, golden["frames"], 128, 527).grid == net.grid
+    assert len(net.positions) == golden["length"]
+    load(net, {f"module.{key}": drawn_ast(key, tuple(value.shape)) for key, value in to_official(net).items()})
+    close(net(4 * drawn("audio", (2, golden["frames"], 128))[:, None])[:, ::33], golden["logits"])
 
 
 @torch.no_grad()
