@@ -10,7 +10,16 @@ import pytest
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, TrainerConfig, compose
 from bench.errors import UserError
-from datamodules.types import AugmentConfig, DataConfig, FeatureInputs, Inputs, LoaderConfig, TextInputs, VideoInputs
+from datamodules.types import (
+    AugmentConfig,
+    DataConfig,
+    FeatureInputs,
+    Inputs,
+    LoaderConfig,
+    NarrationConfig,
+    TextInputs,
+    VideoInputs,
+)
 
 
 def stage(**changes) -> StageConfig:
@@ -249,10 +258,13 @@ def mixing(**inputs) -> DataConfig:
     return DataConfig(inputs=Inputs(**inputs), augment=AugmentConfig(mixup=0.5))
 
 
+NARRATED = replace(mixing(), narration=NarrationConfig(cut="windows"))
+
+
 @pytest.mark.parametrize(
     ("x", "told"),
     [
-        (stage(dataset="howto100m", train=["train"], board=None, data=mixing()), "have no labels to be mixed"),
+        (stage(dataset="howto100m", train=["train"], board=None, data=NARRATED), "have no labels to be mixed"),
         (stage(modality="at", data=mixing(text=TextInputs())), "labels would be mixed, but text cannot be"),
         (
             stage(modality="v", data=mixing(features=FeatureInputs())),
