@@ -10,7 +10,16 @@ import pytest
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, TrainerConfig, compose
 from bench.errors import UserError
-from datamodules.types import DataConfig, Inputs, LoaderConfig, VideoInputs
+from datamodules.types import (
+    AugmentConfig,
+    DataConfig,
+    FeatureInputs,
+    Inputs,
+    LoaderConfig,
+    NarrationConfig,
+    TextInputs,
+    VideoInputs,
+)
 
 
 def stage(**changes) -> StageConfig:
@@ -240,3 +249,38 @@ def test_an_average_over_a_stage_that_does_not_train(key):
 def test_an_average_of_outputs_is_of_the_parent_s_own_network(wrong):
     text = message(measuring(average_outputs=[1, 2], **wrong))
     assert text == "stages.x.average_outputs measures parent: give it the same module, and no train"
+
+
+# --- mix-up
+
+
+def mixing(**inputs) -> DataConfig:
+    return DataConfig(inputs=Inputs(**inputs), augment=AugmentConfig(mixup=0.5))
+
+
+NARRATED = replace(mixing(), narration=NarrationConfig(cut="windows"))
+
+
+@pytest.mark.parametrize(
+    ("x", "told"),
+    [
+        (stage(dataset="howto100m", train=["train"], board=None, data=NARRATED), "have no labels to be mixed"),
+        (stage(modality="at", data=mixing(text=TextInputs())), "labels would be mixed, but text cannot be"),
+        (
+            stage(modality="v", data=mixing(features=FeatureInputs())),
+            "labels would be mixed, but feature files cannot be",
+        ),
+    ],
+)
+def test_labels_are_not_mixed_where_what_they_tell_of_is_not(x, told):
+    assert "stages.x.data.augment.mixup=0.5: " in message(x) and told in message(x)
+
+
+def test_extracted_features_are_mixed_by_a_method_that_says_so(monkeypatch):
+    from experiments.uavm.method import Train
+
+    config = compose("uavm", ["data_root=none", "preset=paper"])
+    check_combinations(config, ["train_vggsound"])
+    monkeypatch.setattr(Train, "mixes_features", False)
+    with pytest.raises(UserError, match="Train does not mix extracted features"):
+        check_combinations(config, ["train_vggsound"])

@@ -46,7 +46,7 @@ def arguments(clips: Path, folder: Path, *overrides: str) -> list[str]:
     """A stage of a network that trains in a second: a part of MAViL, three steps of eight clips."""
     stage = "stages.finetune_vggsound_av"
     network = ["model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_depth=1", "data.loader.workers=0"]
-    training = [f"{stage}.{x}" for x in ("epochs=3", "batch_size=16", "options.drop_path=0", "data.augment.mixup=0")]
+    training = [f"{stage}.{x}" for x in ("epochs=3", "batch_size=16", "options.drop_path=0", "data.augment.mixup=0.5")]
     places = [f"sample_root={clips}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'boards'}"]
     return ["mavil", "variant=scratch", "stage=finetune_vggsound_av", *network, *training, *places, *overrides]
 

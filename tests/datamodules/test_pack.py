@@ -195,10 +195,9 @@ def test_sound_of_16_bits_stays_so_and_windows_at_odd_places_are_those_of_the_fi
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, 16000 * 4)
     samples[7000:7003] = -(2**15), 2**15 - 1, 0
     path, offset, seconds = wav(tmp_path / "a.wav", samples), 5333.4 / 16000, 32000.4 / 16000
-    row = {"clip_id": "a", "video_id": "a", "start": 0.0, "end": np.inf, "audio_path": str(path)}
-    table = pd.DataFrame(
-        [row | {"video_path": None, "audio_offset": offset, "video_offset": offset, "seconds": seconds}]
-    )
+    row = {"clip_id": "a", "video_id": "a", "start": 0.0, "end": np.inf, "audio_path": str(path), "video_path": None}
+    row |= {"audio_offset": offset, "video_offset": offset, "seconds": seconds, "sound_seconds": seconds}
+    table = pd.DataFrame([row])
     table["labels"] = pd.Series([[0]], dtype=LABELS)
     packed(Manifest(table, ["one"], False, 1), tmp_path / "pack", format=PackedFormat(16000, 0.0, 0))
     opened = open_pack(str(tmp_path / "pack"), ["test"], Inputs(AudioInputs(), None), "vggsound")
