@@ -1,0 +1,77 @@
+"""MAViL's evaluation stages on real clips, from the file to the logits, against the authors' class fed with its own
+preprocessing (`tests/golden/mavil_real_clips.json`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.config import compose
+from datamodules.base import Features
+from datamodules.checks import Checks
+from datamodules.clips import ClipDataset
+from datamodules.loader import collate
+from datamodules.manifest import build_manifest
+from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.types import Batch
+from datamodules.vggsound import VGGSound
+from tests.experiments.test_mavil_parity import finetuned
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "VGGSound"
+CLIPS = json.loads((Path(__file__).parent.parent / "golden" / "mavil_real_clips.json").read_text())["clips"]
+
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real clips of VGGSound are not here")
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """The nine clips as `evaluate_vggsound_av` reads them."""
+    data = compose("mavil", ["preset=paper"]).stages["evaluate_vggsound_av"].data
+    checks = Checks(tmp_path_factory.mktemp("checks"))
+    manifest = build_manifest(VGGSound(REAL), ("test",), data.inputs, checks)
+    assert set(manifest.table["clip_id"]) == set(CLIPS)
+    clips = ClipDataset(manifest, data, seed=0)
+    raw = collate([clips[ClipRef(index, EVALUATION)] for index in range(len(clips))])
+    return Features(data.inputs, data.augment)(raw, train=False)
+
+
+NTSC = {"aEYwqY-Zt_k_000011", "nEmU3E8rras_000012"}
+"""At 30000/1001 frames a second one of the eight frames is the next one: ours at 0.5 s is stamped 0.5005 s."""
+
+
+@torch.no_grad()
+def differences(batch: Batch, kind: str) -> dict[str, float]:
+    """Clip -> the largest difference of a logit from the authors', for the clips of which it was recorded."""
+    ours = finetuned(kind.split("_")[0]).eval()(batch)[:, ::31]
+    pairs = [(clip, logits, CLIPS[clip].get(kind)) for clip, logits in zip(batch["clip_id"], ours, strict=True)]
+    return {clip: (own - torch.tensor(theirs)).abs().max().item() for clip, own, theirs in pairs if theirs}
+
+
+def test_sound_of_real_clips_gives_the_logits_of_the_authors_class(batch):
+    """But for a part of a log-mel's last frames: the files go on for some ms after their clip's 10 s."""
+    found = differences(batch, "a")
+    print(found)
+    assert len(found) == 5 and max(found.values()) < 5e-3
+
+
+def test_pictures_of_real_clips_give_the_logits_of_the_authors_class_but_for_the_scaler(batch):
+    found = differences(batch, "v_swscale")
+    print(found)
+    assert len(found) == 9 and all(found[clip] < (1e-2 if clip in NTSC else 1e-4) for clip in found)
+
+
+def test_both_give_the_logits_of_the_authors_class_but_for_the_scaler(batch):
+    found = differences(batch, "av_swscale")
+    print(found)
+    assert len(found) == 5 and all(found[clip] < (1e-2 if clip in NTSC else 5e-3) for clip in found)
+
+
+@pytest.mark.parametrize(("modality", "most"), [("v", 0.07), ("av", 0.07)])
+def test_the_scaler_s_part_is_what_the_readme_says(batch, modality, most):
+    """Theirs is torchvision's bilinear `Resize` with antialiasing, ours swscale's bicubic."""
+    found = differences(batch, modality)
+    print(found)
+    assert 0.9 * most < max(found.values()) < most
