@@ -220,7 +220,7 @@ class ClipDataset(Dataset):
             offset = since + self.table.value("audio_offset", index)
             request = (offset + start, min(audio.seconds, left), audio.sample_rate)
             if audio.reference == "source":
-                read["levels"] = self._levels(files, index, offset + start, min(audio.seconds, left), audio)
+                read["levels"] = self._levels(files, index, offset + start, left, audio)
             else:
                 read["waveform"] = torch.empty(0)
                 if left > 0:  # a clip at the end of its video may have no sound so much later
@@ -320,11 +320,12 @@ def _moments_of_frames(video: VideoInputs, left: float) -> np.ndarray:
 
 def _surroundings(second: float, around: Around, whole: int) -> tuple[float, float]:
     """(start, end) of what is read around a second of a video of `whole` seconds."""
-    start, length = second - around.before, around.before + around.after
-    if around.at_ends == "shift":
-        start = max(0.0, min(start, whole - length))
-        return start, min(start + length, whole)
-    return max(0.0, start), min(start + length, whole)
+    start, end = second - around.before, second + around.after
+    if around.at_ends == "shift" and start < 0:
+        return 0.0, end - start  # a video that is as short ends by itself
+    if around.at_ends == "shift" and end > whole:
+        return max(0.0, start + whole - end), whole
+    return max(0.0, start), min(end, whole)
 
 
 class OpenFiles(ExitStack):

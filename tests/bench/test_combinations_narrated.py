@@ -10,7 +10,7 @@ import pytest
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, TrainerConfig, compose
 from bench.errors import UserError
-from datamodules.types import DataConfig, FeatureInputs, Inputs, NarrationConfig, TextInputs
+from datamodules.types import AugmentConfig, DataConfig, FeatureInputs, Inputs, NarrationConfig, TextInputs
 
 CUTS = {"avlnet": "windows", "mcn": "captions", "everything_at_once": "mixed"}
 """How each method's first stage cuts."""
@@ -179,3 +179,32 @@ def test_sound_is_shifted_forwards_only():
 
 def test_what_only_measures_is_not_bound_to_whole_batches():
     check(stage("captions", "av", train=[], extract=["train"], batch_size=7, init="imagenet"))
+
+
+# --- what is read of whole sources and around seconds
+
+
+def test_only_decibels_are_relative_to_what_is_loudest_in_a_source():
+    x = stage()
+    x.data.inputs.audio.reference = "source"
+    assert message(x) == (
+        "stages.x.data.inputs.audio.reference=source: only kind=decibel is relative to what is loudest"
+    )
+    x.data.inputs.audio.kind = "decibel"
+    check(x)
+
+
+@pytest.mark.parametrize("augment", [{"mixup": 0.5}, {"roll_gain": True}])
+def test_waveforms_that_are_not_read_are_not_changed(augment):
+    x = stage()
+    x.data.inputs.audio.kind, x.data.inputs.audio.reference = "decibel", "source"
+    x.data.augment = AugmentConfig(**augment)
+    assert "clips are cut of log-mels" in message(x) and "reference=clip" in message(x)
+
+
+def test_rows_are_pooled_by_seconds_in_which_steps_are_to_be_found():
+    inputs = Inputs(video=None, text=TextInputs(), features=FeatureInputs(rows="pooled"))
+    check(localising(inputs))
+    x = stage()
+    x.data.inputs.features = FeatureInputs(rows="pooled")
+    assert message(x) == "stages.x.data.inputs.features.rows=pooled is by the seconds in which steps are to be found"

@@ -13,14 +13,16 @@ from bench import registry
 from bench.tasks import Evaluation, Predictions, evaluate, groups_of
 from datamodules import sample
 from datamodules.checks import Checks
+from datamodules.clips import ClipDataset
 from datamodules.manifest import Manifest, build_manifest
 from datamodules.media import check
 from datamodules.media_index import index_media
 from datamodules.msrvtt import CATEGORIES, MSRVTT
 from datamodules.sample import msrvtt as layout
 from datamodules.sample.narration import VOCABULARY
+from datamodules.samplers import ClipRef
 from datamodules.source import DataError
-from datamodules.types import FeatureInputs, Inputs, TextInputs
+from datamodules.types import DataConfig, FeatureInputs, Inputs, TextInputs
 
 HEADER = "key,vid_key,video_id,sentence\n"
 JOINED, TRAINVAL, TEST = "MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json"
@@ -78,6 +80,29 @@ def test_captions_of_one_clip_are_one_thing_to_be_found(tmp_path):
     table = official.clips.set_index("text")
     group = groups_of(registry.board("msrvtt-full-t2v"), official.clips, table.loc[["a", "b", "c"], "clip_id"])
     assert group is not None and group[0] == group[1] != group[2]
+
+
+def test_a_training_clip_comes_once_an_epoch_with_one_of_its_captions(tmp_path):
+    """As AVLnet and Everything at Once draw them (`random.choice` in their loaders)."""
+    captions = {"video0": ["a pan", "an egg", "a\nwhisk", "a pan"], "video1": ["oil"], "video2": ["in no list"]}
+    write_json(tmp_path, JOINED, captions)
+    source = write_csv(tmp_path, "MSRVTT_train.7k.csv", "video_id\nvideo1\nvideo0\n")
+    np.save(tmp_path / "video0_2d.npy", np.zeros((4, 1), np.float32))
+    np.save(tmp_path / "video1_2d.npy", np.zeros((4, 1), np.float32))
+    inputs = Inputs(None, None, TextInputs(length=9), FeatureInputs(None, ["2d"], [1.0], [1]))
+    each = build_manifest(source, ["train_7k"], inputs, Checks(tmp_path / "checks"))
+    once = each.once_each()
+    assert (len(each), len(once), once.table["video_id"].nunique()) == (5, 2, 2)
+    assert once.fingerprint != each.fingerprint and once.official == each.official
+    clips = ClipDataset(once, DataConfig(inputs=inputs, captions="one"), seed=0)
+    said: dict[str, set[str]] = {"video0": set(), "video1": set()}
+    for epoch in range(30):
+        for row in range(2):
+            (moment,) = clips._moments(ClipRef(row, epoch))
+            (again,) = clips._moments(ClipRef(row, epoch))
+            assert moment == again
+            said[once.table["video_id"][row]].add(moment.text)
+    assert said == {"video0": {"a pan", "an egg", "a whisk"}, "video1": {"oil"}}
 
 
 @pytest.mark.parametrize("split", ["9k", "7k"])

@@ -1,0 +1,104 @@
+"""The recipes of AVLnet, MCN and Everything at Once: what their configurations say, against the authors' commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bench import registry
+from bench.config import BenchConfig, StageConfig, compose
+from experiments.common.optim import OptimConfig, peak_lr, schedule_factor
+
+METHODS = ("avlnet", "mcn", "everything_at_once")
+RECIPES = {
+    # roudimit/AVLnet training.md and README.md; args.py where a command leaves it out
+    ("avlnet", "pretrain"): ("howto100m", ["train"], "train", 128 * 32, 30, 1e-3, 0.9),
+    ("avlnet", "pretrain_tri"): ("howto100m", ["train"], "train", 256 * 32, 15, 2.5e-4, 0.9),
+    ("avlnet", "pretrain_fused"): ("howto100m", ["train"], "train", 64 * 32, 15, 1e-4, 0.9),
+    ("avlnet", "finetune"): ("youcook2", ["train"], "eval", 256, 5, 1e-4, 1.0),
+    ("avlnet", "finetune_tri"): ("youcook2", ["train"], "eval", 256, 3, 1e-4, 0.9),
+    ("avlnet", "finetune_fused"): ("youcook2", ["train"], "eval", 256, 5, 1e-5, 1.0),
+    ("avlnet", "finetune_msrvtt"): ("msrvtt", ["train_7k"], "eval", 256, 5, 1e-4, 1.0),
+    ("avlnet", "finetune_tri_msrvtt"): ("msrvtt", ["train_7k"], "eval", 256, 15, 1e-4, 1.0),
+    ("avlnet", "finetune_fused_msrvtt"): ("msrvtt", ["train_7k"], "eval", 256, 5, 1e-5, 1.0),
+    # ninatu/everything_at_once configs/pretraining, configs/finetuning
+    ("everything_at_once", "pretrain"): ("howto100m", ["train"], "train", 224 * 10, 15, 5e-5, 0.9),
+    ("everything_at_once", "finetune"): ("youcook2", ["train"], "eval", 256, 5, 1e-5, 0.9),
+    ("everything_at_once", "finetune_msrvtt"): ("msrvtt", ["train_7k"], "eval", 128, 25, 5e-5, 0.9),
+}
+"""(method, stage) -> dataset, splits, mode, clips of a step, epochs, rate, and by what each epoch multiplies it."""
+MCN_RATES = json.loads((Path(__file__).parent.parent / "golden" / "schedule_mcn.json").read_text())["rates"]
+
+
+@cache
+def composed(method: str) -> BenchConfig:
+    return compose(method, ["preset=paper", "data_root=none"])
+
+
+def rates(optim: OptimConfig, batch_size: int, steps_per_epoch: int, epochs: int) -> list[float]:
+    """The rate of each step of a training."""
+    steps = range(steps_per_epoch * epochs)
+    factors = [schedule_factor(optim, batch_size, step, steps_per_epoch, epochs) for step in steps]
+    return [peak_lr(optim, batch_size) * factor for factor in factors]
+
+
+@pytest.mark.parametrize(("method", "name"), RECIPES)
+def test_a_training_stage_is_the_authors_command_and_has_its_scheduler_s_rate_at_every_step(method, name):
+    stage = composed(method).stages[name]
+    dataset, train, mode, batch_size, epochs, lr, decay = RECIPES[method, name]
+    told = (stage.dataset, stage.train, stage.options.mode, stage.batch_size, stage.epochs)
+    assert told == (dataset, train, mode, batch_size, epochs)
+    assert stage.optim.algorithm == "adam" and stage.optim.betas == [0.9, 0.999] and not stage.optim.weight_decay
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    expected = []
+    for _ in range(epochs):
+        expected += 7 * [optimizer.param_groups[0]["lr"]]
+        optimizer.step()
+        scheduler.step()
+    assert rates(stage.optim, batch_size, 7, epochs) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", MCN_RATES)
+def test_mcn_s_rates_are_those_of_its_scheduler_at_every_step(steps):
+    """The recipe's warm-up of 5,000 steps is made shorter."""
+    stage = composed("mcn").stages["pretrain"]
+    assert (stage.batch_size, stage.epochs, stage.optim.lr, stage.optim.warmup_steps) == (4096, 30, 1e-4, 5000)
+    warm, total = map(int, steps.split(" of "))
+    got = rates(replace(stage.optim, warmup_steps=warm), stage.batch_size, total // 30, 30)
+    assert got == pytest.approx(MCN_RATES[steps], rel=1e-9, abs=1e-18)
+
+
+def training_stages(method: str) -> dict[str, StageConfig]:
+    return {name: stage for name, stage in composed(method).stages.items() if stage.train}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_training_stage_states_the_mode_in_which_it_trains(method):
+    written = OmegaConf.load(registry.method_folder(method) / "config.yaml").stages
+    modes = {name: OmegaConf.select(written[name], "options.mode") for name in training_stages(method)}
+    assert modes == {name: "eval" if name.startswith("finetune") else "train" for name in modes}
+
+
+def test_every_training_stage_is_a_recipe_that_is_known_or_marked_as_ours():
+    known = {*RECIPES, ("mcn", "pretrain"), ("mcn", "finetune")}
+    assert known == {(method, name) for method in METHODS for name in training_stages(method)}
+    text = (registry.method_folder("mcn") / "config.yaml").read_text()
+    before, own = text.split("\n  finetune:\n")
+    assert "The recipe of supp. Tab. E is not known: all of this is [ours]." in before
+    assert "[command" not in own.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_whole_videos_have_one_reference_of_loudness(method):
+    """The authors' files of YouCook2 and MSR-VTT hold a log-mel of each clip."""
+    for name, stage in composed(method).stages.items():
+        whole = stage.dataset in ("howto100m", "crosstask", "mining_youtube")
+        assert stage.data.inputs.audio.reference == ("source" if whole else "clip"), name
+        assert stage.data.captions == ("one" if stage.train and stage.dataset == "msrvtt" else "each"), name
