@@ -132,6 +132,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
     notes: dict[str, Any] = dict(evaluation.notes)
     if len(predictions.clip_id) < len(scored):
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    if scored.overlong:
+        notes["clips_listed_beyond_the_official_ones"] = scored.overlong
     named = replace(predictions, classes=scored.classes)
     predictions_sha256 = write_predictions(named, stage.folder / PREDICTIONS)
     settings = {
