@@ -19,7 +19,8 @@ from bench.folds import base_name, scored_split
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
-from datamodules.manifest import Manifest, build_manifest, told
+from datamodules.exclusions import told
+from datamodules.manifest import Manifest, build_manifest
 from datamodules.relabel import relabelled
 from datamodules.shards import open_pack
 from datamodules.source import DataError, Source, find_root

@@ -210,6 +210,8 @@ def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, A
     notes: dict[str, Any] = dict(evaluation.notes)
     if len(predictions.clip_id) < len(scored):
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    if scored.overlong:
+        notes["clips_listed_beyond_the_official_ones"] = scored.overlong
     named = replace(predictions, classes=scored.classes)
     return {
         "protocol": stage.protocol,

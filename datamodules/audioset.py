@@ -8,11 +8,10 @@ downloaders (`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them; o
 
 from __future__ import annotations
 
-import csv
 from functools import cached_property
 from typing import ClassVar
 
-from datamodules.source import DataError, Official, Source, milliseconds, padded, read_rows
+from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows, read_rows_by_header
 from datamodules.types import Board
 
 SEGMENT_FILES = {
@@ -39,27 +38,28 @@ class AudioSet(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ("class_labels_indices.csv", *SEGMENT_FILES.values())
+        return ("class_labels_indices.csv",)  # and the list of the split
 
     @cached_property
-    def _class_rows(self) -> list[dict[str, str]]:
-        path = self.find("class_labels_indices.csv")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or set(rows[0]) != {"index", "mid", "display_name"}:
-            raise DataError(f"{path}: expected the header index,mid,display_name and one row a class")
-        if [r["index"] for r in rows] != [str(i) for i in range(len(rows))]:
-            raise DataError(f"{path}: the indices are not 0..{len(rows) - 1} in order")
+    def _class_rows(self) -> Rows:
+        rows = read_rows_by_header(self.find("class_labels_indices.csv"), ("index", "mid", "display_name"))
+        if rows.malformed or not len(rows):
+            raise DataError(f"{rows.path}: expected one row a class; {' '.join(rows.malformed[:1]) or 'there is none'}")
+        if rows["index"].tolist() != [str(i) for i in range(len(rows))]:
+            raise DataError(f"{rows.path}: the indices are not 0..{len(rows) - 1} in order")
+        for name in ("mid", "display_name"):
+            if (twice := rows[name].duplicated()).any():
+                raise DataError(f"{rows.path}: the {name} {rows[name][twice].iloc[0]} stands there twice")
         return rows
 
     @cached_property
     def classes(self) -> list[str]:
-        return [row["display_name"] for row in self._class_rows]
+        return self._class_rows["display_name"].tolist()
 
     @property
     def class_codes(self) -> list[str]:
         """Machine ids (`/m/09x0r`) of the ontology."""
-        return [row["mid"] for row in self._class_rows]
+        return self._class_rows["mid"].tolist()
 
     def read_split(self, split: str) -> Official:
         path = self.find(SEGMENT_FILES[split])

@@ -25,7 +25,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.errors import DataError
 from datamodules.files import replacing, write_json
+from datamodules.official_text import Utf8Reader, decode, open_text
 from datamodules.progress import Track, no_progress
 from datamodules.table import arrow
 
@@ -44,7 +46,7 @@ VERSION = 2
 """Raised when the Arrow file is made differently."""
 
 
-class CaptionError(Exception):
+class CaptionError(DataError):
     """A caption file that is none; the message names it and what is wrong."""
 
 
@@ -135,8 +137,9 @@ def _from_json(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequen
     """How many videos there are is known at the end only, so progress is told in megabytes."""
     size = -(-path.stat().st_size // MEGABYTE)
     read, megabytes = 0, iter(track(range(size), f"reading {path.name}, MB", size))
-    with path.open("rb") as file:
+    with open_text(path) as text:
         try:
+            file = Utf8Reader(text)
             for item in ijson.kvitems(file, "", use_float=True):
                 yield item
                 read += sum(1 for _ in zip(range(file.tell() // MEGABYTE - read), megabytes, strict=False))
@@ -160,7 +163,8 @@ def _from_csvs(files: Iterable[tuple[str, bytes]], path: Path) -> Iterator[tuple
         if video_id.startswith("."):
             continue  # macOS puts `._<name>` beside what it packs
         try:
-            rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline="")))
+            text = decode(content, f"{path}: {video_id}.csv")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
         except csv.Error as error:
             raise CaptionError(f"{path}: {video_id}.csv: {error}") from error
         if rows and not {"start", "end", "text"} <= set(rows[0]):

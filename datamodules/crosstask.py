@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.types import Board
 
@@ -73,7 +74,7 @@ class CrossTask(Source):
             DataError: a block of the file is not as it should be.
         """
         path = self.find(TASKS)
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
         tasks: dict[str, Task] = {}
         first = 0
         for top in range(0, len(lines), BLOCK):
@@ -149,7 +150,7 @@ def _annotation(path: Path, task: Task) -> list[Segment]:
     if not path.is_file():
         raise DataError(f"no {name}")
     segments = []
-    for line, row in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for line, row in enumerate(read_text(path).splitlines(), 1):
         if not row.strip():
             continue
         try:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from datamodules.container import REASONS
+from datamodules.exclusions import CURES, MALFORMED, NOT_LISTED
 from datamodules.facts import Finding, SoundFacts, SplitFacts, Survey, Usable
-from datamodules.manifest import CURES, MALFORMED, NOT_LISTED
 
 SHORT_SHARE = STILL_SHARE = QUIET_SHARE = 0.01
 """Of a split's usable clips; fewer are told by their number only."""

@@ -30,7 +30,7 @@ class FSD50K(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ("vocabulary.csv", "dev.csv", "eval.csv")
+        return ("vocabulary.csv",)  # and the list of the split
 
     @cached_property
     def classes(self) -> list[str]:

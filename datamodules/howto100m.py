@@ -51,8 +51,8 @@ class HowTo100M(Source):
         try:
             path = folder if folder.is_dir() else self.find(*CAPTIONS)
             return captions.read(path, self.cache, self.track)
-        except captions.CaptionError as error:
-            raise DataError(str(error)) from error
+        except captions.CaptionError:
+            raise
         except DataError as error:
             advice = "" if not list(self.root.glob("*.pickle")) else (
                 "; pickles run the code they hold and are not read: write them as JSON with "

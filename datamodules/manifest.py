@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from datamodules import features
 from datamodules.captions import Captions
 from datamodules.checks import Checks
-from datamodules.media_index import DEAD_LINK, UNKNOWN_SUFFIX
+from datamodules.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, told
 from datamodules.placing import (
     LENGTH_TOLERANCE,
     WHICH_SECONDS,
@@ -28,23 +28,18 @@ from datamodules.placing import (
     sound_seconds,
 )
 from datamodules.seconds import seconds_of, steps_of
-from datamodules.source import DataError, MediaKind, Official, Source
+from datamodules.source import DataError, MediaKind, Official, Source, class_lists
 from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
 if TYPE_CHECKING:
     from datamodules.shards import Pack
 
-EXAMPLES = 5
-MALFORMED, NOT_LISTED = "malformed row", "not listed"
-"""Reasons of official clips that no list names."""
-CURES = {
-    WHICH_SECONDS: "a file with the bare id of a video may be a cut clip or the whole video; say which with "
-    "data.media=clips or data.media=videos, or give each clip a file named with its start",
-    UNKNOWN_SUFFIX: "a file with the clip's name has a suffix that is none of media; rename or convert it",
-    DEAD_LINK: "a link with the clip's name leads to nothing; link it anew",
-}
-"""Reason for which clips are left out -> what to do about it."""
+
+def nobody() -> pd.DataFrame:
+    """`Manifest.left_out` where all clips can be used."""
+    none = pd.Series([], dtype="str")
+    return pd.DataFrame({"clip_id": none, "labels": class_lists([]), "reason": none})
 
 
 @dataclass
@@ -65,8 +60,8 @@ class Manifest:
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
-    left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"clip_id": [], "labels": [], "reason": []}))
-    """The clips that the official files list and that cannot be used."""
+    left_out: pd.DataFrame = field(default_factory=nobody)
+    """The clips that the official files list and that cannot be used: clip_id, labels, reason."""
     overlong: int = 0
     """Listed clips beyond those of the official release, such as rows that somebody has added."""
     sample: bool = False
@@ -124,6 +119,12 @@ class Manifest:
         not listed count as before: they might be chosen too.
         """
         mine = self.table[["clip_id", "labels"]].assign(reason="")
+        unnamed = self.official - len(mine) - len(self.left_out)
+        if unnamed != sum(self.excluded.get(reason, 0) for reason in (MALFORMED, NOT_LISTED)):
+            raise DataError(
+                "which clips are scored depends on all that are listed; this pack is older and does not say which were "
+                "left out: pack the dataset again"
+            )
         listed = pd.concat([mine, self.left_out], ignore_index=True).sort_values("clip_id", ignore_index=True)
         counts, labels = label_arrays(listed["labels"].astype(mine["labels"].dtype))
         rows = np.repeat(np.arange(len(listed)), counts)
@@ -136,7 +137,7 @@ class Manifest:
         return replace(
             self,
             table=self.table[self.table["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True),
-            official=len(chosen) + self.official - len(listed),
+            official=len(chosen) + unnamed,
             excluded=dict(sorted(excluded.items())),
             examples={name: rows for name, rows in self.examples.items() if name in excluded} | examples,
             left_out=left_out,
@@ -290,56 +291,6 @@ def _measure_features(table: pd.DataFrame, inputs: FeatureInputs, exclusions: Ex
             reason[row] = error.reason
     for why in sorted(set(reason) - {""}):
         exclusions.add(f"{why} features", reason == why)
-
-
-class Exclusions:
-    """Which clips cannot be used, each for the first reason that was found.
-
-    Attributes:
-        none: [clips] bool, the clips that can be used.
-        counts: reason -> number of clips.
-        examples: reason -> the first few.
-        unnamed: official clips that are none of these: rows that are malformed, and those that are not listed.
-
-    Args:
-        table: the listed clips, with clip_id and labels.
-        malformed: the rows of the list that are none.
-        unlisted: how many more clips the official release has.
-    """
-
-    def __init__(self, table: pd.DataFrame, malformed: Sequence[str], unlisted: int):
-        self._table = table[["clip_id", "labels"]]
-        self._reason = np.full(len(table), "", dtype=object)
-        self.none = np.ones(len(table), dtype=bool)
-        self.counts: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-        self.unnamed = len(malformed) + unlisted
-        if malformed:
-            self.counts[MALFORMED], self.examples[MALFORMED] = len(malformed), list(malformed[:EXAMPLES])
-        if unlisted:
-            self.counts[NOT_LISTED] = unlisted
-
-    def add(self, reason: str, mask: pd.Series | np.ndarray | bool) -> None:
-        """Excludes the clips of a boolean mask."""
-        found = np.asarray(mask, dtype=bool) & self.none
-        if found.any():
-            self.counts[reason] += int(found.sum())
-            self.examples.setdefault(reason, []).extend(self._table["clip_id"][found].head(EXAMPLES))
-            self.none &= ~found
-            self._reason[found] = reason
-
-    @property
-    def left_out(self) -> pd.DataFrame:
-        """As `Manifest.left_out`."""
-        out = ~self.none
-        return self._table[out].assign(reason=self._reason[out]).reset_index(drop=True)
-
-
-def told(excluded: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> str:
-    """Why clips were left out, and what to do about it: `3 missing (e.g. a, b); 1 which seconds? (e.g. c): …`."""
-    some = {reason: f" (e.g. {', '.join(rows[:2])})" for reason, rows in examples.items() if rows}
-    cures = {reason: f": {cure}" for reason, cure in CURES.items()}
-    return "; ".join(f"{n} {reason}{some.get(reason, '')}{cures.get(reason, '')}" for reason, n in excluded.items())
 
 
 def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclusions) -> None:

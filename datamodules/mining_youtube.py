@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.types import Board
 
@@ -77,7 +78,7 @@ class MiningYouTube(Source):
             DataError: the file does not number its lines from 0, or names a class twice.
         """
         path = self.find(MAPPING)
-        pairs = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        pairs = [line.split() for line in read_text(path).splitlines() if line.strip()]
         names = [pair[-1] for pair in pairs]
         numbered = [pair[:-1] for pair in pairs] == [[str(number)] for number in range(len(pairs))]
         if not numbered or len(set(names)) < len(names) or BACKGROUND not in names[-1:]:
@@ -129,7 +130,7 @@ class MiningYouTube(Source):
         """The words of a file, a line or a blank apart, as class indices; -1 is the background."""
         path = _file(folder, video)
         numbers = self._numbers
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         for line, words in enumerate(text.splitlines(), 1):
             for word in words.split():
                 if word not in numbers:
@@ -157,7 +158,7 @@ def _file(folder: Path, video: str) -> Path:
 
 def _rate(path: Path, borders: NDArray[np.int64]) -> float:
     """Lines a second, such that the borders of the labels are where the `.srt` has some."""
-    found = TIME.findall(path.read_text(encoding="utf-8-sig"))
+    found = TIME.findall(read_text(path))
     times = np.array([3600 * int(h) + 60 * int(m) + int(s) + int(ms) / 1000 for h, m, s, ms in found])
     if not len(times):
         raise DataError(f"{path.parent.name}/{path.name}: there is no time in it")

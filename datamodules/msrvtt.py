@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Rows, Source, class_lists, read_rows_by_header
 from datamodules.types import Board
 
@@ -146,7 +147,7 @@ class MSRVTT(Source):
         sentences: list[tuple[str, str, str]] = []
         for path in paths:
             try:
-                content = json.loads(path.read_text(encoding="utf-8-sig"))
+                content = json.loads(read_text(path))
                 category |= {video["video_id"]: NUMBERS.index(video["category"]) for video in content["videos"]}
                 sentences += [(said["video_id"], str(said["sen_id"]), said["caption"]) for said in content["sentences"]]
             except (ValueError, KeyError, TypeError) as error:

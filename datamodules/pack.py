@@ -31,11 +31,12 @@ import simplejpeg
 from fsspec.implementations.local import LocalFileSystem
 
 from datamodules.container import MediaError
-from datamodules.manifest import EXAMPLES, Manifest
+from datamodules.exclusions import EXAMPLES
+from datamodules.manifest import Manifest
 from datamodules.media import Media
 from datamodules.processes import end_with_parent
 from datamodules.progress import Track, no_progress
-from datamodules.shards import ABOUT, FULL_SCALE, INDEX, VERSION, PackedFormat, write_about, write_index
+from datamodules.shards import ABOUT, FULL_SCALE, INDEX, LEFT_OUT, VERSION, PackedFormat, write_about, write_table
 from datamodules.source import DataError
 from datamodules.table import arrow_table, pandas_table
 
@@ -124,9 +125,10 @@ def pack(
     if packed.table.empty:
         raise DataError(f"{url}/{split}: not one clip could be read: {packed.excluded}; remove it before trying again")
     with tempfile.TemporaryDirectory() as scratch:
-        write_index(Path(scratch) / INDEX, packed)
+        write_table(Path(scratch) / INDEX, packed.table)
+        write_table(Path(scratch) / LEFT_OUT, packed.left_out)
         write_about(Path(scratch) / ABOUT, packed, format, dataset)
-        for name in (INDEX, ABOUT):
+        for name in (INDEX, LEFT_OUT, ABOUT):
             _put(fs, Path(scratch) / name, folder, name)
     fs.rm(f"{folder}/{PARTS}", recursive=True)
     return packed
@@ -301,4 +303,7 @@ def _collect(fs: fsspec.AbstractFileSystem, folder: str, manifest: Manifest, nam
         excluded[str(reason)] += len(clips)
         examples[str(reason)] = (examples.get(str(reason), []) + clips.tolist())[:EXAMPLES]
     usable = table[table["reason"] == ""].drop(columns="reason").reset_index(drop=True)
-    return replace(manifest, table=usable, excluded=dict(sorted(excluded.items())), examples=examples)
+    failed = table[table["reason"] != ""][["clip_id", "labels", "reason"]]
+    left_out = pd.concat([manifest.left_out, failed], ignore_index=True)
+    excluded = dict(sorted(excluded.items()))
+    return replace(manifest, table=usable, excluded=excluded, examples=examples, left_out=left_out)

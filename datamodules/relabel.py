@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from datamodules.manifest import EXAMPLES, Manifest
+from datamodules.exclusions import EXAMPLES
+from datamodules.manifest import Manifest
 from datamodules.source import DataError, class_lists
 
 UNLISTED = "not in data.train_labels_file"

@@ -4,6 +4,7 @@ A pack is a folder with one folder a split:
 
     <split>/000000.tar …    WebDataset shards: `<row>.json`, `<row>.sound.npy`, `<row>.0000.jpg` …
     <split>/index.arrow     the manifest's table, and where in the shards each clip's sound and frames lie
+    <split>/left_out.arrow  the listed clips that are not in it, and why: what selects clips selects among all of them
     <split>/pack.json       what was packed and how; written last, so a pack without it is not finished
 
 Why tar with an index. WebDataset's tar shards are what the field exchanges, and any tool reads them; but read as a
@@ -38,19 +39,21 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import simplejpeg
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from datamodules.container import MediaError
-from datamodules.manifest import EXAMPLES, Manifest
+from datamodules.exclusions import EXAMPLES
+from datamodules.manifest import Manifest, nobody
 from datamodules.source import DataError
 from datamodules.table import arrow_table, pandas_table
 from datamodules.types import Inputs
 
 VERSION = 1
-INDEX, ABOUT = "index.arrow", "pack.json"
+INDEX, LEFT_OUT, ABOUT = "index.arrow", "left_out.arrow", "pack.json"
 WHERE = ("shard", "sound_at", "sound_size", "sound_crc", "frame_at", "frame_size", "frame_crc")
 """Columns of the index beside the manifest's: the shard's name; where in it the sound begins, its bytes and their
 CRC-32; where the first frame begins, and each frame's bytes and CRC-32. The others follow as in any tar file."""
@@ -231,7 +234,7 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
     Raises:
         DataError: it is not there, not finished, of another dataset, or does not hold what the inputs want.
     """
-    abouts, tables = zip(*(_open_split(url, split, dataset) for split in splits), strict=True)
+    abouts, tables, left_out = zip(*(_open_split(url, split, dataset) for split in splits), strict=True)
     formats = {split: PackedFormat(**about["format"]) for split, about in zip(splits, abouts, strict=True)}
     for split, format in formats.items():
         format.require(inputs, f"{url}/{split}")
@@ -246,6 +249,10 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
         first["classes"],
         first["multilabel"],
         official=sum(about["official"] for about in abouts),
+        left_out=pandas_table(pa.concat_tables(left_out, promote_options="default")),
+        # Older packs do not say these.
+        overlong=sum(about.get("overlong", 0) for about in abouts),
+        sample=any(about.get("sample", False) for about in abouts),
         pack=Pack(url, formats),
     )
     counts: Counter[str] = Counter()
@@ -259,13 +266,15 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
     return manifest
 
 
-def _open_split(url: str, split: str, dataset: str) -> tuple[dict[str, Any], pa.Table]:
-    """What `pack.json` and `index.arrow` of a split hold."""
+def _open_split(url: str, split: str, dataset: str) -> tuple[dict[str, Any], pa.Table, pa.Table]:
+    """What `pack.json`, `index.arrow` and `left_out.arrow` of a split hold; older packs do not have the last."""
     fs, root = fsspec.core.url_to_fs(url.rstrip("/"))
     fs.invalidate_cache()  # somebody may have packed since this process looked
     try:
         about = json.loads(fs.cat_file(f"{root}/{split}/{ABOUT}"))
-        table = pa.ipc.open_file(pa.BufferReader(fs.cat_file(f"{root}/{split}/{INDEX}"))).read_all()
+        table = _read_arrow(fs, f"{root}/{split}/{INDEX}")
+        there = fs.exists(f"{root}/{split}/{LEFT_OUT}")
+        left_out = _read_arrow(fs, f"{root}/{split}/{LEFT_OUT}") if there else arrow_table(nobody())
     except FileNotFoundError as error:
         raise DataError(
             f"{url} has no finished pack of the split {split!r}; make or finish it with: python -m bench data pack "
@@ -283,7 +292,11 @@ def _open_split(url: str, split: str, dataset: str) -> tuple[dict[str, Any], pa.
             f"{url}/{split}/{INDEX} has {len(table)} clips, {ABOUT} beside it says {about['clips']}; remove the "
             "folder and pack it again"
         )
-    return about, table
+    return about, table, left_out
+
+
+def _read_arrow(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    return pa.ipc.open_file(pa.BufferReader(fs.cat_file(path))).read_all()
 
 
 def _exclude_without_text(manifest: Manifest, url: str) -> None:
@@ -294,6 +307,8 @@ def _exclude_without_text(manifest: Manifest, url: str) -> None:
     if missing.any():
         manifest.excluded["no text"] = int(missing.sum())
         manifest.examples["no text"] = manifest.table["clip_id"][missing].head(EXAMPLES).tolist()
+        gone = manifest.table[missing][["clip_id", "labels"]].assign(reason="no text")
+        manifest.left_out = pd.concat([manifest.left_out, gone], ignore_index=True)
         manifest.table = manifest.table[~missing].reset_index(drop=True)
 
 
@@ -308,13 +323,16 @@ def write_about(path: Path, manifest: Manifest, format: PackedFormat, dataset: s
         "official": manifest.official,
         "excluded": manifest.excluded,
         "examples": manifest.examples,
+        "overlong": manifest.overlong,
+        "sample": manifest.sample,
         "fingerprint": manifest.fingerprint,
         "clips": len(manifest),
     }
     path.write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_index(path: Path, manifest: Manifest) -> None:
-    table = arrow_table(manifest.table)
+def write_table(path: Path, content: pd.DataFrame) -> None:
+    """`index.arrow` of a manifest's table, `left_out.arrow` of its clips that are left out."""
+    table = arrow_table(content)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)

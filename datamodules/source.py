@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.captions import Captions
+from datamodules.errors import DataError
+from datamodules.official_text import open_text
 from datamodules.progress import Track, no_progress
 from datamodules.table import arrow
 from datamodules.types import Board
@@ -29,10 +31,6 @@ CHUNK_ROWS = 1 << 16
 MediaKind = Literal["auto", "clips", "videos"]
 """What media files with the bare id of a video are: cut clips, whole videos in which a clip begins at its `start`, or
 told by their length. Files whose names say when the clip begins are cut clips."""
-
-
-class DataError(Exception):
-    """The data cannot be used as it is; the message says which files and what to do."""
 
 
 @dataclass
@@ -91,7 +89,8 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def required_files(cls) -> tuple[str, ...]:
-        """Official files without which the dataset is not there, as paths relative to its folder."""
+        """Official files that every split needs, as paths relative to its folder. What only some splits need is looked
+        for when these are read."""
 
     @cached_property
     @abstractmethod
@@ -131,7 +130,7 @@ class Source(ABC):
         """Clips of the split in the official release; None if unknown, or if this is a made-up sample."""
         return None if self.is_sample else self.sizes.get(split)
 
-    @cached_property
+    @property
     def is_sample(self) -> bool:
         """Whether this is made-up sample data, whatever the way to it: its mark lies in the folder, or beside the
         official files where these lie one folder above or below."""
@@ -275,13 +274,13 @@ def read_rows(path: Path, names: Sequence[str]) -> Rows:
     """Reads a CSV without a header; `#` starts a comment line, fields may be quoted and follow a blank.
 
     Args:
-        path: the file, UTF-8.
+        path: the file.
         names: of its columns, in their order.
 
     Raises:
-        DataError: the file is no CSV, such as one with a quote that never ends.
+        DataError: the file is no CSV, such as one with a quote that never ends, or in no encoding that it tells.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open_text(path) as file:
         return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))
 
 
@@ -291,7 +290,7 @@ def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
     Raises:
         DataError: a column is missing, or the file is no CSV.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open_text(path) as file:
         reader = csv.reader(file, skipinitialspace=True)
         header = next(_csv(path, reader), [])
         missing = [name for name in names if name not in header]
@@ -362,8 +361,9 @@ def find_root(source: type[Source], data_root: Path) -> Path:
         if folder.name.lower() in wanted:
             return folder
     present = ", ".join(p.name for p in folders) or "no folders"
+    files = " and ".join(source.required_files())
     raise DataError(
         f"{source.title} is not under {data_root}: looked for a folder named {' or '.join(source.folders)} "
-        f"(any case) with {' and '.join(source.required_files())}; there is {present}. "
+        f"(any case){f' with {files}' if files else ''}; there is {present}. "
         f"Put it there, or name its own folder with data.root=FOLDER"
     )

@@ -1,14 +1,14 @@
 """VGGSound (Chen et al. 2020): 309 classes, one a clip, of 10 s YouTube clips where the sound's source is seen.
 
-Official files, all without a header: `vggsound.csv` (id, start, label, split), or in its place `train.csv` and
-`test.csv` (file name, label); and `stat.csv` (label, count, category).
+Official files, all without a header: `train.csv` and `test.csv` (file name, label), or in the place of one that is not
+there `vggsound.csv` (id, start, label, split), of which copies circulate that list more; and `stat.csv` (label, count,
+category).
 Media: one file a clip, anywhere below the folder, named `<id>_<start:06d>` (official) or
 `<id>_<start_ms>_<end_ms>` (SparseSync, Synchformer), or whole videos as `<id>`.
 """
 
 from __future__ import annotations
 
-import csv
 from functools import cached_property
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ class VGGSound(Source):
     splits = ("train", "test")
     sizes: ClassVar = {"test": 15446}  # measured on the official test.csv; train's 183,730 is not verified
     media = "auto"
+    version = 2  # a split's own list is read before vggsound.csv
     boards = (
         Board("vggsound", dataset="vggsound", train="train", split="test", task="classification", main="top1"),
         # CAV-MAE's retrieval takes 5 clips a class too, but by a list of its own (cav-mae `retrieval.py`); here they
@@ -50,16 +51,15 @@ class VGGSound(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ("stat.csv",)  # and vggsound.csv, or train.csv and test.csv
+        return ("stat.csv",)  # and the split's own list, or vggsound.csv
 
     @cached_property
     def classes(self) -> list[str]:
         """The class index is the position in the sorted labels of `stat.csv` (official `eval.py`)."""
-        path = self.find("stat.csv")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            labels = sorted(row[0] for row in csv.reader(file) if row)
-        if not labels or len(set(labels)) != len(labels):
-            raise DataError(f"{path}: expected one row a class, each label once; got {len(labels)} rows")
+        rows = read_rows(self.find("stat.csv"), ("label", "count", "category"))
+        labels = sorted(rows["label"])
+        if not labels or rows.malformed or len(set(labels)) != len(labels):
+            raise DataError(f"{rows.path}: expected one row a class, each label once; got {len(labels)} rows")
         return labels
 
     def read_split(self, split: str) -> Official:
@@ -75,7 +75,7 @@ class VGGSound(Source):
 
     def _rows(self, split: str) -> tuple[Rows, pd.Series, pd.Series]:
         """The rows of a split, their video ids and starts."""
-        path = self.find("vggsound.csv", f"{split}.csv")
+        path = self.find(f"{split}.csv", "vggsound.csv")
         if path.name == "vggsound.csv":
             rows = read_rows(path, ("video_id", "start_seconds", "label", "split"))
             start = rows.numbers("start_seconds")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
 from datamodules.types import Board
 
@@ -84,6 +85,8 @@ class YouCook2(Source):
         path, dishes = self._there("label_foodtype.csv"), {}
         if path:
             rows = read_rows(path, ("type", "dish"))
+            if (twice := rows["type"].duplicated()).any():
+                raise DataError(f"{path}: the type {rows['type'][twice].iloc[0]} stands there twice")
             dishes = dict(zip(rows["type"], rows["dish"], strict=True))
         return [f"{type_} {dishes[type_]}" if type_ in dishes else type_ for type_ in self._types]
 
@@ -119,7 +122,7 @@ class YouCook2(Source):
 
 def _database(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        database = json.loads(path.read_text(encoding="utf-8-sig"))["database"]
+        database = json.loads(read_text(path))["database"]
         if not all(isinstance(video, dict) for video in database.values()):
             raise TypeError("a video is no object")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import torchaudio
 
 from bench.cli import main
 from datamodules.media import read_audio
+from datamodules.vggsound import VGGSound
+from tests.media_files import write_media
 
 
 @pytest.fixture
@@ -70,15 +74,15 @@ def test_a_shortened_list_does_not_pass_for_the_official_one(data, tmp_path):
 def test_a_missing_official_file_is_a_problem_and_not_a_crash(data, tmp_path, capsys):
     (data / "VGGSound" / "vggsound.csv").unlink()
     status, report = check(data, tmp_path)
-    assert status == 1 and "found none of vggsound.csv" in report["problems"]["test"]
+    assert status == 1 and "found none of test.csv, vggsound.csv" in report["problems"]["test"]
 
 
 def test_a_video_in_train_and_test_is_told(data, tmp_path):
-    csv = data / "VGGSound" / "vggsound.csv"
-    rows = csv.read_text().splitlines()
+    path = data / "VGGSound" / "vggsound.csv"
+    rows = path.read_text().splitlines()
     trained = next(row for row in rows if row.endswith("train"))
     video = trained.split(",")[0]
-    csv.write_text("\r\n".join([*rows, f"{video},399,{rows[0].split(',')[2]},test"]) + "\r\n")
+    path.write_text("\r\n".join([*rows, f"{video},399,{rows[0].split(',')[2]},test"]) + "\r\n")
     _, report = check(data, tmp_path)
     (shared,) = report["shared_videos"]
     assert shared["splits"] == ["train", "test"] and shared["videos"] == 1 and shared["examples"] == [video]
@@ -116,3 +120,72 @@ def test_log_mels_are_measured_as_torchaudio_would(data, tmp_path):
 def test_mistakes_are_told(sample_root, arguments, part, capsys):
     assert main(["data", "check", *arguments, f"sample_root={sample_root}"]) == 2
     assert part in capsys.readouterr().err
+
+
+def test_clips_and_classes_are_counted_by_what_can_be_used(data, tmp_path, capsys):
+    """The list names them all the same."""
+    folder = data / "VGGSound"
+    rows = list(csv.reader((folder / "vggsound.csv").read_text().splitlines()))
+    silenced = rows[0][2]
+    gone = [row for row in rows if row[2] == silenced and row[3] == "test"]
+    for video, start, *_ in gone:
+        (folder / "video" / f"{video}_{int(start):06}.mp4").unlink()
+    status, report = check(data, tmp_path)
+    test = report["splits"]["test"]
+    assert test["clips_of_class"][silenced] == 0 and sum(test["clips_of_class"].values()) == 61 - len(gone)
+    assert f"1 of the 30 classes have no usable clip in test: {silenced}" in told(report)
+    shown = capsys.readouterr().out
+    assert (
+        f"missing (there is no such file): {len(gone)} of test" in shown and "next: download what still exists" in shown
+    )
+
+
+def told(report: dict) -> str:
+    assert all(finding["next_step"] for finding in report["findings"])
+    return "\n".join(finding["what"] for finding in report["findings"])
+
+
+def test_clips_that_are_shorter_than_listed_do_not_pass(data, tmp_path, capsys):
+    """The sample's clips have 3 s of the 10 that the list says."""
+    _, report = check(data, tmp_path)
+    test = report["splits"]["test"]
+    assert test["short"] == 61 and test["listed_seconds"] == 10
+    assert all(2.9 < seconds < 3.2 for seconds in test["seconds"]) and len(test["seconds"]) == 5
+    assert "61 of the 61 usable clips of test are clearly shorter than listed: 3.0 s (median) of 10.0 s" in told(report)
+    assert "of 10.0" in capsys.readouterr().out
+
+
+def test_sound_of_another_level_than_is_assumed_has_a_next_step(data, tmp_path):
+    """17 dB quieter are 4 less of a log-mel's mean."""
+    root = tmp_path / "quiet" / "VGGSound"
+    (root / "video").mkdir(parents=True)
+    for name in ("vggsound.csv", "stat.csv", "SAMPLE.json"):
+        shutil.copy(data / "VGGSound" / name, root)
+    for film in sorted((data / "VGGSound" / "video").glob("*"))[:12]:
+        sound = read_audio(film, 0, 3.0, 16000)
+        path = root / "video" / f"{film.stem}.wav"
+        write_media(path, sound=1e-3 * sound, rate=16000, audio_codec="pcm_s16le")
+    before, after = (check(folder, tmp_path)[1]["log_mel"] for folder in (data, root.parent))
+    assert after["level"][2] == pytest.approx(before["level"][2] - 60, abs=6) and after["clips"] == 12
+    _, report = check(root.parent, tmp_path)
+    assert "dB quieter than that of whoever measured these" in told(report) and "one clip in twenty" in told(report)
+    steps = [finding["next_step"] for finding in report["findings"]]
+    assert any(f"data.inputs.audio.mean={after['mean']:.4f}" in step for step in steps)
+
+
+def test_a_board_of_selected_clips_is_judged_by_these(data, tmp_path, monkeypatch):
+    """That others are missing does not matter, and none takes the place of one of them."""
+    folder = data / "VGGSound"
+    rows = list(csv.reader((folder / "vggsound.csv").read_text().splitlines()))
+    firsts: dict[str, str] = {}
+    for clip, label in sorted(
+        (f"{video}_{int(start):06}", label) for video, start, label, split in rows if split == "test"
+    ):
+        firsts.setdefault(label, clip)
+    boards = tuple(replace(board, per_class=1) if board.per_class else board for board in VGGSound.boards)
+    monkeypatch.setattr(VGGSound, "boards", boards)
+    for film in (folder / "video").glob("*"):
+        if film.stem not in firsts.values():
+            film.unlink()
+    boards = check(data, tmp_path)[1]["boards"]
+    assert boards["vggsound-a2v"] == "" and "30 of the 61" in boards["vggsound"]

@@ -83,3 +83,19 @@ def test_a_missing_official_file_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"found none of eval_segments.csv in .*tmp|found none"):
         (tmp_path / "class_labels_indices.csv").write_text(CLASSES)
         AudioSet(tmp_path).read_split("eval")
+
+
+@pytest.mark.parametrize("row", ['1,/m/09x0r,"Other"', '1,/m/other,"Speech"'])
+def test_a_class_that_stands_there_twice_is_refused(tmp_path: Path, row: str):
+    (tmp_path / "class_labels_indices.csv").write_text(f'index,mid,display_name\n0,/m/09x0r,"Speech"\n{row}\n')
+    with pytest.raises(DataError, match=r"class_labels_indices\.csv: the (mid|display_name) .* stands there twice"):
+        _ = AudioSet(tmp_path).classes
+
+
+def test_a_split_needs_its_own_list_only(audioset):
+    source = audioset('aaaaaaaaaaa, 0.000, 10.000, "/m/09x0r"\n')
+    for name in source.required_files():
+        source.find(name)
+    assert len(source.read_split("eval").clips) == 1
+    with pytest.raises(DataError, match=r"unbalanced_train_segments\.csv"):
+        source.read_split("unbalanced")

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.checks import Checks
+from datamodules.manifest import list_clips
+from datamodules.survey import survey
+from datamodules.types import Inputs
 from datamodules.vggsound import VGGSound
 
 
@@ -64,3 +68,32 @@ def test_the_lists_of_file_names_are_read_in_the_place_of_the_whole_list(vggsoun
     assert official.clips["video_id"].tolist() == ["---g-f_I2yQ", "a_b-cdefghi"]
     assert official.clips["start"].tolist() == [1.0, 120.0] and official.clips["labels"].tolist() == [[0], [1]]
     assert len(official.malformed) == 1 and "test.csv:3" in official.malformed[0]
+
+
+def write_lists(folder: Path, **lists: str) -> VGGSound:
+    (folder / "stat.csv").write_text("a,1,x\nb,1,x\n")
+    for name, rows in lists.items():
+        (folder / f"{name}.csv").write_text(rows)
+    return VGGSound(folder)
+
+
+def test_a_split_s_own_list_is_read_before_the_one_of_both(tmp_path):
+    """Copies of the latter circulate that have 50 test rows more."""
+    both = "aaaaaaaaaaa,30,a,test\nbbbbbbbbbbb,30,b,test\nccccccccccc,30,b,train\n"
+    source = write_lists(tmp_path, test="aaaaaaaaaaa_000030.mp4,a\n", vggsound=both)
+    assert source.read_split("test").clips["clip_id"].tolist() == ["aaaaaaaaaaa_000030"]
+    assert source.read_split("train").clips["clip_id"].tolist() == ["ccccccccccc_000030"]
+
+
+def test_a_list_longer_than_the_official_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(VGGSound, "sizes", {"test": 2})
+    rows = "".join(f"{letter * 11},30,a,test\n" for letter in "abcde")
+    listed = list_clips(write_lists(tmp_path, vggsound=rows), ["test"], Inputs(None, None))
+    assert (listed.unlisted, listed.overlong) == (0, 3)
+    facts = survey(VGGSound(tmp_path), Checks(tmp_path / "checks", workers=1), None, 0.85)
+    assert facts.splits["test"].overlong == 3
+    (told,) = [finding for finding in facts.findings if "more than the official release" in finding.what]
+    assert told.what == "test lists 5 clips, 3 more than the official release" and "official list" in told.next_step
+    rows = rows.splitlines()[0] + "\n"
+    listed = list_clips(write_lists(tmp_path, vggsound=rows), ["test", "train"], Inputs(None, None))
+    assert (listed.unlisted, listed.overlong) == (1, 0)
