@@ -33,6 +33,8 @@ MAX_PIXELS = 8192 * 4352
 """Of a frame: the most that H.264, HEVC, VP9 and AV1 have a level for; a larger size is taken for a broken header."""
 LAST_STAMP_FORMATS = {"matroska", "asf", "nut"}
 """What their headers give for the duration is where the last stamp ends, not how far that is from the first one."""
+MAX_HOLE_SECONDS = 600.0
+"""Holes in the sound are zeros; a longer one, of sound or of pictures, is taken for broken stamps."""
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 """A frame may say another size than the header; decoders refuse it before they allocate."""
 
@@ -57,6 +59,7 @@ class Container:
     Attributes:
         audio, video: the stream that is read, None if there is none.
         origin: the container's first stamp, in seconds; times are counted from there.
+        from_start: whether the packets that were asked for last come from the start of the file.
         damaged: packets that could not be decoded so far.
 
     Raises:
@@ -65,7 +68,7 @@ class Container:
 
     def __init__(self, path: Path):
         self.path = path
-        self.damaged = 0
+        self.damaged, self.from_start = 0, True
         self._open()
         if (self.audio is None and self.video is None) or self.formats & TEXT_FORMATS:
             self.close()
@@ -119,7 +122,7 @@ class Container:
             stream = self.stream(kind)
             seconds = min(seconds, self.duration)
             target = math.floor((Fraction(seconds) + self.origin) / stream.time_base)
-            self._untouched = False
+            self._untouched = self.from_start = False
             try:
                 self._container.seek(target, stream=stream)
                 packets = _until_damage(self._container.demux(stream))
@@ -133,7 +136,7 @@ class Container:
         if not self._untouched:
             self.close()
             self._open()
-        self._untouched = False
+        self._untouched, self.from_start = False, True
         yield from _until_damage(self._container.demux(self.stream(kind)))
 
     def decode(self, kind: str, packet: av.Packet | None) -> list:

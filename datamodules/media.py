@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +20,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from datamodules.container import LAST_STAMP_FORMATS, REASONS, Container, MediaError, stamp
+from datamodules.container import LAST_STAMP_FORMATS, MAX_HOLE_SECONDS, REASONS, Container, MediaError, stamp
 from datamodules.frame_reader import FrameReader
 from datamodules.headers import avi_has_index, avi_seconds, matroska_begin, ogg_is_ended, wav_seconds
-from datamodules.pcm import lay_out, mono, resample, span
+from datamodules.pcm import lay_out, resample, seconds_read, span
+from datamodules.sound_reader import SoundReader
 
 __all__ = ["REASONS", "Media", "MediaError", "MediaInfo", "check", "read_audio", "read_frames"]
 
@@ -35,16 +36,9 @@ DECLARING_FORMATS = {"mov", "matroska", "avi", "wav", "w64", "flac", "aiff", "as
 """Containers whose header states a duration; FFmpeg measures or estimates that of others (MPEG-TS, MP3, ADTS)."""
 MAX_PEAK = 10.0
 """Codecs overshoot full scale a little; damaged AAC and MP3 come out thousands of times as loud."""
-MAX_HOLE_SECONDS = 600.0
-"""Holes in the sound are zeros; a longer one, of sound or of pictures, is taken for broken stamps."""
 MAX_SECONDS = 1e8
 """Later times (three years) mean the end; FFmpeg's 64-bit stamps would not hold them."""
 
-AUDIO_PREROLL_SECONDS = 0.5
-"""Sound is decoded from this much before its start, for codecs to settle: MP3's bit reservoir reaches back
-0.25 s, Opus asks for 0.08 s (RFC 7845, section 4.6), AAC needs its overlap and SBR a few frames of 0.05 s."""
-AUDIO_JITTER_SECONDS = 0.02
-"""Sound stamped this close to the end of the last one follows it without a gap: Matroska rounds to 1 ms."""
 FRAME_TOLERANCE_SECONDS = 0.001
 """A frame counts as shown from this much before its stamp: at 2/30 s it is the one Matroska stamps 0.067."""
 
@@ -117,46 +111,18 @@ class Media:
         """
         if not (0 <= start < math.inf and 0 < seconds < math.inf and sample_rate > 0):
             raise ValueError(f"start {start}, seconds {seconds}, sample rate {sample_rate}")
-        stream = self._container.decodable("audio")
+        self._container.decodable("audio")
         first, count = round(start * sample_rate), round(seconds * sample_rate)
-        needed, _ = span(first, count, stream.sample_rate, sample_rate)
-        rate, pieces = 0, []
-        for rate, position, piece in self._sounds(needed / stream.sample_rate - AUDIO_PREROLL_SECONDS):
-            begin, end = span(first, count, rate, sample_rate)
-            pieces.append((position, piece))
-            if position >= end:  # the sound goes on; what is not there before is a hole
-                break
-        if not rate:
+        reader = SoundReader(self._container)
+        pieces = reader.read(*seconds_read(first, count, self._container.audio.sample_rate, sample_rate))
+        if not reader.rate:
             raise MediaError(self.path, "undecodable", "no sound could be decoded")
-        sound = resample(lay_out(pieces, begin, end), rate, sample_rate)
-        offset = first - begin * sample_rate // rate
+        begin, end = span(first, count, reader.rate, sample_rate)
+        sound = resample(lay_out(pieces, begin, end), reader.rate, sample_rate)
+        offset = first - begin * sample_rate // reader.rate
         sound = sound[offset : offset + count]
         self._peak(sound)
         return sound
-
-    def _sounds(self, seconds: float) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(sample rate, position in samples from the start of the media, sound [n]), from about `seconds` on."""
-        rate, expected = 0, None
-        for packet in self._container.packets("audio", seconds):
-            for frame in self._container.decode("audio", packet):
-                if not rate:
-                    rate = frame.sample_rate
-                    ticks, origin = self._container.audio.time_base * rate, round(self._container.origin * rate)
-                    numerator, denominator = ticks.as_integer_ratio()
-                if frame.sample_rate != rate:
-                    raise MediaError(self.path, "undecodable", "the sample rate changes on the way")
-                stamp = frame.pts
-                position = expected or 0
-                if stamp is not None:
-                    stamped = (stamp * numerator + denominator // 2) // denominator - origin
-                    before = max(seconds, 0) * rate if expected is None else expected
-                    if stamped - before > MAX_HOLE_SECONDS * rate:
-                        hole = (stamped - before) / rate
-                        raise MediaError(self.path, "undecodable", f"a hole of {hole:.0f} s in the sound")
-                    if expected is None or abs(stamped - expected) > AUDIO_JITTER_SECONDS * rate:
-                        position = stamped
-                expected = position + frame.samples
-                yield rate, position, mono(frame)
 
     def frames(self, times: Sequence[float], size: int) -> np.ndarray:
         """The frames shown at `times`: each the last one stamped at or before its time.
@@ -245,17 +211,21 @@ class Media:
 
     def _sound_end_and_peak(self) -> tuple[float, float]:
         """The second at which the decodable sound ends, and its largest magnitude."""
-        rate, begin, end, heard, peak = 0, 0, 0, 0, 0.0
-        for rate, position, piece in self._sounds(0.0):  # noqa: B007
-            begin = begin if heard else position
-            heard, end = heard + len(piece), position + len(piece)
-            peak = max(peak, self._peak(piece))
-        if not heard:
+        reader = SoundReader(self._container)
+        stamps, counts, peak = [], [], 0.0
+        for frame in reader.frames():
+            stamps.append(frame.stamp)
+            counts.append(len(frame.sound))
+            peak = max(peak, self._peak(frame.sound))
+        positions = reader.place(stamps, counts)
+        if not positions:
             raise MediaError(self.path, "undecodable", "no sound could be decoded")
-        if self._container.damaged and end - begin - heard > TRUNCATED_SECONDS * rate:
-            lost = (end - begin - heard) / rate
+        reader.check_holes(positions, counts)
+        end = positions[-1] + counts[-1]
+        lost = (end - positions[0] - sum(counts)) / reader.rate
+        if self._container.damaged and lost > TRUNCATED_SECONDS:
             raise MediaError(self.path, "undecodable", f"{lost:.1f} s in the middle of the sound cannot be decoded")
-        return end / rate, peak
+        return end / reader.rate, peak
 
     def _peak(self, sound: np.ndarray) -> float:
         """The largest magnitude, if that is one that sound can have."""

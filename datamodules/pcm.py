@@ -70,6 +70,12 @@ def span(first: int, count: int, rate: int, sample_rate: int) -> tuple[int, int]
     return begin, math.ceil((first + count) * rate / sample_rate) + margin
 
 
+def seconds_read(first: int, count: int, rate: int, sample_rate: int) -> tuple[float, float]:
+    """The seconds in which the samples of `span` lie, whatever the rate turns out to be once sound is decoded."""
+    margin = 2 * RESAMPLER_TAPS / min(rate, sample_rate)
+    return first / sample_rate - margin, (first + count) / sample_rate + margin
+
+
 def resample(sound: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     """float32 [n] at `rate` -> float32 [about n * sample_rate / rate]."""
     if rate == sample_rate or len(sound) == 0:

@@ -121,6 +121,7 @@ def test_a_window_in_a_hole_or_before_late_sound_is_zeros_and_as_long_as_any(
         assert not got.any(), start
     for start in (1.6, 2.4, 5.3):
         assert np.abs(read_audio(tmp_path / name, start, 0.5, sample_rate)).max() > 0.1, start
+    assert len(read_audio(tmp_path / name, 7.0, 0.5, sample_rate)) == 0
     check(tmp_path / name, need_audio=True, need_video=False)
 
 
