@@ -74,7 +74,8 @@ def _lengths(found: Survey) -> Iterator[Finding]:
         if facts.short > SHORT_SHARE * clips and facts.listed_seconds is not None:
             yield Finding(
                 f"{facts.short:,} of the {clips:,} usable clips of {split} are clearly shorter than listed: "
-                f"{facts.seconds[2]:.1f} s (median) of {facts.listed_seconds:.1f} s",
+                f"{facts.seconds[0]:.1f} s at least, {facts.seconds[2]:.1f} s in the median, of "
+                f"{facts.listed_seconds:.1f} s",
                 "cut them again from the whole videos; numbers measured on clips of another length do not compare",
             )
 
@@ -105,8 +106,8 @@ def _sound(facts: SoundFacts) -> Iterator[Finding]:
     if abs(off) > MEAN_OFF or not 1 / STD_RATIO < ratio < STD_RATIO:
         yield Finding(
             f"log-mels have mean {facts.mean:.2f} and standard deviation {facts.std:.2f}; {facts.assumed_mean:.2f} and "
-            f"{facts.assumed_std:.2f} are assumed: the sound is {abs(off) * DECIBELS:.0f} dB "
-            f"{'louder' if off > 0 else 'quieter'} than that of whoever measured these",
+            f"{facts.assumed_std:.2f} are assumed: on average {abs(off) * DECIBELS:.0f} dB "
+            f"{'more' if off > 0 else 'less'} in a band",
             f"to train from scratch, set data.inputs.audio.mean={facts.mean:.4f} and .std={facts.std:.4f}; for others' "
             "weights leave them, and look whether the files were converted with another gain or rate",
         )
