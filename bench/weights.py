@@ -20,7 +20,7 @@ from bench.identity import IMAGENET, checkpoints
 from bench.plan import WEIGHTS, PlannedStage, epochs_between
 from experiments.common.stage import Stage
 
-PLACES = ("model", "state_dict", "net")
+WRAPPERS = ("model", "state_dict", "net")
 """Where training codes put the weights: MAE and its kin; Lightning, Everything at Once; AVLnet and MCN with apex."""
 
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -140,20 +140,20 @@ def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
-    """The weights in somebody's file, whether they lie under one of `PLACES` or are all that it holds.
+    """The weights in somebody's file, whether they lie under one of `WRAPPERS` or are all that it holds.
 
     Raises:
         ValueError: for a file that holds something else, or a class that is not in `HARMLESS`; says what to do.
     """
     loaded = _unpacked(path)
     if isinstance(loaded, Mapping):
-        loaded = next((loaded[place] for place in PLACES if isinstance(loaded.get(place), Mapping)), loaded)
+        loaded = next((loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), loaded)
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds no state dict (names and tensors), but a {type(loaded).__name__}")
     if others := [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]:
         raise ValueError(
             f"it holds no state dict (names and tensors): {', '.join(others[:8])} are no tensors. Weights are looked "
-            f"for under {', '.join(PLACES)} and, without these, at the top"
+            f"for under {', '.join(WRAPPERS)} and, without these, at the top"
         )
     return dict(loaded)
 

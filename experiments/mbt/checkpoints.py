@@ -61,6 +61,8 @@ def from_scenic(weights: Mapping[str, Any], model: MBT) -> dict[str, Tensor]:
 
     `weights` has arrays or tensors under names joined by `/`, such as
     `flax.traverse_util.flatten_dict(flax.serialization.msgpack_restore(bytes)["optimizer"]["target"], sep="/")` makes.
+    For a file that `init=` takes, save them as tensors:
+    `torch.save({k: torch.tensor(v) for k, v in weights.items()}, f)`.
 
     Raises:
         ValueError: naming every key that MBT does not have, or a query, key or value without the other two.

@@ -93,3 +93,11 @@ def test_rate_and_decay_of_every_parameter_are_those_of_the_authors_groups(slowe
     assert ours == {
         name: (group["lr_scale"], group["weight_decay"]) for group in GROUPS[slower] for name in group["params"]
     }
+
+
+def test_esc_50_retrieval_and_fine_tuned_files_have_stages_that_are_measured_on_their_boards():
+    boards = {stage.board for stage in stages().values()}
+    assert {"esc50", "msrvtt-a2v", "youcook2-a2v"} <= boards
+    evaluated = {name for name, stage in stages().items() if stage.module == "Finetune" and not stage.train}
+    assert evaluated == {f"evaluate_{data}_{m}" for data in ("audioset", "vggsound") for m in ("a", "v", "av")}
+    assert [paper(f"finetune_esc50_fold{fold}").fold for fold in range(1, 6)] == [1, 2, 3, 4, 5]
