@@ -94,9 +94,8 @@ class Media:
     def audio(self, start: float, seconds: float, sample_rate: int) -> np.ndarray:
         """The sound of [start, start + seconds): the mean of the channels, resampled by swresample.
 
-        It is the same slice of the whole file's sound, to the sample where the container's stamps are that fine
-        (WAV, FLAC, MP4, Ogg), within 1 ms where they are milliseconds (Matroska). Holes, and what is before late
-        sound, are zeros.
+        It is the same slice of the whole file's sound, to the sample, wherever reading begins (see `placement`).
+        Holes, and what is before late sound, are zeros.
 
         Args:
             start: seconds.

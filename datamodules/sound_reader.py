@@ -50,6 +50,8 @@ class SoundReader:
     def __init__(self, container: Container):
         self._container = container
         self._counted = bool(container.formats & COUNTED_FORMATS)
+        # After a seek, FFmpeg stamps FLAC in Ogg wrongly on the last page; decoding it from the start is quick.
+        self._unsought = "ogg" in container.formats and container.audio.codec_context.name == "flac"
         self._grid: int | None = None
         self._scale = (0, 1, 0)
         self.rate = 0
@@ -62,7 +64,7 @@ class SoundReader:
         Raises:
             MediaError: "undecodable".
         """
-        start -= PREROLL_SECONDS
+        start = 0.0 if self._unsought else start - PREROLL_SECONDS
         if start > 0 and not self._counted and not self.rate:
             self._find_grid()
         frames = self._until(start, end)
@@ -71,7 +73,13 @@ class SoundReader:
         if self._container.from_start:
             positions = self.place([frame.stamp for frame in frames], [len(frame.sound) for frame in frames])
         else:
-            frames = frames[1:]  # it lacks the overlap with the one before, and may be cut
+            first = frames[0] if len(frames) > 1 else None
+            if (
+                first
+                and first.stamp is not None
+                and first.stamp + len(first.sound) < (start + PREROLL_SECONDS) * self.rate
+            ):
+                frames = frames[1:]  # it lacks the overlap with the one before, and may be cut
             positions = self._place_from(frames)
         self.check_holes(positions, [len(frame.sound) for frame in frames], max(start, 0.0))
         return [(position, frame.sound) for position, frame in zip(positions, frames, strict=True)]
