@@ -40,8 +40,8 @@ MAX_SECONDS = 1e8
 """Later times (three years) mean the end; FFmpeg's 64-bit stamps would not hold them."""
 
 FRAME_TOLERANCE_SECONDS = 0.0004
-"""A frame counts as shown from this much before its stamp: at 2/30 s it is the one Matroska stamps 0.067. Less than half a
-millisecond, as of 29.97 frames a second the one stamped 0.5005 is not yet shown at 0.5 s."""
+"""A frame counts as shown from this much before its stamp: at 2/30 s it is the one Matroska stamps 0.067. Less than
+half a millisecond, as of 29.97 frames a second the one stamped 0.5005 is not yet shown at 0.5 s."""
 
 
 @dataclass(frozen=True)
