@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
-from bench.cli import main
 from tests.conftest import REPOSITORY
 
 # A network that trains in a second; two epochs of two or three steps each.
@@ -102,11 +100,3 @@ def server(output: Path) -> Iterator[Server]:
         yield Server(process, output)
         assert process.stdin is not None
         process.stdin.close()
-
-
-def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
-    """What `bench run` says of a mistake."""
-    assert main(["run", *run]) == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message[message.index("bench: ") :]

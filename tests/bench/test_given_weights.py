@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.special import expit
@@ -20,7 +19,7 @@ from bench.cli import main
 from bench.config import compose, stage_class
 from bench.errors import UserError
 from bench.identity import file_hash
-from bench.plan import PlannedStage, make_plan
+from bench.plan import make_plan
 from bench.results import read_predictions
 from bench.weights import load, require_loaded, versions
 from datamodules.types import Board, Inputs
@@ -28,28 +27,8 @@ from experiments.cmkd.checkpoints import to_official
 from experiments.cmkd.model import build
 from experiments.common.stage import Stage, StageSpec
 from tests.bench.runs import arguments as mavil
-from tests.bench.runs import told
+from tests.bench.stages import arguments, planned, scores, told, weights
 from tests.experiments import every_stage as stages
-
-
-def arguments(sample_root: Path, folder: Path, method: str, *overrides: str) -> list[str]:
-    places = [f"sample_root={sample_root}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'boards'}"]
-    return [method, "preset=tiny", "data.loader.workers=0", *places, *overrides]
-
-
-def planned(sample_root: Path, folder: Path, method: str, *overrides: str) -> dict[str, PlannedStage]:
-    method, *rest = arguments(sample_root, folder, method, *overrides)
-    return {stage.name: stage for stage in make_plan(compose(method, rest)).stages}
-
-
-def weights(stage: PlannedStage) -> dict[str, torch.Tensor]:
-    return torch.load(stage.folder / "weights.pt", weights_only=True)
-
-
-def scores(stage: PlannedStage, modality: str) -> np.ndarray:
-    table = pd.read_parquet(stage.folder / "predictions.parquet").sort_values("clip_id")
-    return np.stack(table[modality].to_numpy()).astype(np.float64)
-
 
 EVALUATE = [
     *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),

@@ -16,25 +16,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
 from bench import metrics, retrieval
-from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate
+from bench.tasks import EvaluationError, Predictions, evaluate
 from bench.tasks import retrieval as task
-from datamodules.types import Board
+from tests.bench.made_up import board, predictions, values
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "retrieval.json").read_text(encoding="utf-8"))
 BFLOAT16, FLOAT32, FLOAT64 = retrieval.PRECISIONS
-
-
-def board(query: str = "a", gallery: str = "v", **changes: object) -> Board:
-    return Board("pairs", "world", "none", "test", "retrieval", "R@1", query=query, gallery=gallery, **changes)
-
-
-def predictions(scores: dict[str, np.ndarray], **changes: object) -> Predictions:
-    n = len(next(iter(scores.values())))
-    return Predictions([f"{i:05}" for i in range(n)], np.ones((n, 1)), scores, **changes)
-
-
-def values(evaluation: Evaluation) -> dict[str, float]:
-    return {name: metric.value for name, metric in evaluation.metrics.items()}
 
 
 def ranks_of(*arguments: object, **options: object) -> np.ndarray:

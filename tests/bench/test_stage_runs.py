@@ -28,7 +28,7 @@ from bench.results import read_predictions
 from bench.tasks.ensembles import mean_probability
 from datamodules import extracted, sample
 from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from tests.bench.runs import told
+from tests.bench.stages import arguments, planned, scores, told, weights
 from tests.conftest import REPOSITORY
 
 COUNTS = {
@@ -42,25 +42,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stage_runs")
     sample.make(root, counts=COUNTS, workers=1)
     return root
-
-
-def arguments(clips: Path, folder: Path, method: str, *overrides: str) -> list[str]:
-    places = [f"sample_root={clips}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'boards'}"]
-    return [method, "preset=tiny", "data.loader.workers=0", *places, *overrides]
-
-
-def planned(clips: Path, folder: Path, method: str, *overrides: str) -> dict[str, PlannedStage]:
-    method, *rest = arguments(clips, folder, method, *overrides)
-    return {stage.name: stage for stage in make_plan(compose(method, rest)).stages}
-
-
-def weights(stage: PlannedStage) -> dict[str, torch.Tensor]:
-    return torch.load(stage.folder / "weights.pt", weights_only=True)
-
-
-def scores(stage: PlannedStage, modality: str) -> np.ndarray:
-    table = pd.read_parquet(stage.folder / "predictions.parquet").sort_values("clip_id")
-    return np.stack(table[modality].to_numpy()).astype(np.float64)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -13,24 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
 from bench import retrieval
-from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate, statistic
+from bench.tasks import EvaluationError, evaluate, statistic
 from bench.ties import Ranks
-from datamodules.types import Board
+from tests.bench.made_up import board, predictions, values
 
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
-
-
-def board(query: str = "t", gallery: str = "v", **changes: object) -> Board:
-    return Board("pairs", "world", "none", "test", "retrieval", "R@1", query=query, gallery=gallery, **changes)
-
-
-def predictions(scores: dict[str, np.ndarray], **changes: object) -> Predictions:
-    n = len(next(iter(scores.values())))
-    return Predictions([f"{i:05}" for i in range(n)], np.ones((n, 1)), scores, **changes)
-
-
-def values(evaluation: Evaluation) -> dict[str, float]:
-    return {name: metric.value for name, metric in evaluation.metrics.items()}
 
 
 # The formula.
@@ -63,7 +50,7 @@ def test_pairs_of_equal_captions_are_found_half_of_the_time() -> None:
     x_ND[50:100] = x_ND[:50]
     for similarity in ("cosine", "dot"):
         scores = {"t": x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)}
-        found = values(evaluate(board(), "vt", predictions(scores | {"v": scores["t"]}, similarity=similarity)))
+        found = values(evaluate(board("t"), "vt", predictions(scores | {"v": scores["t"]}, similarity=similarity)))
         assert found["R@1"] == pytest.approx(0.95) and found["R@5"] == 1
         assert found["MedR"] == 1 and found["MeanR"] == pytest.approx(1.05)  # averaged
 
@@ -73,7 +60,7 @@ def test_a_collapsed_embedding_gets_what_chance_gets(collapsed: str) -> None:
     """Of the queries, which then all rank the gallery alike, of the gallery, or of both."""
     rng = np.random.default_rng(1)
     scores = {m: np.ones((9, 4)) if m in collapsed else rng.normal(size=(9, 4)) for m in "tv"}
-    evaluation = evaluate(board(), "vt", predictions(scores))
+    evaluation = evaluate(board("t"), "vt", predictions(scores))
     assert values(evaluation)["R@5"] == pytest.approx(5 / 9)
     assert values(evaluation) == pytest.approx(evaluation.chance)
 
@@ -93,7 +80,7 @@ def test_constant_similarities_get_what_chance_gets_with_several_right_items_too
 
 def test_videos_that_tie_are_found_as_often_as_chance_says() -> None:
     group = np.array([f"v{i}" for i in np.r_[np.arange(9), 0, 0, 4]])
-    evaluation = evaluate(board(unit="video"), "vt", predictions({m: np.ones((12, 3)) for m in "tv"}, group=group))
+    evaluation = evaluate(board("t", unit="video"), "vt", predictions({m: np.ones((12, 3)) for m in "tv"}, group=group))
     assert values(evaluation) == pytest.approx(evaluation.chance) and evaluation.chance["R@5"] == pytest.approx(5 / 9)
 
 
@@ -101,7 +88,7 @@ def test_videos_of_equal_clips_are_found_half_of_the_time() -> None:
     x_ND = np.random.default_rng(3).normal(size=(20, 8))
     x_ND[10:14] = x_ND[:4]  # clips 0 to 3 are video 0's, and the same are video 5's
     group = np.array([f"v{i:02}" for i in np.r_[[0] * 4, 1, 1, 2, 2, 3, 3, [5] * 4, 6, 6, 7, 7, 8, 8]])
-    found = values(evaluate(board(unit="video"), "vt", predictions({"t": x_ND, "v": x_ND}, group=group)))
+    found = values(evaluate(board("t", unit="video"), "vt", predictions({"t": x_ND, "v": x_ND}, group=group)))
     assert found["R@1"] == pytest.approx((6 + 2 / 2) / 8) and found["R@5"] == 1
 
 
@@ -129,7 +116,7 @@ def test_better_and_tied_items_are_counted_exactly_by_products_of_any_precision(
 def test_resamples_measure_ties_as_the_repeated_queries_do() -> None:
     rng = np.random.default_rng(5)
     x_ND = rng.integers(-1, 2, size=(30, 3)).astype(float)  # many ties
-    one = statistic(board(), "vt", predictions({"t": x_ND, "v": x_ND}, similarity="dot"))
+    one = statistic(board("t"), "vt", predictions({"t": x_ND, "v": x_ND}, similarity="dot"))
     weight_UB = np.stack([np.bincount(rng.integers(30, size=30), minlength=30) for _ in range(20)], axis=1)
     measured = one.measure(weight_UB.astype(np.float32))
     ranks = retrieval.retrieval_ranks(x_ND, x_ND, similarity="dot")
@@ -141,7 +128,7 @@ def test_resamples_measure_ties_as_the_repeated_queries_do() -> None:
             expected = [1 - comb(int(a), int(c)) / comb(int(a + b), int(c)) if c <= a else 1.0
                         for a, b, c in zip(w, r, m, strict=True)]  # fmt: skip
             assert measured[name][b] == pytest.approx(np.mean(expected), abs=1e-6)
-    interval = evaluate(board(), "vt", predictions({"t": x_ND, "v": x_ND}, similarity="dot")).metrics["R@1"]
+    interval = evaluate(board("t"), "vt", predictions({"t": x_ND, "v": x_ND}, similarity="dot")).metrics["R@1"]
     assert interval.low < interval.value < interval.high
 
 
@@ -153,8 +140,8 @@ def test_cosines_are_those_of_embeddings_of_any_size(scale: float) -> None:
     rng = np.random.default_rng(7)
     v_ND = rng.normal(size=(50, 8))
     t_ND = v_ND + rng.normal(size=v_ND.shape)
-    expected = evaluate(board(), "vt", predictions({"t": t_ND, "v": v_ND}))
-    assert evaluate(board(), "vt", predictions({"t": t_ND * scale, "v": v_ND * scale})) == expected
+    expected = evaluate(board("t"), "vt", predictions({"t": t_ND, "v": v_ND}))
+    assert evaluate(board("t"), "vt", predictions({"t": t_ND * scale, "v": v_ND * scale})) == expected
     group = np.arange(50) // 2
     for ranks in (retrieval.video_ranks(x * t_ND, x * v_ND, group) for x in (1, scale)):
         np.testing.assert_array_equal(ranks, retrieval.video_ranks(t_ND, v_ND, group))
@@ -166,7 +153,7 @@ def test_embeddings_that_overflow_when_they_are_cast_are_refused_and_not_found_f
     scores = {"t": x_ND, "v": np.r_[x_ND[:20], 1e150 * x_ND[20:]]}
     given = predictions(scores, similarity="dot", group=np.array([f"{i:05}" for i in range(50)]))
     with pytest.raises(EvaluationError, match=r"scores of 'v' as float32 are NaN or infinite for 30 clips \(00020, "):
-        evaluate(board(unit=unit), "vt", given)
+        evaluate(board("t", unit=unit), "vt", given)
     for ranks in (retrieval.retrieval_ranks, lambda *x: retrieval.video_ranks(*x[:2], np.arange(50), x[-1])):
         with pytest.raises(ValueError, match="embedding 20 of 50 is NaN or beyond float32"):
             ranks(scores["t"], scores["v"], None, None, "dot")
