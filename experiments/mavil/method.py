@@ -154,6 +154,9 @@ class Pretrain(MaskedAudioVideo):
             new = ("audio_decoder", "video_decoder") if is_official(weights) else ()
             load_strict(self, translated(weights, self.trunk), new=new, unused=("norm", "head"))
 
+    def load_imagenet(self) -> None:
+        raise ValueError("no library offers an image MAE; name its file, e.g. init=mae_pretrain_vit_base_full.pth")
+
 
 @dataclass
 class DistillOptions(PretrainOptions):
