@@ -108,6 +108,7 @@ def manifest_of(paths: list[Path]) -> Manifest:
             "audio_offset": 0.0,
             "video_offset": 0.0,
             "seconds": float(SECONDS),
+            "sound_seconds": float(SECONDS),
         }
     ).astype({name: "str" for name in ("clip_id", "video_id", "audio_path", "video_path")})
     return Manifest(table, ["made up"], False, n)

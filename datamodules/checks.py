@@ -38,7 +38,7 @@ from datamodules.progress import Track, no_progress
 # It takes the time of a task by the clock of the day; one that jumps would make good files take too long.
 pebble.pool.process.time = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
 
-CHECK_VERSION = 4
+CHECK_VERSION = 5
 """Raised when files are judged differently, so that remembered judgements are not used."""
 SLICE = 1024
 """Files between two writings."""
@@ -60,7 +60,9 @@ class Judgement(NamedTuple):
 
     audio_reason: str
     audio_duration: float
-    """Seconds; NaN if it cannot be used."""
+    """Seconds, of whichever ends last; NaN if it cannot be used."""
+    sound_end: float
+    """Second at which the sound ends; NaN if it cannot be used."""
     video_reason: str
     video_duration: float
     still: bool
@@ -75,6 +77,7 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
         ("audio_reason", pa.large_string()),
         ("audio_duration", pa.float64()),
+        ("sound_end", pa.float64()),
         ("video_reason", pa.large_string()),
         ("video_duration", pa.float64()),
         ("still", pa.bool_()),
@@ -84,19 +87,21 @@ SCHEMA = pa.schema(
 
 def judge(path: str) -> Judgement:
     """Decodes a file's sound, and enough of its pictures, to know whether they can be used."""
-    (audio_reason, audio_duration), (video_reason, video_duration) = (
+    (audio_reason, audio_duration, sound_end), (video_reason, video_duration, _) = (
         _usable(path, kind) for kind in ("audio", "video")
     )
     still = not video_reason and _is_still(path, video_duration)
-    return Judgement(audio_reason, audio_duration, video_reason, video_duration, still)
+    return Judgement(audio_reason, audio_duration, sound_end, video_reason, video_duration, still)
 
 
-def _usable(path: str, kind: str) -> tuple[str, float]:
+def _usable(path: str, kind: str) -> tuple[str, float, float]:
+    """(Why not, seconds, second at which the sound ends)."""
     try:
         with Media(path) as media:
-            return "", media.check(need_audio=kind == "audio", need_video=kind == "video").duration
+            info = media.check(need_audio=kind == "audio", need_video=kind == "video")
     except MediaError as error:
-        return error.reason, math.nan
+        return error.reason, math.nan, math.nan
+    return "", info.duration, info.sound_end
 
 
 def _is_still(path: str, duration: float) -> bool:
@@ -146,6 +151,7 @@ class Checks:
         for need in ("audio", "video"):
             judged.loc[gone, f"{need}_reason"] = [_why_gone(number) for number in stamps["mtime_ns"].to_numpy()[gone]]
             judged.loc[gone, f"{need}_duration"] = math.nan
+        judged.loc[gone, "sound_end"] = math.nan
         return judged.assign(still=judged["still"].eq(True) & ~gone)
 
     def _known(self) -> pa.Table:
@@ -216,9 +222,9 @@ def _next(results: Iterator[Judgement]) -> Judgement:
     try:
         return next(results)
     except FutureTimeoutError:
-        return Judgement(TOO_SLOW, math.nan, TOO_SLOW, math.nan, False)
+        return Judgement(TOO_SLOW, math.nan, math.nan, TOO_SLOW, math.nan, False)
     except pebble.ProcessExpired:
-        return Judgement(CRASHED, math.nan, CRASHED, math.nan, False)
+        return Judgement(CRASHED, math.nan, math.nan, CRASHED, math.nan, False)
 
 
 def _why_gone(error: int) -> str:

@@ -16,7 +16,8 @@ MALFORMED, NOT_LISTED = "malformed row", "not listed"
 """Reasons of official clips that no list names."""
 CURES = {
     WHICH_SECONDS: "a file with the bare id of a video may be a cut clip or the whole video; say which with "
-    "data.media=clips or data.media=videos, or give each clip a file named with its start",
+    "data.media=clips or data.media=videos; where several clips share the file, give each one of its own, named with "
+    "its start",
     UNKNOWN_SUFFIX: "a file with the clip's name has a suffix that is none of media; rename or convert it",
     DEAD_LINK: "a link with the clip's name leads to nothing; link it anew",
 }

@@ -10,12 +10,12 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.folders import walk
+from datamodules.folders import Folder, walk
 from datamodules.source import DataError
 from datamodules.types import FeatureInputs
 
@@ -74,20 +74,32 @@ def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]
     placed: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     # `x_clip_2d` is of the kind `clip_2d` before it is of `2d`.
     longest_first = sorted(kinds, key=len, reverse=True)
-    for folder, files, _ in walk(root):
-        parts = Path(folder).relative_to(root).parts
+    linked: dict[str, list[Path]] = {kind: [] for kind in kinds}
+    for folder in walk(root):
+        parts = Path(folder.path).relative_to(root).parts
         home = next((part for part in reversed(parts) if part in placed), kinds[0] if len(kinds) == 1 else None)
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            if suffix not in SUFFIXES:
-                continue
-            path = os.path.join(folder, name)
+        for name in set(folder.links) & set(kinds):
+            linked[name].append(Path(folder.path, name))
+        for stem, path in _feature_files(folder):
             kind = next((kind for kind in longest_first if stem.endswith(f"_{kind}")), None)
             if kind is not None:
                 named[kind].setdefault(stem[: -len(kind) - 1], path)
             if home is not None:
                 placed[home].setdefault(stem, path)
+    # What a link names may have been visited above by another way, and each folder is visited once.
+    for kind, links in linked.items():
+        for folder in (folder for link in links for folder in walk(link)):
+            for stem, path in _feature_files(folder):
+                placed[kind].setdefault(stem, path)
     return {kind: placed[kind] | named[kind] for kind in kinds}
+
+
+def _feature_files(folder: Folder) -> Iterator[tuple[str, str]]:
+    """(Name without suffix, path) of each."""
+    for name in folder.files:
+        stem, suffix = os.path.splitext(name)
+        if suffix in SUFFIXES:
+            yield stem, os.path.join(folder.path, name)
 
 
 def read_window(

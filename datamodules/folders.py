@@ -19,6 +19,8 @@ class Folder(NamedTuple):
     """Names, sorted."""
     dead_links: list[str]
     """Names of links to what is not there, sorted."""
+    links: list[str]
+    """Names of links to folders, sorted."""
 
 
 def walk(root: Path) -> Iterator[Folder]:
@@ -42,18 +44,20 @@ def walk(root: Path) -> Iterator[Folder]:
             log.warning("%s is not looked into: %s", _printable(path), error.strerror or error)
             continue
         visited.add((stat.st_dev, stat.st_ino))
-        folders, files, dead_links = [], [], []
+        folders, files, dead_links, links = [], [], [], []
         for entry in found:
             if _is(entry, "dir"):
                 if not entry.name.startswith("."):
                     folders.append(entry.path)
+                    if entry.is_symlink():
+                        links.append(entry.name)
             elif not _is_utf8(entry.name):
                 continue
             elif _is(entry, "file"):
                 files.append(entry.name)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 dead_links.append(entry.name)
-        yield Folder(path, files, dead_links)
+        yield Folder(path, files, dead_links, links)
         for folder in reversed(folders):
             if _is_utf8(folder):
                 waiting.append(folder)

@@ -107,9 +107,8 @@ class Manifest:
     def short(self) -> int:
         """Clips of which there is clearly less than their segment, as where a whole video ends within it."""
         table = self.table
-        return int(
-            (table["seconds"] < table["end"] - table["start"] - LENGTH_TOLERANCE)[np.isfinite(table["end"])].sum()
-        )
+        there = table[["seconds", "sound_seconds"]].min(axis=1) if "sound_seconds" in table else table["seconds"]
+        return int((there < table["end"] - table["start"] - LENGTH_TOLERANCE)[np.isfinite(table["end"])].sum())
 
     def first_of_each_class(self, count: int) -> Manifest:
         """The clips that are among the first `count` of any of their classes by id.
@@ -339,7 +338,7 @@ def add_media(
         exclusions: of these clips.
     """
     seconds = table["end"] - table["start"]
-    sound_duration = np.full(len(table), np.inf)
+    timed, sound_end = np.zeros(len(table), dtype=bool), np.full(len(table), np.inf)
     for kind in ("audio", "video"):
         path, offset = pd.Series(None, table.index, dtype="str"), np.zeros(len(table))
         if kind in needs:
@@ -352,8 +351,9 @@ def add_media(
             exclusions.add(WHICH_SECONDS, np.isnan(offset))
             seconds = np.minimum(seconds, duration - offset)
             if kind == "audio":
-                sound_duration = duration
+                timed, sound_end = files.timed[kind], judged["sound_end"].reindex(rows).fillna(np.inf).to_numpy()
         table[f"{kind}_path"], table[f"{kind}_offset"] = path, offset
     table["seconds"] = seconds
-    table["sound_seconds"] = sound_seconds(table, sound_duration, media)
+    table["sound_seconds"] = sound_seconds(table, timed, sound_end, media)
     exclusions.add("beyond the end of its file", table["seconds"] <= 0)
+    exclusions.add("its sound ends before it", table["sound_seconds"] <= 0)

@@ -56,6 +56,8 @@ class MediaInfo:
     fps: float = 0.0
     width: int = 0
     height: int = 0
+    sound_end: float = 0.0
+    """Second at which the sound ends, as far as it was looked for."""
 
 
 class Media:
@@ -207,7 +209,7 @@ class Media:
         self._check_length(ends, needed)
         if peak < SILENCE_PEAK:
             raise MediaError(self.path, "silent", f"the sound never exceeds {SILENCE_PEAK:g} of full scale")
-        return replace(self.info(), duration=max(ends.values()))
+        return replace(self.info(), duration=max(ends.values()), sound_end=ends.get("audio", 0.0))
 
     def _sound_end_and_peak(self) -> tuple[float, float]:
         """The second at which the decodable sound ends, and its largest magnitude."""

@@ -126,22 +126,23 @@ def offsets(table: pd.DataFrame, files: Files, need: str, duration: np.ndarray, 
     return np.where(timed, 0.0, np.where(unclear, np.nan, np.where(longer, start, 0.0)))
 
 
-def sound_seconds(table: pd.DataFrame, duration: np.ndarray, media: MediaKind) -> pd.Series:
-    """How much sound there is of each clip: in a cut file up to the file's end, as it is read by all loaders that cut
-    log-mels at their number of frames alone (AST, PSLA, UAVM, AudioMAE); in a whole video up to the clip's end.
+def sound_seconds(table: pd.DataFrame, timed: np.ndarray, end: np.ndarray, media: MediaKind) -> np.ndarray:
+    """[n] how much sound there is of each clip: in a cut file up to the sound's end, as it is read by all loaders that
+    cut log-mels at their number of frames alone (AST, PSLA, UAVM, AudioMAE); in a whole video no further than to the
+    clip's end.
 
     A file that ends just after the clip holds nothing but the clip, whatever it is.
 
     Args:
         table: the clips, with start, end, seconds and audio_offset.
-        duration: [n] seconds of the sound's file; inf where none is read.
+        timed: [n] bool, the file's name says when the clip begins.
+        end: [n] second of the file at which its sound ends; inf where none is read.
         media: what files with the bare id are.
     """
-    rest = duration - table["audio_offset"]
-    cut = (table["audio_offset"] < table["start"]) | (rest <= table["end"] - table["start"] + LENGTH_TOLERANCE)
-    if media == "clips":
-        cut |= True
-    return rest.where(cut & np.isfinite(duration), table["seconds"])
+    offset, rest = table["audio_offset"], end - table["audio_offset"]
+    within = rest <= table["end"] - table["start"] + LENGTH_TOLERANCE
+    cut = timed | (offset < table["start"]) | within | (media == "clips")
+    return np.where(cut & np.isfinite(end), rest, np.minimum(rest, table["seconds"]))
 
 
 def _of_several_clips(segments: pd.DataFrame, bare: np.ndarray) -> np.ndarray:

@@ -86,6 +86,11 @@ class PackedFormat:
         if audio is not None and audio.sample_rate != self.sample_rate:
             has = f"sound of {self.sample_rate} Hz" if self.sample_rate else "no sound"
             raise DataError(f"{url} holds {has}, but data.inputs.audio.sample_rate={audio.sample_rate}; {REPACK}")
+        if audio is not None and audio.reference == "source":
+            raise DataError(
+                f"{url} is a pack, which holds the sound of clips alone, and data.inputs.audio.reference=source wants "
+                f"that of whole sources; read these with data.root instead"
+            )
         if inputs.features is not None:
             raise DataError(f"{url} is a pack, and packs hold no features; read them with data.root instead")
         if video is None:

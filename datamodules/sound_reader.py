@@ -50,8 +50,10 @@ class SoundReader:
     def __init__(self, container: Container):
         self._container = container
         self._counted = bool(container.formats & COUNTED_FORMATS)
-        # After a seek, FFmpeg stamps FLAC in Ogg wrongly on the last page; decoding it from the start is quick.
-        self._unsought = "ogg" in container.formats and container.audio.codec_context.name == "flac"
+        # After a seek, FFmpeg stamps FLAC in Ogg wrongly on the last page, and ADPCM by bytes, as if a block's header
+        # held sound; decoding them from the start is quick.
+        codec = container.audio.codec_context.name
+        self._unsought = ("ogg" in container.formats and codec == "flac") or codec.startswith("adpcm_")
         self._grid: int | None = None
         self._scale = (0, 1, 0)
         self.rate = 0

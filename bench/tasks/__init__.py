@@ -166,10 +166,7 @@ def _module(board: Board) -> ModuleType:
 def _scored(board: Board, modality: str, predictions: Predictions) -> Predictions:
     """The predictions that the board measures, checked and sorted by clip id."""
     needed = (board.query, board.gallery) if board.task == "retrieval" else (modality,)
-    checked = _check(board, needed, predictions)
-    if board.per_class:
-        checked = checked.take(first_of_each_class(checked.target, board.per_class))
-    return checked
+    return _check(board, needed, predictions)
 
 
 def groups_of(board: Board, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_] | None:
@@ -183,12 +180,6 @@ def groups_of(board: Board, table: pd.DataFrame, clip_id: Sequence[str]) -> NDAr
     else:  # sentences of one segment share it
         group = table.groupby(["video_id", "start", "end"])["clip_id"].transform("first")
     return group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
-
-
-def first_of_each_class(target_NC: NDArray, count: int) -> NDArray[np.intp]:
-    """Rows, in order, that are among the first `count` of any of their classes."""
-    present_NC = np.asarray(target_NC) > 0
-    return np.flatnonzero((present_NC & (present_NC.cumsum(0) <= count)).any(1))
 
 
 def _check(board: Board, modalities: Sequence[str], predictions: Predictions) -> Predictions:

@@ -125,16 +125,6 @@ def test_classes_without_positives_are_left_out_and_counted() -> None:
     assert evaluate(BOARDS["classification"], "a", lacking).notes["classes_without_clips"] >= 1
 
 
-def test_per_class_scores_the_first_clips_of_each_class_by_id() -> None:
-    given = predictions("retrieval")
-    board = Board("pairs", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v", per_class=2)
-    chosen: list[int] = []
-    for label in range(6):
-        mine = [i for i in range(80) if given.target[i, label]]
-        chosen += sorted(mine, key=lambda i: given.clip_id[i])[:2]
-    assert evaluate(board, "av", given) == evaluate(BOARDS["retrieval"], "av", given.take(np.array(chosen)))
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("task", BOARDS)
 def test_scores_that_are_not_finite_are_an_error_with_their_number_and_clips(task: str, bad: float) -> None:

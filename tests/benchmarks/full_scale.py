@@ -70,7 +70,7 @@ def remember(root: Path, checks: Checks) -> None:
     """Judgements on all files, as a first check would have left them."""
     index = index_media(root)["audio"]
     paths = index.paths(np.arange(len(index)))
-    good = Judgement("", 10.0, "no video", float("nan"), False)
+    good = Judgement("", 10.0, 10.0, "no video", float("nan"), False)
     checks._note(_stamps(paths), 0, [good] * len(paths))
 
 

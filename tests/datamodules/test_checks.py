@@ -65,7 +65,7 @@ def test_many_parts_are_put_together_and_the_newest_judgement_holds(tmp_path):
     checks = Checks(tmp_path / "c", workers=1)
     for seconds in range(70):  # more parts than are kept
         stamps = checks_module._stamps(pa.array([str(path)], pa.large_string()))
-        checks._note(stamps, 0, [Judgement("", float(seconds), "", float(seconds), False)])
+        checks._note(stamps, 0, [Judgement("", float(seconds), float(seconds), "", float(seconds), False)])
     assert of(checks, path)["audio_duration"].tolist() == [69.0]
     assert len(list((tmp_path / "c").glob("*.parquet"))) == 1
     assert of(checks, path)["audio_duration"].tolist() == [69.0]
@@ -102,7 +102,7 @@ def crash(path: str) -> Judgement:
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.endswith("hang.mp4"):
         time.sleep(60)
-    return Judgement("", 1.0, "", 1.0, False)
+    return Judgement("", 1.0, 1.0, "", 1.0, False)
 
 
 def test_a_file_that_kills_or_blocks_its_process_is_told_and_the_others_are_judged(tmp_path, monkeypatch):

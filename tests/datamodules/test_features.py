@@ -56,6 +56,16 @@ def test_index_knows_the_layouts_in_use(tmp_path: Path) -> None:
     assert index_features(tmp_path, ["x"])["x"]["plain"] == str(tmp_path / "plain.npy")
 
 
+def test_a_link_named_after_a_kind_says_so_wherever_it_leads(tmp_path: Path) -> None:
+    """Each folder is visited once, and the first way to it may have another name."""
+    for folder, link in (("01_raw", "2d"), ("howto_s3d", "s3d")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{link}vid.npy").touch()
+        (tmp_path / link).symlink_to(folder)
+    found = index_features(tmp_path, ["2d", "s3d"])
+    assert {kind: list(videos) for kind, videos in found.items()} == {"2d": ["2dvid"], "s3d": ["s3dvid"]}
+
+
 def test_index_prefers_the_clearer_name_and_the_array_over_the_archive(tmp_path: Path) -> None:
     (tmp_path / "2d").mkdir()
     for name in ("2d/v.npy", "v_2d.npy", "v_2d.npz", "2d/xxxxxxxx_2d.npy"):

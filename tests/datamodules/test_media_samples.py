@@ -161,6 +161,12 @@ def test_windows_around_a_hole_are_slices_of_the_whole(
     windows_equal(tmp_path / name, whole, RATE, 2e-2 if codec == "aac" else 0, count=30)
 
 
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
+def test_windows_of_sound_that_ffmpeg_seeks_by_bytes_are_slices_of_the_whole(tmp_path: Path, codec: str) -> None:
+    path = write_media(tmp_path / "a.wav", sound=claps(14.0, RATE), rate=RATE, audio_codec=codec)
+    windows_equal(path, read_audio(path, 0.0, 60.0, RATE), RATE)
+
+
 def test_windows_past_the_end_are_empty_in_every_container(tmp_path: Path) -> None:
     for name in ("a.wav", "a.flac", "a.mp3", "e.mkv", "f.ogg", "e.ts", "e.aac"):
         path = write_media(tmp_path / name, sound=claps(2, 48000), rate=48000, audio_codec=FILES[name])

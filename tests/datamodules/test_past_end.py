@@ -149,19 +149,35 @@ def test_all_log_mel_frames_of_a_cut_file_are_read_also_those_past_the_clip_s_en
     torch.testing.assert_close(batch["audio"][1, 0, :299], normalise(official, inputs.audio), rtol=0, atol=1e-3)
 
 
-def test_a_cut_file_that_is_too_long_is_cut_at_the_number_of_frames_alone(tmp_path):
+@pytest.mark.parametrize("start", [0, 30])
+def test_a_cut_file_that_is_too_long_is_cut_at_the_number_of_frames_alone(tmp_path, start):
     """Of 11.6 s the loaders read on past 10 s, up to their 1024 frames."""
-    source = vggsound(tmp_path / "VGGSound", [30], sound=noise(11.6, 16000), frames=[numbered_frame(0)] * 116)
+    source = vggsound(tmp_path / "VGGSound", [start], sound=noise(11.6, 16000), frames=[numbered_frame(0)] * 116)
     inputs = Inputs(AudioInputs(frames=1024), None)
-    clip = clips_of(source, inputs, media="clips")[ClipRef(0, EVALUATION)][0]
+    clip = clips_of(source, inputs)[ClipRef(0, EVALUATION)][0]
     assert Features(inputs, AugmentConfig())(collate([[clip]]), train=False)["audio_length"].tolist() == [1024]
 
 
 def test_a_clip_of_a_whole_video_ends_where_it_ends(tmp_path):
     source = vggsound(tmp_path / "VGGSound", [0, 2], sound=noise(14.0, 16000), frames=[numbered_frame(0)] * 140)
+    (source.root / "abcdefghijk_000000.mp4").rename(source.root / "abcdefghijk.mp4")
+    (source.root / "abcdefghijk_000002.mp4").unlink()
     inputs = Inputs(AudioInputs(frames=1024), None)
-    clips = clips_of(source, inputs, media="videos")
+    clips = clips_of(source, inputs)
     assert [len(clips[ClipRef(i, EVALUATION)][0]["waveform"]) for i in range(2)] == [160000, 160000]
+
+
+def test_sound_that_ends_before_a_clip_is_counted_and_never_read_as_silence(tmp_path):
+    """Pictures go on for 14 s; sound has ended at 3."""
+    source = vggsound(tmp_path / "VGGSound", [0, 4], sound=noise(3.0, 16000), frames=[numbered_frame(0)] * 140)
+    (source.root / "abcdefghijk_000000.mp4").rename(source.root / "abcdefghijk.mp4")
+    (source.root / "abcdefghijk_000004.mp4").unlink()
+    checks = Checks(tmp_path / "checks", workers=1)
+    heard = build_manifest(source, ["test"], Inputs(AudioInputs(), None), checks)
+    assert heard.table["start"].tolist() == [0.0] and heard.excluded["its sound ends before it"] == 1
+    assert heard.table["sound_seconds"].tolist() == pytest.approx([3.0], abs=0.1) and heard.short == 1
+    seen = build_manifest(source, ["test"], Inputs(None, VideoInputs()), checks)
+    assert seen.table["seconds"].tolist() == [10.0, 10.0] and set(seen.excluded) == {"not listed"} and seen.short == 0
 
 
 def test_a_pack_has_all_that_a_cut_file_has(tmp_path):
