@@ -77,7 +77,7 @@ class Row:
         """Those of the seed that has fewest."""
         return min(map(len, self._by_seed))
 
-    @property
+    @cached_property
     def _by_seed(self) -> list[list[Record]]:
         found: dict[int, list[Record]] = {}
         for record in self.records:

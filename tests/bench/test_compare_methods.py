@@ -175,7 +175,8 @@ def test_two_rows_of_one_method_are_told_apart_by_their_settings(tmp_path: Path)
 def test_a_fold_that_another_protocol_measured_is_refused(tmp_path: Path):
     folded(tmp_path, "uavm", 2)
     folded(tmp_path, "mavil", 2, folds=(1,))
-    folded(tmp_path, "mavil", 2, folds=(2,), protocol={**FOLDS, "version": 2})
+    later = datetime(2100, 1, 1, tzinfo=UTC)
+    folded(tmp_path, "mavil", 2, folds=(2,), protocol={**FOLDS, "version": 2}, created=later)
     for sides in (("mavil", "uavm"), ("uavm", "mavil")):
         with pytest.raises(UserError, match="different protocols, which differ in version"):
             compared(tmp_path, *sides)
