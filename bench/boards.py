@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from bench import published, registry
+from bench.errors import unknown
 from bench.overview import overview
 from bench.published import PublishedMethod
 from bench.records import Brief, Record, read_all, uncollected
@@ -65,6 +66,18 @@ def known_boards(records: Iterable[Record]) -> list[Board]:
             known = {name: value for name, value in record.board_definition.items() if name in names}
             defined[record.board] = Board(**known)
     return [*here.values(), *defined.values()]
+
+
+def find_board(name: str, records: Iterable[Record]) -> Board:
+    """One of `known_boards`.
+
+    Raises:
+        UserError: no dataset and no record has a board of this name.
+    """
+    boards = {board.name: board for board in known_boards(records)}
+    if name not in boards:
+        raise unknown("board", name, boards)
+    return boards[name]
 
 
 @uncollected()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from bench import registry
-from bench.boards import records_folder
+from bench.boards import find_board, records_folder
 from bench.compare import Comparison, compare
 from bench.errors import UserError, unknown
 from bench.identity import file_hash
@@ -18,8 +17,9 @@ from bench.metrics import average_precision, top_k
 from bench.plan import PREDICTIONS
 from bench.records import Record, read_all
 from bench.results import read_predictions
+from bench.row_key import RowKey, RowKeys, Setting, labels, row_key
 from bench.show import console
-from bench.tasks import METRICS, Predictions
+from bench.tasks import METRICS, TASK_METRICS, Predictions
 from datamodules.types import Board
 
 
@@ -29,12 +29,15 @@ class Side:
 
     records: tuple[Record, ...]
     predictions: Predictions
+    told_by: tuple[Setting, ...] = ()
+    """What tells its row from the other side's, where tables show the two alike."""
 
     @property
     def name(self) -> str:
         record = self.records[0]
         variant = f" ({record.variant})" if record.variant else ""
-        return f"{record.method}{variant} {record.stage} {record.modality}, {record.preset}, seed {record.seed}"
+        stage = " ".join((record.stage, *(setting.text for setting in self.told_by)))
+        return f"{record.method}{variant} {stage} {record.modality}, {record.preset}, seed {record.seed}"
 
 
 @dataclass(frozen=True)
@@ -55,63 +58,106 @@ def compare_methods(
     """Compares two rows of a board.
 
     Args:
-        before, after: `METHOD[/STAGE[/MODALITY]]`, or the id of a record.
+        before, after: `METHOD[/STAGE[/MODALITY]]`, or the id of a record of the row.
         board: its name; `sample/BOARD` for one of made-up data.
         leaderboards: folder of the records.
         runs: folder of the runs, which hold the predictions.
-        seed: of both sides; None = the first that both have.
+        seed: of both sides; None = that of a record that is named, or else the first that both have.
 
     Raises:
         UserError: no such rows or more than one, other protocols, predictions that are not there or are others.
     """
     name, sample = board.removeprefix("sample/"), board.startswith("sample/")
-    wanted = registry.board(name)
-    found = [record for record in read_all(records_folder(leaderboards, sample))[0] if record.board == name]
-    left, right = (_rows(text, found, board) for text in (before, after))
-    _check_protocols(left[0], right[0])
-    common = sorted({record.seed for record in left} & {record.seed for record in right})
-    if seed is None and not common:  # of different seeds: each side's first
-        seeds = tuple(min(record.seed for record in side) for side in (left, right))
-    else:
-        seeds = (common[0] if seed is None else seed,) * 2
-    sides = [_side(side, chosen, runs) for side, chosen in zip((left, right), seeds, strict=True)]
-    modalities = (left[0].modality, right[0].modality)
+    records = read_all(records_folder(leaderboards, sample))[0]
+    wanted = find_board(name, records)
+    if wanted.task not in TASK_METRICS:
+        raise UserError(f"{board}: its task {wanted.task!r} is not known here; install the package that brings it")
+    found = [record for record in records if record.board == name]
+    rows = [_row(text, found, board) for text in (before, after)]
+    seeds = _seeds((before, after), rows, seed)
+    chosen = [_of_seed(row, own) for row, own in zip(rows, seeds, strict=True)]
+    _check_protocols([record for side in chosen for record in side])
+    first = [side[0] for side in chosen]
+    told_by = labels([row_key(record) for record in first], first)
+    sides = [
+        Side(tuple(side), together([_predictions(record, runs) for record in side]), settings)
+        for side, settings in zip(chosen, told_by, strict=True)
+    ]
+    modalities = (first[0].modality, first[1].modality)
     comparison = compare(wanted, sides[0].predictions, sides[1].predictions, modalities)
     return Compared(wanted, *sides, comparison, per_class(wanted, sides, modalities))
 
 
-def _rows(text: str, records: Sequence[Record], board: str) -> list[Record]:
-    """The newest record of each seed and fold of the one row that the text names."""
-    by_id = [record for record in records if record.id == text]
+def _row(text: str, records: Sequence[Record], board: str) -> list[Record]:
+    """A record of each seed and fold of the one row that the text names.
+
+    It is the newest, or where a record is named that one, and the newest of its protocol.
+    """
+    named = [record for record in records if record.id == text]
     parts = text.split("/")
-    keys = ("method", "stage", "modality")[: len(parts)]
-    found = by_id or [r for r in records if [getattr(r, key) for key in keys] == parts[:3]]
+    attributes = ("method", "stage", "modality")[: len(parts)]
+    found = named or [r for r in records if [getattr(r, name) for name in attributes] == parts[:3]]
     if not found:
         names = {f"{record.method}/{record.stage}/{record.modality}" for record in records}
         raise unknown(f"row of {board}", text, names)
-    rows = {(r.method, r.stage, r.modality, r.variant, r.preset) for r in found}
-    if len(rows) > 1:
-        several = ", ".join(sorted(f"{'/'.join(row[:3])} ({', '.join(filter(None, row[3:]))})" for row in rows))
-        raise UserError(f"{text} is several rows of {board}: {several}; name the stage and modality, or a record's id")
-    newest = {(r.seed, r.fold): r for r in sorted(found, key=lambda record: (record.created, record.id))}
-    return list(newest.values())
+    keys = RowKeys()
+    newest = {keys(record): record for record in sorted(found, key=_age)}
+    if len(newest) > 1:
+        raise UserError(f"{text} is several rows of {board}; name one by a record's id:\n{_listed(newest)}")
+    (key,) = newest
+    row = [record for record in records if keys(record) == key]
+    protocols = [record.protocol for record in named]
+    ordered = sorted(row, key=lambda record: (record.id == text, record.protocol in protocols, _age(record)))
+    return list({(record.seed, record.fold): record for record in ordered}.values())
 
 
-def _check_protocols(one: Record, other: Record) -> None:
-    fields = sorted(one.protocol.keys() | other.protocol.keys())
-    differing = [key for key in fields if one.protocol.get(key) != other.protocol.get(key)]
-    if differing:
+def _age(record: Record) -> tuple[object, str]:
+    return record.created, record.id
+
+
+def _listed(rows: Mapping[RowKey, Record]) -> str:
+    """A line a row, with what tells it apart and the id of a record of it."""
+    keys, records = list(rows), list(rows.values())
+    lines = [
+        f"  {key.method}/{key.stage}/{key.modality} ({', '.join(filter(None, (key.variant, key.preset)))})"
+        f"{''.join(f' {setting.text}' for setting in settings)}: {record.id}"
+        for key, record, settings in zip(keys, records, labels(keys, records), strict=True)
+    ]
+    return "\n".join(sorted(lines))
+
+
+def _seeds(texts: Sequence[str], rows: Sequence[Sequence[Record]], seed: int | None) -> list[int]:
+    """Each side's: as asked, or that of the record that names it, or the first that both have, or its own first."""
+    if seed is not None:
+        return [seed] * len(rows)
+    named = [[record.seed for record in row if record.id == text] for text, row in zip(texts, rows, strict=True)]
+    have = [{record.seed for record in row} for row in rows]
+    wanted = [*(each for own in named for each in own), *sorted(set.intersection(*have))]
+    return [
+        own[0] if own else next((each for each in wanted if each in seeds), min(seeds))
+        for own, seeds in zip(named, have, strict=True)
+    ]
+
+
+def _of_seed(row: Sequence[Record], seed: int) -> list[Record]:
+    found = sorted((record for record in row if record.seed == seed), key=lambda record: record.fold)
+    if not found:
+        seeds = ", ".join(sorted({str(record.seed) for record in row}))
+        raise UserError(f"{row[0].method} {row[0].stage} has no seed {seed}; there are: {seeds}")
+    return found
+
+
+def _check_protocols(records: Sequence[Record]) -> None:
+    """All that is compared, the folds of a side among themselves too, was measured by one protocol."""
+    one = records[0]
+    for other in records[1:]:
+        fields = sorted(one.protocol.keys() | other.protocol.keys())
+        differing = [key for key in fields if one.protocol.get(key) != other.protocol.get(key)]
+        if not differing:
+            continue
         told = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
         cure = "; `bench run` measures what is done by the present one" if differing == ["version"] else ""
         raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}{cure}")
-
-
-def _side(records: Sequence[Record], seed: int, runs: Path) -> Side:
-    mine = sorted((record for record in records if record.seed == seed), key=lambda record: record.fold)
-    if not mine:
-        seeds = ", ".join(sorted({str(record.seed) for record in records}))
-        raise UserError(f"{records[0].method} {records[0].stage} has no seed {seed}; there are: {seeds}")
-    return Side(tuple(mine), together([_predictions(record, runs) for record in mine]))
 
 
 def _predictions(record: Record, runs: Path) -> Predictions:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bench import folds, registry
 from bench.errors import UserError, unknown
 from bench.launched import as_launched
+from bench.registry import method_version as method_version  # identities are made with it
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -170,11 +171,6 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     config = folds.expand(_merge(schema, layers))
     config.trainer = as_launched(config.trainer)
     return config
-
-
-def method_version(method: str) -> int:
-    """The `version` of the method's `config.yaml`: raised when its code changes in a way that changes results."""
-    return int(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("version", 1))
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:

@@ -12,8 +12,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from bench.boards import current_tables
 from bench.errors import UserError
+from bench.record import ShownMetric
 from bench.table_text import SAMPLE_NOTICE, shown
 from bench.tables import BoardTable, Published, Row
+from bench.tasks import MetricInfo
 from datamodules.files import replacing
 
 BOARDS = "boards.parquet"
@@ -146,15 +148,21 @@ def _name(row: Row) -> str:
 
 
 def _told(table: BoardTable, row: Row) -> str:
-    """`top-1 87.8, top-5 99.2 (95 % of the clips)`."""
-    scores = ", ".join(
-        f"{info.label} {shown(info, row.cells[name].value)}" for name, info in table.info.items() if name in row.cells
-    )
-    return f"{scores} ({'; '.join(row.remarks)})" if row.remarks else scores
+    """`top-1 87.8 (chance 10.0), top-5 99.2 (chance 50.0) (95 % of the clips)`."""
+    scores = []
+    for name, info in table.info.items():
+        if name in row.cells:
+            chance = row.newest.chance.get(name)
+            beside = "" if chance is None else f" (chance {shown(info, chance)})"
+            scores.append(f"{info.label} {shown(info, row.cells[name].value)}{beside}")
+    return f"{', '.join(scores)} ({'; '.join(row.remarks)})" if row.remarks else ", ".join(scores)
 
 
 def _result(table: BoardTable, row: Row, metric: str) -> EvalResult:
     board, info, modality = table.board, table.info[metric], row.newest.modality
+    chance = {
+        name: _rounded(table.info[name], value) for name, value in row.newest.chance.items() if name in table.info
+    }
     task = HUB_TASKS.get((board.task, modality)) or HUB_TASKS.get(board.task, board.task)
     return EvalResult(
         task_type=task,
@@ -165,9 +173,15 @@ def _result(table: BoardTable, row: Row, metric: str) -> EvalResult:
             "n": row.n,
             "coverage": row.coverage,
             "protocol_version": board.version,
+            **({"chance": chance} if chance else {}),  # of each metric: hubs keep one of these for all of a row's
             **({"remarks": list(row.remarks)} if row.remarks else {}),
         },
         metric_type=metric,
         metric_name=info.label,
-        metric_value=round(row.cells[metric].value * (100 if info.percent else 1), info.decimals + 2),
+        metric_value=_rounded(info, row.cells[metric].value),
     )
+
+
+def _rounded(info: MetricInfo | ShownMetric, value: float) -> float:
+    """As people read it, percent where it has percent, with two decimals more."""
+    return round(value * (100 if info.percent else 1), info.decimals + 2)

@@ -46,7 +46,8 @@ table is added to the step's summary. See docs/regression.md.
 COMPARE_HELP = """\
 Compares two methods on the clips that both were measured on: each metric's difference (B - A) with its 95 % interval
 and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Refuses what was measured by
-different protocols. Reads the predictions that the runs left in --runs.
+different protocols. Where a name means several rows, they are listed, and a record's id names one, with all of its
+seeds and folds. Reads the predictions that the runs left in --runs.
   python -m bench compare cmkd baseline_cnn --board fsd50k
   python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
 """

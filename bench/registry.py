@@ -58,6 +58,14 @@ def method_folder(method: str) -> Path:
     return Path(spec.origin).parent
 
 
+@cache
+def method_version(method: str) -> int:
+    """The `version` of the method's `config.yaml`: raised when its code changes in a way that changes results."""
+    from omegaconf import OmegaConf  # `bench list` need not wait for it
+
+    return int(OmegaConf.load(method_folder(method) / "config.yaml").get("version", 1))
+
+
 def method_module(method: str) -> ModuleType:
     """The method's `method.py`, imported (and torch with it)."""
     return importlib.import_module(f"{_package(method)}.method")

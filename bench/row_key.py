@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.configured import Settings
+from bench.configured import FILES, Settings
 from bench.first_settings import first_settings
 from bench.records import Record
 
 START = "init"
 """Among a row's settings: the checkpoint that it starts from, by its hash."""
+DEFAULT = "default"
+"""A label's value where the record does not have it."""
+FILE_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class RowKey(NamedTuple):
@@ -29,6 +33,13 @@ class RowKey(NamedTuple):
     def shown(self) -> tuple[str, ...]:
         """What tables show of it in columns of their own."""
         return self[:5]
+
+    @property
+    def without_version(self) -> RowKey:
+        """The same for all versions of the method's code."""
+        settings = json.loads(self.settings)
+        settings.pop("version", None)
+        return self._replace(settings=json.dumps(settings, sort_keys=True))
 
 
 def row_key(record: Record) -> RowKey:
@@ -68,6 +79,8 @@ class Setting(NamedTuple):
     name: str
     """Without what the row's stage says."""
     value: str
+    is_file: bool = False
+    """Whether it names a file, by the beginning of its hash."""
 
     @property
     def text(self) -> str:
@@ -106,6 +119,8 @@ def _label(key: str, settings: Mapping[str, Any], record: Record) -> Setting:
     own = f"stages.{record.stage}."
     name = key.removeprefix(own) if key.startswith(own) else key.removeprefix("stages.")
     value = settings[key] if key in settings else _default(key, record)
+    if key.endswith(FILES) and isinstance(value, str) and FILE_HASH.fullmatch(value):
+        return Setting(key, name, value[:8], is_file=True)
     if key == START and isinstance(value, list):
         value = [str(each)[:8] for each in value]
     if isinstance(value, list):
@@ -124,6 +139,6 @@ def _default(key: str, record: Record) -> Any:
         part = part.get(f"{stage}_{record.fold}", part.get(stage))
     for name in rest.split("."):
         if not isinstance(part, Mapping) or name not in part:
-            return "default"
+            return DEFAULT
         part = part[name]
     return part

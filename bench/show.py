@@ -33,13 +33,23 @@ def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> N
 def print_all_boards(leaderboards: str, wanted: Sequence[str]) -> None:
     """Real boards, then those of the sample data; `wanted` names some (`sample/...` for the latter)."""
     for name in wanted:
-        registry.board(name.removeprefix("sample/"))
+        _check_known(name, Path(leaderboards))
     real = [name for name in wanted if not name.startswith("sample/")]
     made_up = [name.removeprefix("sample/") for name in wanted if name.startswith("sample/")]
     if real or not wanted:
         print_boards(leaderboards, False, real)
     if made_up or not wanted:
         print_boards(leaderboards, True, made_up)
+
+
+def _check_known(name: str, leaderboards: Path) -> None:
+    """Refuses a board that neither a dataset nor, as its package is not installed here, a record defines."""
+    from bench.boards import find_board, records_folder
+    from bench.records import Brief, read_all
+
+    plain = name.removeprefix("sample/")
+    if plain not in registry.boards():  # reading many records takes long
+        find_board(plain, read_all(records_folder(leaderboards, plain != name), Brief())[0])
 
 
 def print_check(leaderboards: str) -> int:

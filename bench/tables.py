@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from bench.hidden import Hidden, unlike, version
 from bench.published import PublishedMethod, PublishedRow, on_board
 from bench.record import MetricValue, Record, ShownMetric
-from bench.row_key import START, RowKey, RowKeys, Setting, labels
+from bench.row_key import RowKey, RowKeys, Setting, labels
 from bench.tasks import METRICS, TASK_METRICS, MetricInfo
 from datamodules.types import Board
 
@@ -54,10 +55,7 @@ class Row:
     @property
     def n(self) -> int:
         """Clips scored by one seed, over all of its folds."""
-        clips: dict[int, int] = {}
-        for record in self.records:
-            clips[record.seed] = clips.get(record.seed, 0) + record.n
-        return min(clips.values())
+        return min(sum(record.n for record in each) for each in self._by_seed)
 
     @property
     def fingerprints(self) -> frozenset[str]:
@@ -65,8 +63,26 @@ class Row:
 
     @property
     def coverage(self) -> float:
-        """Share of the official clips that were scored."""
-        return min(map(scored_share, self.records))
+        """Share of the official clips that were scored; the least of all seeds. A missing fold's clips were not."""
+        return min(sum(map(scored_share, each)) / max(self.official_folds, len(each)) for each in self._by_seed)
+
+    @property
+    def official_folds(self) -> int:
+        """Those of the board; 1 where it has none."""
+        folds = self.newest.protocol.get("folds")
+        return folds if isinstance(folds, int) and folds > 0 else 1
+
+    @property
+    def least_folds(self) -> int:
+        """Those of the seed that has fewest."""
+        return min(map(len, self._by_seed))
+
+    @cached_property
+    def _by_seed(self) -> list[list[Record]]:
+        found: dict[int, list[Record]] = {}
+        for record in self.records:
+            found.setdefault(record.seed, []).append(record)
+        return list(found.values())
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -168,27 +184,6 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """A row that is not shown: none of its records was measured by the board's protocol of today."""
-
-    row: Row
-    why: str
-    """`protocol version 1, now 2`."""
-
-    @property
-    def text(self) -> str:
-        """Which row it is, why it is hidden, and what to run."""
-        record = self.row.newest
-        name = f"{record.method} ({', '.join(filter(None, (record.variant, record.preset)))}) {self.row.stage}"
-        seeds = sorted({each.seed for each in self.row.records})
-        words = [record.method, f"preset={record.preset}", *([f"variant={record.variant}"] if record.variant else [])]
-        words += [f"stage={record.stage}", *([] if record.sample else ["data_root=FOLDER"])]
-        words += [f"{each.key}={each.value}" for each in self.row.told_by if each.key not in (START, "version")]
-        command = f"python -m bench sweep {' '.join(words)} --seeds {' '.join(map(str, seeds))}"
-        return f"{name} {record.modality}: {self.why}; {command} measures it again"
-
-
-@dataclass(frozen=True)
 class BoardTable:
     """A board with its rows, best first."""
 
@@ -266,9 +261,9 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     there = {(row.key, record.seed, record.fold) for row in rows for record in row.records}
     others = [record for record in mine if record.protocol | {"views": board.views} != protocol]
     hidden = _rows([each for each in others if (keys(each), each.seed, each.fold) not in there], keys)
-    told_by = labels([row.key for row in (*rows, *hidden)], [row.newest for row in (*rows, *hidden)])
-    for row, settings in zip((*rows, *hidden), told_by, strict=True):
-        row.told_by = settings
+    hidden = _without_superseded(hidden, rows)
+    _tell_apart([*rows, *hidden])
+    _tell_apart(rows)  # among themselves alone: what is hidden is no reason to name a setting
     _remark(rows, board.views)
     sample = bool(mine) and mine[0].sample
     papers = [] if sample else [Published(method, row) for method, row in on_board(published, board.name)]
@@ -279,7 +274,7 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
         published=tuple(papers),
         rows=tuple(_ranked(rows, board.main, _sign(info[board.main]))),
         sample=sample,
-        hidden=tuple(Hidden(row, _unlike(row.newest.protocol, protocol)) for row in hidden),
+        hidden=tuple(Hidden(row, unlike(row.newest.protocol, protocol)) for row in hidden),
     )
 
 
@@ -299,12 +294,20 @@ def _rows(records: Iterable[Record], keys: RowKeys) -> list[Row]:
     return [Row(key, tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
 
 
-def _unlike(then: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """What the protocols differ in."""
-    names = [name for name in sorted({*then, *now}) if name != "views" and then.get(name) != now.get(name)]
-    return ", ".join(
-        f"protocol {name.replace('_', ' ')} {then.get(name, 'none')}, now {now.get(name, 'none')}" for name in names
-    )
+def _tell_apart(rows: Sequence[Row]) -> None:
+    for row, settings in zip(rows, labels([row.key for row in rows], [row.newest for row in rows]), strict=True):
+        row.told_by = settings
+
+
+def _without_superseded(hidden: Sequence[Row], shown: Iterable[Row]) -> list[Row]:
+    """Without those of which a later version of the method has a row that is shown."""
+    if not hidden:
+        return []
+    latest: dict[RowKey, int] = {}
+    for row in shown:
+        key = row.key.without_version
+        latest[key] = max(version(row), latest.get(key, 0))
+    return [row for row in hidden if version(row) >= latest.get(row.key.without_version, 0)]
 
 
 def _ranked(rows: Sequence[Row], main: str, sign: int) -> list[Row]:
@@ -339,6 +342,8 @@ def _remark(rows: Sequence[Row], views: int) -> None:
             remarks.append(
                 f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
             )
+        if row.least_folds < row.official_folds:
+            remarks.append(f"{row.least_folds} of {row.official_folds} folds")
         if row.coverage < 1:
             few = "" if row.enough else f", no rank below {coverage_text(LEAST_COVERAGE)}"
             remarks.append(f"{coverage_text(row.coverage)} of the clips{few}")
@@ -346,11 +351,27 @@ def _remark(rows: Sequence[Row], views: int) -> None:
             remarks.append(f"{row.n} clips, others {most}")
         if row.fingerprints != usual:
             remarks.append("other clips")
-        for named in (True, False):  # older hashes are of other things
-            if len({r.config_hash for r in row.records if (r.settings is not None) == named}) > 1:
-                remarks.append("seeds on other training clips or in another precision")
+        remarks += _of_seeds(row)
         remarks += [f"{count} {name.replace('_', ' ')}" for name, count in sorted(row.newest.notes.items())]
         row.remarks = tuple(remarks)
+
+
+def _of_seeds(row: Row) -> list[str]:
+    """What a row's seeds differ in, by their scored clips and by their hashes of all that determines a result."""
+    clips: dict[str, set[str]] = {}
+    recipes: dict[tuple[bool, str], set[str]] = {}
+    for record in row.records:
+        fingerprint = record.data.fingerprint
+        clips.setdefault(record.fold, set()).add(fingerprint)
+        # Older hashes are of other things; all are of the scored clips too, but for those of folds.
+        alike = (record.settings is not None, "" if record.fold else fingerprint)
+        recipes.setdefault(alike, set()).add(record.config_hash)
+    found = []
+    if any(len(each) > 1 for each in clips.values()):
+        found.append("seeds scored on other clips")
+    if any(len(each) > 1 for each in recipes.values()):
+        found.append("seeds on other training clips, in another precision or in other parts of a batch")
+    return found
 
 
 def coverage_text(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,9 @@ def test_what_is_not_there_or_not_clear_is_told(tmp_path: Path):
     other = put(tmp_path, "mavil", predicted(2), stage="finetune_a", identity="other")
     with pytest.raises(UserError, match="no such row of sample/vggsound: 'mavli'.*mavil/finetune/av"):
         compared(tmp_path, "mavli", "mavil/finetune")
-    with pytest.raises(
-        UserError, match="mavil is several rows of sample/vggsound: mavil/finetune/av .tiny., mavil/fin"
-    ):
+    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound") as told:
         compared(tmp_path, "mavil", "mavil/finetune")
+    assert all(f"mavil/{each.stage}/av (tiny): {each.id}" in str(told.value) for each in (record, other))
     assert compared(tmp_path, record.id, "mavil/finetune_a/av").comparison.n == 400
     (path,) = (tmp_path / "runs" / "mavil").glob("*-other/predictions.parquet")
     path.write_bytes(b"others")
@@ -134,3 +134,73 @@ def test_what_is_not_there_or_not_clear_is_told(tmp_path: Path):
     path.unlink()
     with pytest.raises(UserError, match="name the folder of its runs with --runs, or repeat it"):
         compared(tmp_path, record.id, other.id)
+
+
+FOLDS = replace(BOARD, folds=2).protocol()
+
+
+def folded(folder: Path, method: str, epochs: int, folds: tuple[int, ...] = (1, 2), skill: float = 1.0, **changes: Any):
+    """Records of the folds of a configuration, each on its half of the clips."""
+    return [
+        put(
+            folder, method, predicted(3, skill=skill, taken=slice(200 * fold - 200, 200 * fold)), fold=f"fold{fold}",
+            identity=f"{method}{epochs}{fold}", settings={"stages.finetune.epochs": epochs},
+            **{"protocol": FOLDS, **changes},
+        )
+        for fold in folds
+    ]  # fmt: skip
+
+
+def test_rows_of_other_settings_are_listed_and_a_record_s_id_names_all_folds_of_its_own(tmp_path: Path):
+    """The newest record of each fold would be that of `epochs=4` for the first, and of `epochs=2` for the second."""
+    two = folded(tmp_path, "mavil", 2)
+    four = folded(tmp_path, "mavil", 4, folds=(1,), created=datetime(2100, 1, 1, tzinfo=UTC))
+    folded(tmp_path, "uavm", 2)
+    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound; name one by a record's id") as told:
+        compared(tmp_path, "mavil", "uavm")
+    assert any(f"mavil/finetune/av (tiny) epochs=2: {record.id}" in str(told.value) for record in two)
+    assert f"mavil/finetune/av (tiny) epochs=4: {four[0].id}" in str(told.value)
+    for record in two:
+        found = compared(tmp_path, record.id, "uavm")
+        assert [each.id for each in found.before.records] == [each.id for each in two] and found.comparison.n == 400
+    assert compared(tmp_path, four[0].id, "uavm").comparison.n == 200
+
+
+def test_two_rows_of_one_method_are_told_apart_by_their_settings(tmp_path: Path):
+    two, four = (folded(tmp_path, "mavil", epochs) for epochs in (2, 4))
+    found = compared(tmp_path, two[0].id, four[0].id)
+    assert [side.name for side in _sides(found)] == [f"mavil finetune epochs={n} av, tiny, seed 0" for n in (2, 4)]
+
+
+def test_a_fold_that_another_protocol_measured_is_refused(tmp_path: Path):
+    folded(tmp_path, "uavm", 2)
+    folded(tmp_path, "mavil", 2, folds=(1,))
+    later = datetime(2100, 1, 1, tzinfo=UTC)
+    folded(tmp_path, "mavil", 2, folds=(2,), protocol={**FOLDS, "version": 2}, created=later)
+    for sides in (("mavil", "uavm"), ("uavm", "mavil")):
+        with pytest.raises(UserError, match="different protocols, which differ in version"):
+            compared(tmp_path, *sides)
+
+
+def test_a_record_s_id_names_its_seed_too(tmp_path: Path):
+    records = [put(tmp_path, method, predicted(seed), seed=seed) for method in ("mavil", "uavm") for seed in (0, 1)]
+    assert [side.records[0].seed for side in _sides(compared(tmp_path, records[1].id, "uavm"))] == [1, 1]
+    assert [side.records[0].seed for side in _sides(compared(tmp_path, records[1].id, records[2].id))] == [1, 0]
+    assert [side.records[0].seed for side in _sides(compared(tmp_path, records[1].id, "uavm", seed=0))] == [0, 0]
+
+
+def test_a_board_is_known_from_its_records_where_its_package_is_not_installed(tmp_path: Path):
+    gone = replace(BOARD, name="gone")
+    for method in ("mavil", "uavm"):
+        put(tmp_path, method, predicted(1), board="gone", protocol=gone.protocol(), board_definition=vars(gone))
+    folders = (tmp_path / "leaderboards", tmp_path / "runs")
+    assert compare_methods("mavil", "uavm", "sample/gone", *folders).comparison.n == 400
+    with pytest.raises(UserError, match="no such board: 'gnoe'. Did you mean 'gone'"):
+        compare_methods("mavil", "uavm", "sample/gnoe", *folders)
+
+
+def test_a_board_of_a_task_that_is_not_known_here_is_not_compared(tmp_path: Path):
+    gone = replace(BOARD, name="gone", task="theirs")  # type: ignore[arg-type]
+    put(tmp_path, "mavil", predicted(1), board="gone", protocol=gone.protocol(), board_definition=vars(gone))
+    with pytest.raises(UserError, match="its task 'theirs' is not known here"):
+        compare_methods("mavil", "mavil", "sample/gone", tmp_path / "leaderboards", tmp_path / "runs")

@@ -55,6 +55,18 @@ def test_published_rows_are_in_the_file_and_never_in_a_card():
     assert "67.1" not in text and "50" in text
 
 
+def test_a_card_has_chance_beside_each_number_for_people_and_for_hubs():
+    low = {"value": 0.8, "low": 0.7, "high": 0.9}
+    made = record(metrics={"top1": {"value": 0.5, "low": 0.4, "high": 0.6}, "top5": low})  # chance of top1 alone
+    text = card("mavil", [board_table(BOARD, [made])])
+    assert "50.0 (chance 10.0), " in text and text.count("(chance ") == 1
+    _, results = model_index_to_eval_results(ModelCard(text).data.to_dict()["model-index"])
+    assert [(each.metric_type, each.dataset_args["chance"]) for each in results] == [
+        ("top1", {"top1": 10.0}),
+        ("top5", {"top1": 10.0}),
+    ]
+
+
 def test_made_up_numbers_make_no_card():
     with pytest.raises(UserError, match="Made-up sample data"):
         card("mavil", [board_table(BOARD, [record(sample=True)])])

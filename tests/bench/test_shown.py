@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from bench.cli import main
+from bench.records import write
 from datamodules import sample
+from tests.bench.test_tables import BOARD, record
 
 QUICK = [
     *("preset=tiny", "stage=train_esc10", "stages.train_esc10.fold=1", "stages.train_esc10.batch_size=8"),
@@ -51,3 +54,14 @@ def test_a_run_on_too_few_clips_shows_chance_and_coverage_and_has_no_rank(media:
     assert "no rank below 85.0 %" in row["remarks"]
     assert "no rank below 85.0 %" in " ".join(capsys.readouterr().out.split())
     assert "no rank below 85.0 %" in (tmp_path / "boards" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("made_up", [False, True])
+def test_a_board_that_is_not_installed_is_shown_by_its_name_too(tmp_path: Path, capsys, made_up: bool):
+    gone = replace(BOARD, name="gone")
+    folder = tmp_path / "sample" / "results" if made_up else tmp_path / "results"
+    write(record(gone, board_definition=asdict(gone), sample=made_up), folder)
+    assert main(["table", "sample/gone" if made_up else "gone", "--leaderboards", str(tmp_path)]) == 0
+    assert "50.0 [45.0, 54.0]" in capsys.readouterr().out
+    assert main(["table", "gnoe", "--leaderboards", str(tmp_path)]) == 2
+    assert "no such board: 'gnoe'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import random
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -193,48 +193,8 @@ def test_rows_on_other_clips_are_flagged() -> None:
 def test_seeds_that_were_trained_on_something_else_and_notes_are_flagged() -> None:
     made = [record(seed=0), record(seed=1, config_hash="ffffffff", notes={"classes_without_clips": 2})]
     made[1] = made[1].model_copy(update={"created": NOON + timedelta(days=1)})
-    told = "seeds on other training clips or in another precision; 2 classes without clips"
+    told = "seeds on other training clips, in another precision or in other parts of a batch; 2 classes without clips"
     assert lines(made)[0]["remarks"] == told
-
-
-def configured(epochs: int | None, **changes: Any) -> Record:
-    """A record that names its settings, among them the epochs where these are not the default."""
-    settings = {} if epochs is None else {"stages.finetune.epochs": epochs}
-    config = {"stages": {"finetune": {"epochs": 1 if epochs is None else epochs}}}
-    return record(settings={"stages.finetune.module": "Finetune", **settings}, config=config, **changes)
-
-
-def test_a_grid_is_shown_as_the_rows_it_is_told_by_what_differs() -> None:
-    made = [configured(2), configured(4, value=0.6), configured(None, value=0.4)]
-    rows = lines(made)
-    assert [(row["stage"], row["settings"]) for row in rows] == [
-        ("finetune", "epochs=4"),
-        ("finetune", "epochs=2"),
-        ("finetune", "epochs=1"),
-    ]
-    for text in (to_markdown(board_table(BOARD, made)), terminal(made)):
-        assert "finetune epochs=2" in text and "finetune epochs=4" in text
-
-
-def test_another_configuration_is_no_seed_of_a_row() -> None:
-    made = [configured(2, seed=0), configured(4, seed=1, value=0.6)]
-    assert [(row["settings"], row["seeds"], row["top1"]) for row in lines(made)] == [
-        ("epochs=4", "1", "0.6"),
-        ("epochs=2", "1", "0.5"),
-    ]
-
-
-def test_rows_of_one_configuration_name_no_settings_and_a_new_setting_at_its_default_parts_none() -> None:
-    (row,) = lines([configured(2, seed=0), configured(2, seed=1), record(method="mbt", value=0.1)])[:1]
-    assert (row["settings"], row["seeds"]) == ("", "2")
-
-
-def test_two_checkpoints_make_two_rows() -> None:
-    starts = [({"stage": "init", "identity": letter * 64},) for letter in "ab"]
-    assert [row["settings"] for row in lines([record(parents=start) for start in starts])] == [
-        "init=[aaaaaaaa]",
-        "init=[bbbbbbbb]",
-    ]
 
 
 def test_too_few_clips_have_no_rank_and_stand_last_whatever_the_run_asked_for() -> None:
@@ -290,22 +250,6 @@ def test_a_row_with_other_views_of_each_clip_stands_on_the_board_and_says_so() -
     assert len(table.rows) == 2 and table.hidden == ()
     assert [row.remarks for row in table.rows if row.newest.method == "mbt"] == [("4 views a clip, the board has 1",)]
     assert "views" not in str([row.remarks for row in table.rows if row.newest.method != "mbt"])
-
-
-def test_rows_of_an_old_protocol_are_listed_with_what_to_run_and_not_ranked() -> None:
-    board = replace(BOARD, version=3)
-    old = [record(method="mbt", value=0.99, seed=seed) for seed in (0, 1)]
-    table = board_table(board, [*old, record(board)])
-    assert [row.newest.method for row in table.rows] == ["mavil"]
-    for text in (to_markdown(table).replace("\\", ""), " ".join(terminal_of(table).split())):
-        assert "Not shown: mbt (tiny) finetune av: protocol version 1, now 3; " in text
-        assert "python -m bench sweep mbt preset=tiny stage=finetune data_root=FOLDER --seeds 0 1" in text
-
-
-def test_what_was_measured_again_by_the_new_protocol_is_not_missing() -> None:
-    board = replace(BOARD, version=2)
-    assert board_table(board, [record(), record(board)]).hidden == ()
-    assert len(board_table(board, [record(), record(seed=1), record(board)]).hidden) == 1
 
 
 def test_pretraining_data_and_costs_come_from_the_record() -> None:
