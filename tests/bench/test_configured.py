@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import identity, registry
-from bench.config import StageConfig, TrainerConfig, compose, stage_class
+from bench.config import StageConfig, TrainerConfig, compose, method_version, stage_class
 from bench.configured import of_row, stage_settings, unlike_defaults
 from bench.first_settings import DEFAULTS, first_settings
 from bench.identity import shareable
+from bench.parts import parts_of_a_batch
 from bench.records import read
 from datamodules.types import FeatureInputs, TextInputs
 
@@ -109,15 +110,31 @@ def test_no_default_of_a_method_has_changed_its_meaning(method: str):
 PARTS = ("train_esc10_fold1", "train_esc10_fold3")
 
 
-def recorded(*overrides: str, stage: str = PARTS[0]) -> tuple[dict[str, Any], dict[str, Any]]:
+def recorded(
+    *overrides: str, stage: str = PARTS[0], method: str = "baseline_cnn"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings that a new record names, the whole configuration, which is all that an old one has)."""
-    config = compose("baseline_cnn", ["preset=tiny", *overrides])
-    planned = SimpleNamespace(
-        name=stage, config=config.stages[stage], ancestors=[], stage_class=stage_class(config, stage)
-    )
-    stages = {stage: shareable(config.stages[stage])}
-    whole = {"model": plain(config.model), "stages": stages, "trainer": plain(config.trainer)}
-    return identity.row_settings(config, planned), json.loads(json.dumps(whole))
+    config = compose(method, ["preset=tiny", *overrides])
+    own, trainer = config.stages[stage], config.trainer
+    per_video = own.data.narration.per_video if registry.dataset(own.dataset).narrated else 1
+    parts = parts_of_a_batch(own.batch_size, trainer.devices * trainer.nodes, trainer.device_batch, per_video)
+    planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=stage_class(config, stage), parts=parts)
+    of_method = FIRST["methods"][method]
+    usual = FIRST["stage"] | {"options": of_method["options"].get(own.module)}
+    whole = {
+        "model": known(plain(config.model), of_method["model"]),
+        "stages": {stage: known(json.loads(json.dumps(shareable(own))), usual)},
+        "trainer": known(plain(config.trainer), FIRST["trainer"]),
+    }
+    return identity.row_settings(config, planned), whole
+
+
+def known(now: Any, then: Any, path: str = "") -> Any:
+    """The configuration without the fields that came later."""
+    then = FIRST["optional"].get(path) if then is None else then
+    if not isinstance(now, dict) or not then:
+        return now
+    return {key: known(now[key], then[key], f"{path}.{key}".lstrip(".")) for key in now.keys() & then.keys()}
 
 
 SETTING = st.sampled_from(
@@ -128,8 +145,10 @@ SETTING = st.sampled_from(
         ("trainer.grad_clip=2.0", True),
         ("trainer.precision=bf16", True),
         ("trainer.devices=2", False),
+        ("trainer.device_batch=2", False),
         ("trainer.checkpoint_every=3", False),
         ("seed=4", False),
+        ("stages.train_esc10.data.media=videos", False),
         ("stages.train_esc10.data.loader.workers=3", False),
         ("stages.train_esc10.data.min_coverage=0", False),
         ("runs=/elsewhere", False),
@@ -143,13 +162,47 @@ def test_a_row_s_settings_are_those_that_determine_a_result_in_new_and_old_recor
     """Whatever the order in which they are set, the fold, the seed, the machine."""
     overrides = [override for override, _ in changes]
     new, whole = recorded(*overrides)
-    assert first_settings("baseline_cnn", whole) == new
+    assert first_settings("baseline_cnn", whole) | {"version": method_version("baseline_cnn")} == new
     assert recorded(*reversed(overrides), stage=PARTS[1])[0] == new
     assert (new != recorded()[0]) == any(determines for _, determines in changes)
 
 
 def test_what_auto_means_on_a_machine_parts_no_rows():
     assert recorded("trainer.precision=auto:bf16-mixed")[0] == recorded("trainer.precision=auto")[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "stage", "overrides", "parts"),
+    [
+        ("mavil", "pretrain", ("trainer.device_batch=64",), 8),
+        ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=2", "trainer.nodes=2"), 2),
+        ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=8"), 1),
+        ("mavil", "pretrain", ("trainer.device_batch=512",), 1),
+        ("avlnet", "pretrain", ("trainer.device_batch=64", "stages.pretrain.data.narration.per_video=32"), 8),
+        ("avlnet", "pretrain", ("trainer.device_batch=63", "stages.pretrain.data.narration.per_video=32"), 16),
+    ],
+)
+def test_rows_are_told_by_the_parts_of_a_batch_where_its_clips_are_compared(method, stage, overrides, parts):
+    """Not by the setting from which and from the devices the parts follow."""
+    batch = f"stages.{stage}.batch_size=512"
+    usual, (new, whole) = (
+        recorded(batch, method=method, stage=stage)[0],
+        recorded(batch, *overrides, method=method, stage=stage),
+    )
+    told = {f"stages.{stage}.parts": parts} if parts > 1 else {}
+    per_video = {key: value for key, value in new.items() if key.endswith(".per_video")}
+    assert new == usual | per_video | told
+    assert {key: value for key, value in first_settings(method, whole).items() if key.endswith(".parts")} == told
+
+
+def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_those_of_its_own_list():
+    """57f53bc: where both are there, a split's own list is read in the place of `vggsound.csv`."""
+    new, whole = recorded("stages.finetune_vggsound_v.epochs=2", method="mavil", stage="finetune_vggsound_v")
+    old = first_settings("mavil", whole)
+    assert new == old | {"dataset.vggsound.version": 2, "version": method_version("mavil")} and not any(
+        key.startswith("dataset.") for key in old
+    )
+    assert not any(key.startswith("dataset.") for key in recorded()[0]), "of version 1"
 
 
 def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
@@ -161,13 +214,13 @@ def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
 def test_folds_have_the_same_settings_and_so_has_what_they_come_from():
     def fold(n: int) -> dict[str, Any]:
         own = {"fold": n, "train": [f"fold{m}" for m in (1, 2, 3) if m != n], "epochs": 2}
-        return of_row({f"a_fold{n}": own, f"b_fold{n}": own | {"teacher": f"a_fold{n}"}}, {}, {}, 1)
+        return of_row({f"a_fold{n}": own, f"b_fold{n}": own | {"teacher": f"a_fold{n}"}}, {}, {}, 1, {})
 
     assert fold(1) == fold(2) and fold(1)["stages.b.teacher"] == "a"
 
 
 def test_the_method_s_version_parts_rows():
-    assert of_row({}, {}, {}, 1) == {} and of_row({}, {}, {}, 2) == {"version": 2}
+    assert of_row({}, {}, {}, 1, {"esc50": 1}) == {} and of_row({}, {}, {}, 2, {}) == {"version": 2}
 
 
 def test_the_committed_old_records_of_all_folds_have_the_same_settings():
