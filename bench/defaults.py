@@ -16,15 +16,21 @@ def of_method(method: str) -> dict[str, Any]:
     Raises:
         ImportError: its package cannot be imported here.
     """
-    classes = {
-        name: kind
-        for name, kind in vars(registry.method_module(method)).items()
-        if isinstance(kind, type) and issubclass(kind, Stage) and hasattr(kind, "options_config")
-    }
+    classes = stage_classes(method)
     return {
         "model": next((plain(kind.model_config) for kind in classes.values()), {}),
-        "options": {name: plain(kind.options_config) for name, kind in sorted(classes.items())},
-        "compares": sorted(name for name, kind in classes.items() if kind.compares_clips),
+        "options": {name: plain(kind.options_config) for name, kind in classes.items()},
+        "compares": [name for name, kind in classes.items() if kind.compares_clips],
+    }
+
+
+def stage_classes(method: str) -> dict[str, type[Stage]]:
+    """Name -> class, of those that can be a stage's `module`."""
+    module = registry.method_module(method)
+    return {
+        name: kind
+        for name, kind in sorted(vars(module).items())
+        if isinstance(kind, type) and issubclass(kind, Stage) and hasattr(kind, "options_config")
     }
 
 

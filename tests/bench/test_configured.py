@@ -21,6 +21,7 @@ from bench.identity import shareable
 from bench.parts import parts_of_a_batch
 from bench.records import read
 from datamodules.types import FeatureInputs, TextInputs
+from tests.bench import defaults
 
 
 @dataclass
@@ -73,7 +74,8 @@ def test_a_new_setting_changes_no_identity_and_no_row_until_it_is_set(path: str)
 
 def moved(then: Any, now: Any, path: str) -> Iterator[str]:
     """The fields that have another default than once; those that are new or gone are none of them."""
-    if isinstance(then, dict) and isinstance(now, dict):
+    there = [isinstance(each, dict) and defaults.WHERE_THERE not in each for each in (then, now)]
+    if isinstance(then, dict) and isinstance(now, dict) and there[0] == there[1]:
         for key in then.keys() & now.keys():
             yield from moved(then[key], now[key], f"{path}.{key}")
     elif then != now:
@@ -82,6 +84,19 @@ def moved(then: Any, now: Any, path: str) -> Iterator[str]:
 
 def plain(config: Any) -> Any:
     return json.loads(json.dumps(asdict(config)))
+
+
+def unknown(then: Any, now: Any, path: str = "") -> Iterator[str]:
+    """The fields whose default is not held yet."""
+    for key in now if isinstance(then, dict) and isinstance(now, dict) else ():
+        yield from unknown(then[key], now[key], f"{path}.{key}") if key in then else [f"{path}.{key}"]
+
+
+def test_every_default_is_held_to_what_it_is():
+    """Those of fields, methods and stages that came after the first, too."""
+    held, now = json.loads(defaults.GOLDEN.read_text(encoding="utf-8")), defaults.present()
+    assert not list(moved(held, now, "")), "a moved default moves the meaning of old records: give it another name"
+    assert not list(unknown(held, now)), "new fields: `python -m tests.bench.defaults` adds them to the file"
 
 
 FIRST = json.loads(DEFAULTS.read_text(encoding="utf-8"))
