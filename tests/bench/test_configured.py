@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, make_dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import first_settings as first
 from bench import identity, registry
 from bench.config import StageConfig, TrainerConfig, compose, method_version, stage_class
 from bench.configured import of_row, stage_settings, unlike_defaults
@@ -21,6 +24,7 @@ from bench.identity import shareable
 from bench.parts import parts_of_a_batch
 from bench.records import read
 from datamodules.types import FeatureInputs, TextInputs
+from tests import gated_method
 from tests.bench import defaults
 
 
@@ -125,6 +129,7 @@ def test_no_default_of_a_method_has_changed_its_meaning(method: str):
 PARTS = ("train_esc10_fold1", "train_esc10_fold3")
 
 
+@cache
 def recorded(
     *overrides: str, stage: str = PARTS[0], method: str = "baseline_cnn"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -134,7 +139,7 @@ def recorded(
     per_video = own.data.narration.per_video if registry.dataset(own.dataset).narrated else 1
     parts = parts_of_a_batch(own.batch_size, trainer.devices * trainer.nodes, trainer.device_batch, per_video)
     planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=stage_class(config, stage), parts=parts)
-    of_method = FIRST["methods"][method]
+    of_method = FIRST["methods"].get(method, {"model": {}, "options": {}})
     usual = FIRST["stage"] | {"options": of_method["options"].get(own.module)}
     whole = {
         "model": known(plain(config.model), of_method["model"]),
@@ -192,7 +197,6 @@ def test_what_auto_means_on_a_machine_parts_no_rows():
         ("mavil", "pretrain", ("trainer.device_batch=64",), 8),
         ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=2", "trainer.nodes=2"), 2),
         ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=8"), 1),
-        ("mavil", "pretrain", ("trainer.device_batch=512",), 1),
         ("avlnet", "pretrain", ("trainer.device_batch=64", "stages.pretrain.data.narration.per_video=32"), 8),
         ("avlnet", "pretrain", ("trainer.device_batch=63", "stages.pretrain.data.narration.per_video=32"), 16),
     ],
@@ -242,6 +246,36 @@ def test_the_committed_old_records_of_all_folds_have_the_same_settings():
     old = [record for record in map(read, sorted(Path("leaderboards/results").glob("*.json"))) if not record.settings]
     rows = {(r.method, r.stage, json.dumps(first_settings(r.method, r.config))) for r in old}
     assert len(rows) == len({row[:2] for row in rows})
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """A method of another package is installed; undo it to uninstall the package."""
+    caches = (registry.methods, registry.datasets, first._of_method)
+    with pytest.MonkeyPatch.context() as installed:
+        installed.syspath_prepend(str(gated_method.install(tmp_path)))
+        for cached in caches:
+            cached.cache_clear()
+        yield installed
+    for cached in caches:
+        cached.cache_clear()
+    for module in ("gated", "gated.method"):
+        sys.modules.pop(module, None)
+
+
+def test_old_records_of_a_method_of_another_package_join_its_new_ones_where_it_is_installed(elsewhere):
+    new, whole = recorded(method="gated", stage="pretrain")
+    assert first_settings("gated", whole) | {"dataset.vggsound.version": 2} == new
+    assert new["model.widths"] == [8, 16, 16, 16] and "model.dropout" not in new
+    elsewhere.undo()
+    registry.methods.cache_clear()
+    first._of_method.cache_clear()
+    assert first_settings("gated", whole)["model.dropout"] == whole["model"]["dropout"], "without it all settings count"
+
+
+def test_a_record_without_a_trainer_has_no_setting_of_it():
+    for config in ({}, {"trainer": {}, "model": {}, "stages": {}}):
+        assert first_settings("mavil", config) == first_settings("elsewhere", config) == {}
 
 
 ODD = st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
