@@ -27,6 +27,8 @@ FILES = ("file", "_file")
 """A setting that ends so names a file, which counts by its content."""
 WORK = ("on_request", "data.min_coverage", "data.loader.workers", "data.loader.cache_gb")
 """Whether and how fast a stage runs."""
+COPY = ("data.media",)
+"""What the user's copy of the data is like. It tells stages apart, which read other seconds with it, but no rows."""
 PROTOCOL = ("board", "fold")
 """What the protocol and the clips say."""
 TRAINING = (
@@ -101,7 +103,11 @@ def chosen_precision(precision: str) -> Settings:
 
 
 def of_row(
-    stages: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any], trainer: Mapping[str, Any], version: int
+    stages: Mapping[str, Mapping[str, Any]],
+    model: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    version: int,
+    datasets: Mapping[str, int],
 ) -> Settings:
     """The settings that make a row of a table: those of a stage and of all that it comes from.
 
@@ -110,22 +116,25 @@ def of_row(
         model: of these stages.
         trainer: of the run, the precision included where the user chose it.
         version: of the method.
+        datasets: name -> version, of these stages.
 
     Returns:
-        Settings with the keys `stages.<name>.…`, `model.…`, `trainer.…` and `version`, the same for all folds.
+        Settings with the keys `stages.<name>.…`, `model.…`, `trainer.…`, `version` and `dataset.<name>.version`, the
+        same for all folds.
     """
     base = {name: base_name(name, own.get("fold", 0)) for name, own in stages.items()}
     found = {f"model.{key}": value for key, value in model.items()}
     found |= {f"trainer.{key}": value for key, value in trainer.items()}
     if version != 1:
         found["version"] = version
+    found |= {f"dataset.{name}.version": of_data for name, of_data in datasets.items() if of_data != 1}
     for name, own in stages.items():
         for key, value in own.items():
             if key == "train" and own.get("fold"):
                 value = ["rest"]
             elif key.partition(".")[0] in RELATIONS:
                 value = _renamed(value, base)
-            if key not in PROTOCOL:
+            if key not in (*PROTOCOL, *COPY):
                 found[f"stages.{base[name]}.{key}"] = value
     return found
 

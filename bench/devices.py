@@ -1,4 +1,4 @@
-"""What `auto` means on this machine, and how a batch is spread over devices."""
+"""What `auto` means on this machine, and how its processes find each other."""
 
 from __future__ import annotations
 
@@ -37,19 +37,6 @@ def resolve_precision(config: TrainerConfig) -> str:
         return found or asked
     on_gpu = resolve_accelerator(config) == "gpu"
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-
-
-def parts_of_a_batch(batch: int, config: TrainerConfig, per_video: int = 1) -> int:
-    """How many parts a device's share of a batch goes through it in: as few as `device_batch` allows, of equal size.
-
-    Args:
-        batch: clips of a step over all devices.
-        config: of which devices, nodes and `device_batch` count.
-        per_video: clips that must stay together.
-    """
-    rows = batch // (config.devices * config.nodes * per_video)
-    most = config.device_batch // per_video if config.device_batch else rows
-    return next((parts for parts in range(1, rows) if rows % parts == 0 and rows // parts <= most), max(rows, 1))
 
 
 class SrunEnvironment(SLURMEnvironment):

@@ -97,9 +97,9 @@ def determining(
         "precision": resolve_precision(config.trainer),
         "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
         **{name: own for name, own in settings.items() if own},
-        **({"parts": parts} if trains and parts > 1 and stage_class is not None and stage_class.compares_clips else {}),
+        **_parts(stage, stage_class, parts),
         **({"class_text": class_text} if class_text else {}),
-        **({"packed": packed} if (packed := _packed(train or extracted or scored)) else {}),
+        **({"packed": packed} if (packed := _packed(train, extracted, scored)) else {}),
         # Of any version: where it is raised, a finished stage's predictions are measured again.
         **({"board": board.protocol() | {"version": 1}} if board else {}),
     }
@@ -113,10 +113,12 @@ def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
         model |= model_settings(config.model, each.config, each.stage_class)
     trainer = trainer_settings(config.trainer, trains=any(each.config.train for each in chain))
     trainer |= chosen_precision(config.trainer.precision)
-    if config.trainer.device_batch and any(each.stage_class and each.stage_class.compares_clips for each in chain):
-        trainer["device_batch"] = config.trainer.device_batch
-    stages = {each.name: contents(stage_settings(each.config)) for each in chain}
-    found = of_row(stages, model, trainer, method_version(config.method))
+    stages = {
+        each.name: contents(stage_settings(each.config)) | _parts(each.config, each.stage_class, each.parts)
+        for each in chain
+    }
+    datasets = {each.config.dataset: registry.dataset(each.config.dataset).version for each in chain}
+    found = of_row(stages, model, trainer, method_version(config.method), datasets)
     return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples
 
 
@@ -177,11 +179,16 @@ def _shared(key: str, value: Any) -> Any:
     return start_hash(value) if key not in ("root", "packed") else None
 
 
-def _packed(manifest: Manifest | None) -> dict[str, Any] | None:
-    """How a pack stores the clips: its frames lose a little."""
-    if manifest is None or manifest.pack is None:
-        return None
-    return {split: unlike_defaults(format) for split, format in manifest.pack.formats.items()}
+def _parts(stage: StageConfig, stage_class: type[Stage] | None, parts: int) -> dict[str, int]:
+    """The parts in which a batch goes through a device, where the loss compares the clips of a batch."""
+    compared = stage_class is not None and stage_class.compares_clips and stage.train
+    return {"parts": parts} if compared and parts > 1 else {}
+
+
+def _packed(*manifests: Manifest | None) -> dict[str, Any]:
+    """How a pack stores the clips of each split: its frames lose a little."""
+    packs = [manifest.pack for manifest in manifests if manifest and manifest.pack]
+    return {split: unlike_defaults(format) for pack in packs for split, format in pack.formats.items()}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

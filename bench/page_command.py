@@ -19,11 +19,12 @@ IMAGENET = "imagenet"  # as `identity.IMAGENET`, which imports torch
 WORD = re.compile(r"(?!(?i:null|true|false|yes|no|on|off)$)[A-Za-z_][A-Za-z0-9_./+-]*")
 # Where things lie on a machine, which records do not have.
 PLACES = re.compile(r"\.(root|packed|file|\w+_file)$")
+FILE = re.compile(r"\.(file|\w+_file)$")
 
 
 def command(record: Record) -> str:
     """The command line, with the settings in which the record differs from its preset; before it, in comments, what it
-    needs that is outside the suite."""
+    needs that is outside the suite: packages and files."""
     stages = record.config.get("stages")
     stage = f"{record.stage}_{record.fold}" if record.fold else record.stage
     if not isinstance(stages, Mapping) or stage not in stages:
@@ -35,7 +36,7 @@ def command(record: Record) -> str:
         words.append("data_root=/datasets")
     words += [f"{key}={_yaml(value)}" for key, value in _changes(record).items()]
     line = " ".join(["python -m bench run", record.method, *map(shlex.quote, words)])
-    return "\n".join([*map(_needed, record.packages), line])
+    return "\n".join([*map(_needed, record.packages), *_needed_files(record), line])
 
 
 def _needed(package: Package) -> str:
@@ -44,6 +45,21 @@ def _needed(package: Package) -> str:
     dirty = f" with uncommitted changes (source SHA-256 {package.source_sha256})" if package.dirty else ""
     named = f"{package.role} {package.name}: {package.distribution} {package.version}, {state}{dirty}"
     return "# needs " + " ".join(named.split())
+
+
+def _needed_files(record: Record) -> Iterator[str]:
+    """`# needs stages.x.data.train_labels_file: the file with SHA-256 0123…`: of settings that name a file, and of
+    checkpoints, records have but the hash."""
+    usual = _preset(record.method, record.preset, record.variant)
+    leaves = dict(_leaves(record.config))
+    found = [(name, value) for name, value in leaves.items() if FILE.search(name) and value]
+    given = [name for name, value in leaves.items() if value and _is_file(name, value)]
+    start = given[0] if len(given) == 1 else "init"
+    found += [(start, each.identity) for each in record.parents if each.stage == "init" and each.identity != IMAGENET]
+    for name, value in found:
+        if usual.get(name) != value:
+            key = _without_fold(name, usual) if name in usual else name
+            yield " ".join(f"# needs {key}: the file with SHA-256 {str(value)[:16]}".split())
 
 
 def _changes(record: Record) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from bench import cost, identity, registry
 from bench.checkpoints import is_cut_off
 from bench.combinations import check_combinations
 from bench.config import BenchConfig, StageConfig, stage_class
-from bench.devices import parts_of_a_batch
 from bench.errors import UserError, told_of, unknown
 from bench.folds import base_name, scored_split
+from bench.parts import parts_of_a_batch
 from bench.progress import track
 from datamodules import sample
 from datamodules.checks import Checks
@@ -318,7 +318,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     own_class = stage_class(config, name)
-    parts = parts_of_a_batch(stage.batch_size, config.trainer, spec.clips_per_video)
+    devices = config.trainer.devices * config.trainer.nodes
+    parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
     determining = identity.determining(
         config, stage, own_class, train, extracted, scored, board, spec.class_text, parts
     )

@@ -60,6 +60,8 @@ def _package(role: str, name: str, place: str, group: str) -> dict[str, Any] | N
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None, f"{module} has been imported before"
     source, distribution = Path(spec.origin), points[0].dist
+    top = importlib.util.find_spec(module.partition(".")[0])
+    assert top is not None, f"{module} has been imported before"
     commit, dirty = _source_state(source)
     return {
         "role": role,
@@ -68,7 +70,8 @@ def _package(role: str, name: str, place: str, group: str) -> dict[str, Any] | N
         "version": distribution.version if distribution else "",
         "commit": commit or (_installed_commit(distribution) if distribution else None),
         "dirty": dirty,
-        "source_sha256": source_hash(source.parent if source.name == "__init__.py" else source),
+        # Of the whole package: a dataset's class is in one of its files, its helpers in others.
+        "source_sha256": source_hash(*map(Path, top.submodule_search_locations or [source])),
     }
 
 
@@ -88,15 +91,16 @@ def _installed_commit(distribution: importlib.metadata.Distribution) -> str | No
     return about.get("vcs_info", {}).get("commit_id")
 
 
-def source_hash(source: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder with their names, but for what Python leaves there."""
+def source_hash(*sources: Path) -> str:
+    """SHA-256 of a file, or of all files of folders with their names, but for what Python leaves there."""
     digest = hashlib.sha256()
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-    for path in files:
-        if "__pycache__" not in path.parts:
-            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-            content = path.read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    for source in sources:
+        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        for path in files:
+            if "__pycache__" not in path.parts:
+                name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+                content = path.read_bytes()
+                digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 

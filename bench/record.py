@@ -94,7 +94,8 @@ class Package(_Part):
     dirty: bool | None = None
     """Whether its repository had uncommitted changes; None where it does not lie in one."""
     source_sha256: Hash
-    """Of its source: all files of its folder but for what Python and the system leave there."""
+    """Of its source: all files of the package that it is in, helpers too, but for what Python leaves there; of the one
+    file where it is in no package."""
 
 
 class ShownMetric(_Part):

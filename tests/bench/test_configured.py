@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, make_dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import first_settings as first
 from bench import identity, registry
-from bench.config import StageConfig, TrainerConfig, compose, stage_class
+from bench.config import StageConfig, TrainerConfig, compose, method_version, stage_class
 from bench.configured import of_row, stage_settings, unlike_defaults
 from bench.first_settings import DEFAULTS, first_settings
 from bench.identity import shareable
+from bench.parts import parts_of_a_batch
 from bench.records import read
 from datamodules.types import FeatureInputs, TextInputs
+from tests import gated_method
+from tests.bench import defaults
 
 
 @dataclass
@@ -72,7 +78,8 @@ def test_a_new_setting_changes_no_identity_and_no_row_until_it_is_set(path: str)
 
 def moved(then: Any, now: Any, path: str) -> Iterator[str]:
     """The fields that have another default than once; those that are new or gone are none of them."""
-    if isinstance(then, dict) and isinstance(now, dict):
+    there = [isinstance(each, dict) and defaults.WHERE_THERE not in each for each in (then, now)]
+    if isinstance(then, dict) and isinstance(now, dict) and there[0] == there[1]:
         for key in then.keys() & now.keys():
             yield from moved(then[key], now[key], f"{path}.{key}")
     elif then != now:
@@ -81,6 +88,19 @@ def moved(then: Any, now: Any, path: str) -> Iterator[str]:
 
 def plain(config: Any) -> Any:
     return json.loads(json.dumps(asdict(config)))
+
+
+def unknown(then: Any, now: Any, path: str = "") -> Iterator[str]:
+    """The fields whose default is not held yet."""
+    for key in now if isinstance(then, dict) and isinstance(now, dict) else ():
+        yield from unknown(then[key], now[key], f"{path}.{key}") if key in then else [f"{path}.{key}"]
+
+
+def test_every_default_is_held_to_what_it_is():
+    """Those of fields, methods and stages that came after the first, too."""
+    held, now = json.loads(defaults.GOLDEN.read_text(encoding="utf-8")), defaults.present()
+    assert not list(moved(held, now, "")), "a moved default moves the meaning of old records: give it another name"
+    assert not list(unknown(held, now)), "new fields: `python -m tests.bench.defaults` adds them to the file"
 
 
 FIRST = json.loads(DEFAULTS.read_text(encoding="utf-8"))
@@ -109,15 +129,32 @@ def test_no_default_of_a_method_has_changed_its_meaning(method: str):
 PARTS = ("train_esc10_fold1", "train_esc10_fold3")
 
 
-def recorded(*overrides: str, stage: str = PARTS[0]) -> tuple[dict[str, Any], dict[str, Any]]:
+@cache
+def recorded(
+    *overrides: str, stage: str = PARTS[0], method: str = "baseline_cnn"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings that a new record names, the whole configuration, which is all that an old one has)."""
-    config = compose("baseline_cnn", ["preset=tiny", *overrides])
-    planned = SimpleNamespace(
-        name=stage, config=config.stages[stage], ancestors=[], stage_class=stage_class(config, stage)
-    )
-    stages = {stage: shareable(config.stages[stage])}
-    whole = {"model": plain(config.model), "stages": stages, "trainer": plain(config.trainer)}
-    return identity.row_settings(config, planned), json.loads(json.dumps(whole))
+    config = compose(method, ["preset=tiny", *overrides])
+    own, trainer = config.stages[stage], config.trainer
+    per_video = own.data.narration.per_video if registry.dataset(own.dataset).narrated else 1
+    parts = parts_of_a_batch(own.batch_size, trainer.devices * trainer.nodes, trainer.device_batch, per_video)
+    planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=stage_class(config, stage), parts=parts)
+    of_method = FIRST["methods"].get(method, {"model": {}, "options": {}})
+    usual = FIRST["stage"] | {"options": of_method["options"].get(own.module)}
+    whole = {
+        "model": known(plain(config.model), of_method["model"]),
+        "stages": {stage: known(json.loads(json.dumps(shareable(own))), usual)},
+        "trainer": known(plain(config.trainer), FIRST["trainer"]),
+    }
+    return identity.row_settings(config, planned), whole
+
+
+def known(now: Any, then: Any, path: str = "") -> Any:
+    """The configuration without the fields that came later."""
+    then = FIRST["optional"].get(path) if then is None else then
+    if not isinstance(now, dict) or not then:
+        return now
+    return {key: known(now[key], then[key], f"{path}.{key}".lstrip(".")) for key in now.keys() & then.keys()}
 
 
 SETTING = st.sampled_from(
@@ -128,8 +165,10 @@ SETTING = st.sampled_from(
         ("trainer.grad_clip=2.0", True),
         ("trainer.precision=bf16", True),
         ("trainer.devices=2", False),
+        ("trainer.device_batch=2", False),
         ("trainer.checkpoint_every=3", False),
         ("seed=4", False),
+        ("stages.train_esc10.data.media=videos", False),
         ("stages.train_esc10.data.loader.workers=3", False),
         ("stages.train_esc10.data.min_coverage=0", False),
         ("runs=/elsewhere", False),
@@ -143,13 +182,46 @@ def test_a_row_s_settings_are_those_that_determine_a_result_in_new_and_old_recor
     """Whatever the order in which they are set, the fold, the seed, the machine."""
     overrides = [override for override, _ in changes]
     new, whole = recorded(*overrides)
-    assert first_settings("baseline_cnn", whole) == new
+    assert first_settings("baseline_cnn", whole) | {"version": method_version("baseline_cnn")} == new
     assert recorded(*reversed(overrides), stage=PARTS[1])[0] == new
     assert (new != recorded()[0]) == any(determines for _, determines in changes)
 
 
 def test_what_auto_means_on_a_machine_parts_no_rows():
     assert recorded("trainer.precision=auto:bf16-mixed")[0] == recorded("trainer.precision=auto")[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "stage", "overrides", "parts"),
+    [
+        ("mavil", "pretrain", ("trainer.device_batch=64",), 8),
+        ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=2", "trainer.nodes=2"), 2),
+        ("mavil", "pretrain", ("trainer.device_batch=64", "trainer.devices=8"), 1),
+        ("avlnet", "pretrain", ("trainer.device_batch=64", "stages.pretrain.data.narration.per_video=32"), 8),
+        ("avlnet", "pretrain", ("trainer.device_batch=63", "stages.pretrain.data.narration.per_video=32"), 16),
+    ],
+)
+def test_rows_are_told_by_the_parts_of_a_batch_where_its_clips_are_compared(method, stage, overrides, parts):
+    """Not by the setting from which and from the devices the parts follow."""
+    batch = f"stages.{stage}.batch_size=512"
+    usual, (new, whole) = (
+        recorded(batch, method=method, stage=stage)[0],
+        recorded(batch, *overrides, method=method, stage=stage),
+    )
+    told = {f"stages.{stage}.parts": parts} if parts > 1 else {}
+    per_video = {key: value for key, value in new.items() if key.endswith(".per_video")}
+    assert new == usual | per_video | told
+    assert {key: value for key, value in first_settings(method, whole).items() if key.endswith(".parts")} == told
+
+
+def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_those_of_its_own_list():
+    """57f53bc: where both are there, a split's own list is read in the place of `vggsound.csv`."""
+    new, whole = recorded("stages.finetune_vggsound_v.epochs=2", method="mavil", stage="finetune_vggsound_v")
+    old = first_settings("mavil", whole)
+    assert new == old | {"dataset.vggsound.version": 2, "version": method_version("mavil")} and not any(
+        key.startswith("dataset.") for key in old
+    )
+    assert not any(key.startswith("dataset.") for key in recorded()[0]), "of version 1"
 
 
 def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
@@ -161,19 +233,49 @@ def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
 def test_folds_have_the_same_settings_and_so_has_what_they_come_from():
     def fold(n: int) -> dict[str, Any]:
         own = {"fold": n, "train": [f"fold{m}" for m in (1, 2, 3) if m != n], "epochs": 2}
-        return of_row({f"a_fold{n}": own, f"b_fold{n}": own | {"teacher": f"a_fold{n}"}}, {}, {}, 1)
+        return of_row({f"a_fold{n}": own, f"b_fold{n}": own | {"teacher": f"a_fold{n}"}}, {}, {}, 1, {})
 
     assert fold(1) == fold(2) and fold(1)["stages.b.teacher"] == "a"
 
 
 def test_the_method_s_version_parts_rows():
-    assert of_row({}, {}, {}, 1) == {} and of_row({}, {}, {}, 2) == {"version": 2}
+    assert of_row({}, {}, {}, 1, {"esc50": 1}) == {} and of_row({}, {}, {}, 2, {}) == {"version": 2}
 
 
 def test_the_committed_old_records_of_all_folds_have_the_same_settings():
     old = [record for record in map(read, sorted(Path("leaderboards/results").glob("*.json"))) if not record.settings]
     rows = {(r.method, r.stage, json.dumps(first_settings(r.method, r.config))) for r in old}
     assert len(rows) == len({row[:2] for row in rows})
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """A method of another package is installed; undo it to uninstall the package."""
+    caches = (registry.methods, registry.datasets, first._of_method)
+    with pytest.MonkeyPatch.context() as installed:
+        installed.syspath_prepend(str(gated_method.install(tmp_path)))
+        for cached in caches:
+            cached.cache_clear()
+        yield installed
+    for cached in caches:
+        cached.cache_clear()
+    for module in ("gated", "gated.method"):
+        sys.modules.pop(module, None)
+
+
+def test_old_records_of_a_method_of_another_package_join_its_new_ones_where_it_is_installed(elsewhere):
+    new, whole = recorded(method="gated", stage="pretrain")
+    assert first_settings("gated", whole) | {"dataset.vggsound.version": 2} == new
+    assert new["model.widths"] == [8, 16, 16, 16] and "model.dropout" not in new
+    elsewhere.undo()
+    registry.methods.cache_clear()
+    first._of_method.cache_clear()
+    assert first_settings("gated", whole)["model.dropout"] == whole["model"]["dropout"], "without it all settings count"
+
+
+def test_a_record_without_a_trainer_has_no_setting_of_it():
+    for config in ({}, {"trainer": {}, "model": {}, "stages": {}}):
+        assert first_settings("mavil", config) == first_settings("elsewhere", config) == {}
 
 
 ODD = st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,15 @@ def test_a_packed_dataset_is_what_a_plan_reads(sample_root: Path, tmp_path: Path
     assert packed.train.pack is not None and media.train.pack is None
     assert packed.train.fingerprint == media.train.fingerprint and packed.scored.coverage == media.scored.coverage == 1
     assert packed.identity != media.identity, "frames lose a little in a pack"
+    for split in ("train", "test"):  # of the frames that are trained on and of those that are scored
+        about = tmp_path / "pack" / split / "pack.json"
+        text = about.read_text()
+        content = json.loads(text)
+        content["format"]["size"] += 8
+        about.write_text(json.dumps(content))
+        other = make_plan(compose("mavil", [*stage, f"data.packed={tmp_path / 'pack'}"])).stages[-1]
+        assert other.identity != packed.identity, split
+        about.write_text(text)
 
 
 def test_a_pack_needs_a_place(capsys):

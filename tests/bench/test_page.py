@@ -23,6 +23,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 from bench import registry
 from bench.cli import main
 from bench.config import compose
+from bench.identity import file_hash
 from bench.page import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
 from bench.page_command import command
 from bench.page_data import pack, printed, shown
@@ -308,6 +309,21 @@ def test_the_command_gives_the_recorded_settings_again():
         == made.config["stages"]["train_esc10_fold2"]
     )
     assert again.trainer.precision == "bf16"
+
+
+def test_the_command_names_the_files_that_it_needs(tmp_path: Path):
+    (tmp_path / "labels.json").write_text("{}")
+    (tmp_path / "start.pt").write_text("weights")
+    labels, start = (file_hash(tmp_path / name) for name in ("labels.json", "start.pt"))
+    made = recorded(f"stages.train_esc10.data.train_labels_file={tmp_path / 'labels.json'}")
+    usual = command(recorded())
+    told = [f"# needs stages.train_esc10.data.train_labels_file: the file with SHA-256 {labels[:16]}"]
+    assert command(made).splitlines() == [*told, usual]
+    given = ({"stage": "init", "identity": start}, {"stage": "init", "identity": "imagenet"})
+    asked = f"the file with SHA-256 {start[:16]}"
+    assert command(recorded(parents=given)).splitlines() == [f"# needs init: {asked}", usual]
+    made = recorded(f"stages.train_esc10.init={tmp_path / 'start.pt'}", parents=given)
+    assert command(made).splitlines() == [f"# needs stages.train_esc10.init: {asked}", usual]
 
 
 def test_a_hostile_setting_is_one_word_of_the_command():

@@ -58,6 +58,25 @@ def test_a_method_and_a_dataset_of_another_package_are_named_with_version_and_so
     assert after[0] == before[0] and after[1] != before[1]
 
 
+def test_the_source_of_a_dataset_is_its_whole_package_helpers_too(outside: Path):
+    package = outside / "their_package"
+    (package / "sets").mkdir(parents=True)
+    for file in ("__init__.py", "helper.py", "sets/__init__.py"):
+        (package / file).touch()
+    (outside / "their_data.py").rename(package / "sets" / "data.py")
+    points = next(outside.glob("*.dist-info/entry_points.txt"))
+    points.write_text(points.read_text().replace("their_data:", "their_package.sets.data:"))
+    registry.datasets.cache_clear()
+
+    def source() -> str:
+        (found,) = [each for each in provenance.packages("gated", ["theirs"]) if each["role"] == "dataset"]
+        return found["source_sha256"]
+
+    before = source()
+    (package / "helper.py").write_text("LIST = 'another'\n")
+    assert source() != before
+
+
 def test_one_that_lies_in_a_repository_is_named_by_its_commit_and_cleanliness(outside: Path):
     git(outside, "init", "-q")
     git(outside, "add", ".")

@@ -18,10 +18,11 @@ from bench import records
 from bench.blocks import prepare_blocks
 from bench.cli import main
 from bench.config import TrainerConfig, compose
-from bench.devices import SrunEnvironment, cluster_environment, parts_of_a_batch
+from bench.devices import SrunEnvironment, cluster_environment
 from bench.ema import Ema
 from bench.errors import UserError
 from bench.launched import as_launched
+from bench.parts import parts_of_a_batch
 from bench.plan import make_plan
 from datamodules import loader as loaders
 from datamodules import sample
@@ -71,10 +72,10 @@ def plain(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     device_batch=st.integers(0, 300),
 )  # fmt: skip
 def test_a_share_goes_through_in_as_few_equal_parts_as_fit(rows, per_video, devices, nodes, device_batch):
-    config = TrainerConfig(devices=devices, nodes=nodes, device_batch=max(device_batch, per_video) * (device_batch > 0))
-    parts = parts_of_a_batch(rows * per_video * devices * nodes, config, per_video)
-    fits = [n for n in range(1, rows + 1) if rows % n == 0 and rows // n * per_video <= config.device_batch]
-    assert parts == (fits[0] if config.device_batch else 1)
+    most = max(device_batch, per_video) * (device_batch > 0)
+    parts = parts_of_a_batch(rows * per_video * devices * nodes, devices * nodes, most, per_video)
+    fits = [n for n in range(1, rows + 1) if rows % n == 0 and rows // n * per_video <= most]
+    assert parts == (fits[0] if most else 1)
 
 
 def test_a_batch_in_parts_trains_to_the_same_weights(clips: Path, plain: Path, tmp_path: Path):
