@@ -186,7 +186,8 @@ def test_where_a_protocol_s_version_is_raised_predictions_are_measured_again_and
     )
     assert new.keys() == set(names)
     for stage, record in new.items():
-        assert (record["protocol"].pop("version"), old[stage]["protocol"].pop("version")) == (7, 1)
+        for part in ("protocol", "board_definition"):
+            assert (record[part].pop("version"), old[stage][part].pop("version")) == (7, 1)
         assert record["predictions_commit"] == old[stage]["commit"]
         differing = {name for name in record if record[name] != old[stage][name]}
         assert differing <= {"id", "created", "commit", "dirty", "predictions_commit"}
