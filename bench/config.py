@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from bench import folds, registry
 from bench.errors import UserError, unknown
 from bench.launched import as_launched
-from bench.registry import method_version as method_version  # identities are made with it
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage

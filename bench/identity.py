@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.config import BenchConfig, StageConfig, method_version
+from bench.config import BenchConfig, StageConfig
 from bench.configured import (
     FILES,
     PLACES,
@@ -92,7 +92,7 @@ def determining(
     }
     clips = {"train": train, "extracted": extracted, "scored": scored}
     return {
-        "method": [config.method, method_version(config.method)],
+        "method": [config.method, registry.method_version(config.method)],
         "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
         "precision": resolve_precision(config.trainer),
         "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
@@ -118,7 +118,7 @@ def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
         for each in chain
     }
     datasets = {each.config.dataset: registry.dataset(each.config.dataset).version for each in chain}
-    found = of_row(stages, model, trainer, method_version(config.method), datasets)
+    found = of_row(stages, model, trainer, registry.method_version(config.method), datasets)
     return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples
 
 

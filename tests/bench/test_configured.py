@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench import first_settings as first
 from bench import identity, registry
-from bench.config import StageConfig, TrainerConfig, compose, method_version, stage_class
+from bench.config import StageConfig, TrainerConfig, compose, stage_class
 from bench.configured import of_row, stage_settings, unlike_defaults
 from bench.first_settings import DEFAULTS, first_settings
 from bench.identity import shareable
@@ -182,7 +182,7 @@ def test_a_row_s_settings_are_those_that_determine_a_result_in_new_and_old_recor
     """Whatever the order in which they are set, the fold, the seed, the machine."""
     overrides = [override for override, _ in changes]
     new, whole = recorded(*overrides)
-    assert first_settings("baseline_cnn", whole) | {"version": method_version("baseline_cnn")} == new
+    assert first_settings("baseline_cnn", whole) | {"version": registry.method_version("baseline_cnn")} == new
     assert recorded(*reversed(overrides), stage=PARTS[1])[0] == new
     assert (new != recorded()[0]) == any(determines for _, determines in changes)
 
@@ -218,7 +218,7 @@ def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_th
     """57f53bc: where both are there, a split's own list is read in the place of `vggsound.csv`."""
     new, whole = recorded("stages.finetune_vggsound_v.epochs=2", method="mavil", stage="finetune_vggsound_v")
     old = first_settings("mavil", whole)
-    assert new == old | {"dataset.vggsound.version": 2, "version": method_version("mavil")} and not any(
+    assert new == old | {"dataset.vggsound.version": 2, "version": registry.method_version("mavil")} and not any(
         key.startswith("dataset.") for key in old
     )
     assert not any(key.startswith("dataset.") for key in recorded()[0]), "of version 1"
