@@ -8,9 +8,17 @@ import re
 import sys
 from collections.abc import Sequence
 
+from bench.commands.help_texts import (
+    CHECK_HELP,
+    COMPARE_HELP,
+    EPILOG,
+    FEATURES_HELP,
+    PACK_HELP,
+    REGRESS_HELP,
+    SWEEP_HELP,
+)
 from bench.errors import UserError
-from bench.help_texts import CHECK_HELP, COMPARE_HELP, EPILOG, FEATURES_HELP, PACK_HELP, REGRESS_HELP, SWEEP_HELP
-from bench.preemption import INTERRUPTED, Preempted, listening
+from bench.run.preemption import INTERRUPTED, Preempted, listening
 
 OWN = ("bench", "datamodules", "experiments")
 """Whose modules nobody can install: where one is missing, it is a mistake in the code."""
@@ -176,7 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
 def find_regressions(options: argparse.Namespace) -> int | None:
     from pathlib import Path
 
-    from bench.regress import Settings, regress, store
+    from bench.regress.gate import Settings, regress, store
 
     settings = Settings(
         suite=Path(options.suite),
@@ -192,9 +200,9 @@ def find_regressions(options: argparse.Namespace) -> int | None:
 
 def run_method(options: argparse.Namespace) -> None:
     with listening():  # from here on, as the imports take seconds
-        from bench.config import compose
-        from bench.run import is_first_process, run
-        from bench.show import print_boards
+        from bench.config.compose import compose
+        from bench.run.execute import is_first_process, run
+        from bench.tables.show import print_boards
 
         config = compose(options.method, options.overrides)
         plan = run(config)
@@ -204,7 +212,7 @@ def run_method(options: argparse.Namespace) -> None:
 
 def run_sweep(options: argparse.Namespace) -> int:
     with listening():
-        from bench.sweep_run import Sweep, sweep
+        from bench.launch.sweep_run import Sweep, sweep
 
         wanted = Sweep(
             arguments=options.arguments,
@@ -226,9 +234,9 @@ def positive(text: str) -> int:
 
 
 def show_plan(options: argparse.Namespace) -> None:
-    from bench.config import compose
-    from bench.plan import make_plan
-    from bench.show import print_plan
+    from bench.config.compose import compose
+    from bench.plan.graph import make_plan
+    from bench.tables.show import print_plan
 
     print_plan(make_plan(compose(options.method, options.overrides)))
 
@@ -236,13 +244,13 @@ def show_plan(options: argparse.Namespace) -> None:
 def make_method(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench.new import new
+    from bench.commands.new import new
 
     new(options.name, options.title, Path(options.folder) if options.folder else None)
 
 
 def show_list(options: argparse.Namespace) -> None:
-    from bench.show import print_list
+    from bench.tables.show import print_list
 
     print_list()
 
@@ -250,8 +258,8 @@ def show_list(options: argparse.Namespace) -> None:
 def make_sample_data(options: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from bench.config.settings import parse_settings
     from bench.progress import track
-    from bench.settings import parse_settings
     from datamodules import sample
 
     settings = parse_settings(options.overrides, sample_root="data/sample")
@@ -260,22 +268,22 @@ def make_sample_data(options: argparse.Namespace) -> None:
 
 
 def check_data(options: argparse.Namespace) -> int:
-    from bench import data
-    from bench.settings import parse_settings
+    from bench.commands import data
+    from bench.config.settings import parse_settings
 
     return 0 if data.check(options.dataset, parse_settings(options.overrides, **data.CHECK)) else 1
 
 
 def pack_data(options: argparse.Namespace) -> None:
-    from bench import data
-    from bench.settings import parse_settings
+    from bench.commands import data
+    from bench.config.settings import parse_settings
 
     data.pack(options.dataset, parse_settings(options.overrides, **data.PACK))
 
 
 def extract_features(options: argparse.Namespace) -> None:
-    from bench import data
-    from bench.settings import parse_settings
+    from bench.commands import data
+    from bench.config.settings import parse_settings
 
     data.features(options.dataset, parse_settings(options.overrides, **data.FEATURES))
 
@@ -283,31 +291,33 @@ def extract_features(options: argparse.Namespace) -> None:
 def time_data(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench import data, speed
-    from bench.settings import parse_settings
+    from bench.commands import data
+    from bench.config.settings import parse_settings
+    from bench.speed import loading
 
     settings = parse_settings(options.overrides, clips="24", rounds="6", folder="data/speed")
-    speed.data(Path(settings["folder"]), data.whole(settings, "clips"), data.whole(settings, "rounds"))
+    loading.data(Path(settings["folder"]), data.whole(settings, "clips"), data.whole(settings, "rounds"))
 
 
 def time_evaluation(options: argparse.Namespace) -> None:
-    from bench import data, speed_eval
-    from bench.settings import parse_settings
+    from bench.commands import data
+    from bench.config.settings import parse_settings
+    from bench.speed import ranking
 
     settings = parse_settings(options.overrides, queries="100000", items="100000", dim="512", seed="0")
-    speed_eval.evaluation(**{key: data.whole(settings, key) for key in settings})
+    ranking.evaluation(**{key: data.whole(settings, key) for key in settings})
 
 
 def time_training(options: argparse.Namespace) -> None:
-    from bench.speed_train import training
-    from bench.speed_train_table import print_measured
+    from bench.speed.training import training
+    from bench.speed.training_table import print_measured
 
     wanted = (options.method, options.overrides, options.stage, options.steps, options.rounds, options.packed)
     print_measured(training(*wanted), options.packed)
 
 
 def show_tables(options: argparse.Namespace) -> int:
-    from bench.show import exchange, print_all_boards, print_check
+    from bench.tables.show import exchange, print_all_boards, print_check
 
     if options.check:
         return print_check(options.leaderboards)
@@ -320,7 +330,7 @@ def show_tables(options: argparse.Namespace) -> int:
 def export_boards(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench.export import export
+    from bench.tables.export import export
 
     for path in export(Path(options.leaderboards), Path(options.folder)):
         print(path)
@@ -329,7 +339,7 @@ def export_boards(options: argparse.Namespace) -> None:
 def compare_methods(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench.compare_methods import compare_methods, print_compared
+    from bench.compare.methods import compare_methods, print_compared
 
     folders = (Path(options.leaderboards), Path(options.runs))
     sides = (options.before, options.after)
@@ -339,7 +349,7 @@ def compare_methods(options: argparse.Namespace) -> None:
 def make_page(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench.page import write_pages
+    from bench.page.write import write_pages
 
     leaderboards = Path(options.leaderboards)
     output = Path(options.output) if options.output else leaderboards / "page.html"

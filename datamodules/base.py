@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from datamodules import audio as audio_features
-from datamodules import decibels
-from datamodules import video as video_features
-from datamodules.clips import ClipDataset
-from datamodules.extracted import ExtractedFeatures
-from datamodules.loader import Loader, collate, worker_count
-from datamodules.manifest import Manifest, label_arrays
-from datamodules.mixing import mixup
-from datamodules.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
+from datamodules.features.extracted import ExtractedFeatures
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import Loader, collate, worker_count
+from datamodules.loading.mixing import mixup
+from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
+from datamodules.manifest.build import Manifest, label_arrays
+from datamodules.streams import audio as audio_features
+from datamodules.streams import decibels
+from datamodules.streams import video as video_features
 from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
 
 LOG_MELS = {"kaldi": audio_features.LogMel, "decibel": decibels.DecibelMel}

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
+from datamodules.source.official_text import read_text
 from datamodules.types import Board
 
 TASKS = "tasks_primary.txt"

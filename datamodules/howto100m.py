@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from datamodules import captions
-from datamodules.source import LABELS, DataError, Official, Source, read_rows_by_header
+from datamodules.source import LABELS, DataError, Official, Source, captions, read_rows_by_header
 
 LISTS = {
     "HowTo100M_v1.csv": "video_id",

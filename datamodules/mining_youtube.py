@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
+from datamodules.source.official_text import read_text
 from datamodules.types import Board
 
 MAPPING = "mapping_without_meta.txt"

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Rows, Source, class_lists, read_rows_by_header
+from datamodules.source.official_text import read_text
 from datamodules.types import Board
 
 DATA = "MSRVTT_data.json"

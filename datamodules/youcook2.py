@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from datamodules.official_text import read_text
 from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
+from datamodules.source.official_text import read_text
 from datamodules.types import Board
 
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.metrics import Floats, bootstrap, interval, macro, top_k
 from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+from bench.tasks.metrics import Floats, bootstrap, interval, macro, top_k
 from datamodules.types import Board
 
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.localisation import (
+from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+from bench.tasks.alignment import (
     BACKGROUND,
     Places,
     align,
@@ -24,8 +25,7 @@ from bench.localisation import (
     spread_steps,
     transcript,
 )
-from bench.metrics import Floats, bootstrap, interval, macro
-from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+from bench.tasks.metrics import Floats, bootstrap, interval, macro
 from datamodules.types import Board
 
 

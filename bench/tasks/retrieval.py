@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.metrics import Floats, bootstrap, interval
-from bench.retrieval import retrieval_ranks, video_ranks
 from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
-from bench.ties import Ranks
+from bench.tasks.metrics import Floats, bootstrap, interval
+from bench.tasks.ranks import retrieval_ranks, video_ranks
+from bench.tasks.ties import Ranks
 from datamodules.types import Board
 
 CUTS = (1, 5, 10)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.metrics import (
+from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+from bench.tasks.metrics import (
     Floats,
     Rankings,
     bootstrap,
@@ -14,7 +15,6 @@ from bench.metrics import (
     random_average_precision,
     unbiased_interval,
 )
-from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
 from datamodules.types import Board
 
 

@@ -20,7 +20,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from experiments.avlnet.model import AVLnet, Text
-from experiments.common.davenet_names import BRANCHES, is_official, rename_davenet, rename_layers, without_module
+from experiments.common.checkpoints.davenet_names import (
+    BRANCHES,
+    is_official,
+    rename_davenet,
+    rename_layers,
+    without_module,
+)
 from experiments.common.weights import load_strict, matches
 
 _FUSED = {

@@ -11,9 +11,9 @@ from torch import Tensor
 from datamodules.types import Batch, Outputs
 from experiments.avlnet import model
 from experiments.avlnet.checkpoints import load
-from experiments.common.contrastive import masked_margin_softmax
-from experiments.common.narrated import BranchedStage, NarratedOptions
+from experiments.common.losses.contrastive import masked_margin_softmax
 from experiments.common.stage import StageSpec
+from experiments.common.stages.narrated import BranchedStage, NarratedOptions
 
 
 @dataclass

@@ -14,9 +14,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from experiments.common.branches import AudioBranch, TextBranch, clip_vector
-from experiments.common.davenet import DAVEnetConfig
-from experiments.common.gated import ContextGating, GatedUnit, WordMaxPool
+from experiments.common.networks.branches import AudioBranch, TextBranch, clip_vector
+from experiments.common.networks.davenet import DAVEnetConfig
+from experiments.common.networks.gated import ContextGating, GatedUnit, WordMaxPool
 
 
 @dataclass

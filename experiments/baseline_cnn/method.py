@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.types import Batch, Outputs
 from experiments.baseline_cnn.model import CNN, CNNConfig
-from experiments.common.losses import classification_loss
+from experiments.common.losses.classification import classification_loss
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import load_strict
 

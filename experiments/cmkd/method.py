@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from datamodules.types import Batch, Outputs
 from experiments.cmkd.checkpoints import imagenet, load
 from experiments.cmkd.model import ASTConfig, AttentionHead, CMKDConfig, CNNConfig, Network, PSLAConfig, build
-from experiments.common.layers import start_at_prior
-from experiments.common.losses import classification_loss
+from experiments.common.losses.classification import classification_loss
+from experiments.common.networks.layers import start_at_prior
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import Taught
 from experiments.common.weights import without_prefix

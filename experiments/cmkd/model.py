@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from datamodules.types import AudioInputs
-from experiments.common.layers import LayerNorm, transformer
+from experiments.common.networks.layers import LayerNorm, transformer
 
 Network = Literal["ast", "cnn", "psla"]
 Backbone = Literal["efficientnet_b0", "efficientnet_b2", "efficientnet_b6", "densenet121", "small"]

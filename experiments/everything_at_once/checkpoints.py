@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from experiments.common.davenet_names import rename_davenet, rename_layers, without_module
+from experiments.common.checkpoints.davenet_names import rename_davenet, rename_layers, without_module
 from experiments.common.weights import load_strict, matches
 from experiments.everything_at_once.model import EverythingAtOnce
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
-from experiments.common.narrated import LENGTHS, NarratedOptions, NarratedStage
 from experiments.common.stage import StageSpec
+from experiments.common.stages.narrated import LENGTHS, NarratedOptions, NarratedStage
 from experiments.everything_at_once.checkpoints import load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig, Tokens
 from experiments.everything_at_once.objective import PairWeights, combinatorial_loss, embeddings_of

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
-from experiments.common.davenet import DAVEnet, DAVEnetConfig
-from experiments.common.gated import GatedUnit
-from experiments.common.layers import LayerNorm, transformer
+from experiments.common.networks.davenet import DAVEnet, DAVEnetConfig
+from experiments.common.networks.gated import GatedUnit
+from experiments.common.networks.layers import LayerNorm, transformer
 
 
 @dataclass

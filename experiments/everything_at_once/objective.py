@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.common.contrastive import info_nce
+from experiments.common.losses.contrastive import info_nce
 
 
 @dataclass

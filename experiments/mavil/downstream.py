@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
-from experiments.common.layers import LayerNorm, start_at_prior
-from experiments.common.losses import classification_loss
-from experiments.common.masking import random_places, random_places_2d
+from experiments.common.losses.classification import classification_loss
+from experiments.common.networks.layers import LayerNorm, start_at_prior
+from experiments.common.networks.masking import random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import load_strict, matches
 from experiments.mavil.checkpoints import translated

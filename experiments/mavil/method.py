@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.types import Batch
-from experiments.common.contrastive import symmetric_info_nce
-from experiments.common.masking import Masking, masked_mse, random_masking
-from experiments.common.patches import normalized_patches, patchify
+from experiments.common.losses.contrastive import symmetric_info_nce
+from experiments.common.networks.masking import Masking, masked_mse, random_masking
+from experiments.common.networks.patches import normalized_patches, patchify
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import Taught
 from experiments.common.weights import load_strict

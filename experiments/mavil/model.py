@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.types import AudioInputs, Inputs, Modality, VideoInputs
-from experiments.common.layers import LayerNorm, init_mae, transformer
-from experiments.common.masking import gather_tokens, scatter_tokens
-from experiments.common.patches import audio_grid, video_grid
-from experiments.common.positions import sincos_2d, sincos_3d, with_cls
+from experiments.common.networks.layers import LayerNorm, init_mae, transformer
+from experiments.common.networks.masking import gather_tokens, scatter_tokens
+from experiments.common.networks.patches import audio_grid, video_grid
+from experiments.common.networks.positions import sincos_2d, sincos_3d, with_cls
 
 
 @dataclass

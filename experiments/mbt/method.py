@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
-from experiments.common.layers import start_at_prior
-from experiments.common.losses import classification_loss
+from experiments.common.losses.classification import classification_loss
+from experiments.common.networks.layers import start_at_prior
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import without_prefix
 from experiments.mbt.checkpoints import imagenet, load

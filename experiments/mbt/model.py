@@ -19,8 +19,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from datamodules.types import AudioInputs, Batch, Inputs, Modality, VideoInputs
-from experiments.common.layers import LayerNorm
-from experiments.common.patches import audio_grid, video_grid
+from experiments.common.networks.layers import LayerNorm
+from experiments.common.networks.patches import audio_grid, video_grid
 
 Streams = dict[str, Tensor]
 """Modality -> its tokens [B, S, D]."""

@@ -19,7 +19,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from experiments.common.davenet_names import BRANCHES, is_official, rename_davenet, rename_layers, without_module
+from experiments.common.checkpoints.davenet_names import (
+    BRANCHES,
+    is_official,
+    rename_davenet,
+    rename_layers,
+    without_module,
+)
 from experiments.common.weights import load_strict, matches
 from experiments.mcn.model import MCN
 

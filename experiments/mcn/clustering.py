@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datamodules import keyed
 from datamodules.precision import no_autocast
-from experiments.common.contrastive import gather_mask, gather_rows, mean_of_valid, own_rows, world_size
+from experiments.common.losses.contrastive import gather_mask, gather_rows, mean_of_valid, own_rows, world_size
 
 
 class JointClusters:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
-from experiments.common.contrastive import masked_margin_softmax, mean_of_valid
-from experiments.common.narrated import BranchedStage, NarratedOptions
+from experiments.common.losses.contrastive import masked_margin_softmax, mean_of_valid
 from experiments.common.stage import StageSpec
+from experiments.common.stages.narrated import BranchedStage, NarratedOptions
 from experiments.mcn.checkpoints import load
 from experiments.mcn.clustering import JointClusters, cluster_contrast
 from experiments.mcn.model import MCN, MCNConfig

@@ -13,9 +13,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from experiments.common.branches import AudioBranch, TextBranch, clip_vector
-from experiments.common.davenet import DAVEnetConfig
-from experiments.common.gated import GatedUnit
+from experiments.common.networks.branches import AudioBranch, TextBranch, clip_vector
+from experiments.common.networks.davenet import DAVEnetConfig
+from experiments.common.networks.gated import GatedUnit
 
 OneModality = Literal["a", "v", "t"]
 

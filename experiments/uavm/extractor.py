@@ -15,7 +15,7 @@ from typing import Literal
 import torchvision
 from torch import Tensor, nn
 
-from experiments.common.layers import LayerNorm
+from experiments.common.networks.layers import LayerNorm
 
 
 @dataclass

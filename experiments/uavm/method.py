@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from datamodules import keyed
-from datamodules.mixing import mix_in
+from datamodules.loading.mixing import mix_in
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
-from experiments.common.losses import classification_loss
+from experiments.common.losses.classification import classification_loss
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.weights import without_prefix
 from experiments.uavm.checkpoints import imagenet, load, load_extractor

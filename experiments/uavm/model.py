@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from experiments.common.layers import LayerNorm
+from experiments.common.networks.layers import LayerNorm
 from experiments.uavm.extractor import ConvNeXtConfig
 
 OneModality = Literal["a", "v"]

@@ -26,7 +26,7 @@ LIMIT = 300
 
 def in_step(step: int, do: Callable[[Any, Any], None], rank: int = 0) -> None:
     """Calls `do(trainer, module)` in the middle of a step (the first is 1) of one rank."""
-    from bench.callbacks import StepSeed
+    from bench.run.callbacks import StepSeed
 
     begin = StepSeed.on_train_batch_start
 
@@ -50,7 +50,7 @@ def stop_group(step: int, signum: int) -> None:
 
 def stop_measuring(signum: int) -> None:
     """A signal when the first clips have been measured."""
-    from bench.callbacks import Collect
+    from bench.run.callbacks import Collect
 
     collect = Collect.on_test_batch_end
 
@@ -63,7 +63,7 @@ def stop_measuring(signum: int) -> None:
 
 def stop_checking(signum: int) -> None:
     """A signal to all processes when the first files have been checked."""
-    from datamodules.checks import Checks
+    from datamodules.manifest.checks import Checks
 
     judgements = Checks._judgements
 
@@ -107,9 +107,9 @@ def kill_parent_of_worker(step: int, noted: str) -> None:
 
 def meet(folder: str) -> None:
     """Of two runs the one that trains waits in its second step until the other one waits for it; notes its steps."""
-    import bench.run
+    from bench.run import execute
 
-    say, waiting = bench.run.say, Path(folder) / "waiting"
+    say, waiting = execute.say, Path(folder) / "waiting"
 
     def say_and_note(text: str) -> None:
         say(text)
@@ -124,7 +124,7 @@ def meet(folder: str) -> None:
     def note(step: int) -> Callable[..., None]:
         return lambda *_: (Path(folder) / f"step-{step}-{os.getpid()}").touch()
 
-    bench.run.say = say_and_note
+    execute.say = say_and_note
     in_step(2, wait)
     for step in range(1, 7):
         in_step(step, note(step))
@@ -141,7 +141,7 @@ def moments(log: str | None, last: Sequence[str] = ()) -> None:
     at the first one that is among `last`, the process is killed."""
     import torch
 
-    from bench.callbacks import StepSeed
+    from bench.run.callbacks import StepSeed
 
     step = 0
 
@@ -210,7 +210,13 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for module in ("bench.run", "bench.show", "bench.trainer", "experiments.mavil.method", "torch.utils.tensorboard"):
+    for module in (
+        "bench.run.execute",
+        "bench.tables.show",
+        "bench.run.trainer",
+        "experiments.mavil.method",
+        "torch.utils.tensorboard",
+    ):
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.config import compose
-from bench.plan import PlannedStage, make_plan
+from bench.config.compose import compose
+from bench.plan.graph import PlannedStage, make_plan
 
 
 def arguments(sample_root: Path, folder: Path, method: str, *overrides: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import records
+from bench.records import archive
 
 # The baseline has no stage on VGGSound of its own.
 BASELINE = [
@@ -22,7 +22,7 @@ def places(sample_root: Path, folder: Path) -> list[str]:
 
 def scores(folder: Path) -> dict[tuple[str, str, int], tuple]:
     """(method, stage, seed) -> what its record says of the result."""
-    found, errors = records.read_all(folder / "leaderboards" / "sample" / "results")
+    found, errors = archive.read_all(folder / "leaderboards" / "sample" / "results")
     assert not errors
     scored = {(r.method, r.stage, r.seed): (r.identity, r.n, r.metrics, r.config_hash) for r in found}
     assert len(scored) == len(found), "a stage was measured twice"

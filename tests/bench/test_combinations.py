@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.combinations import check_combinations
-from bench.config import BenchConfig, StageConfig, TrainerConfig, compose
+from bench.config.compose import BenchConfig, StageConfig, TrainerConfig, compose
 from bench.errors import UserError
+from bench.plan.combinations import check_combinations
 from datamodules.types import (
     AugmentConfig,
     DataConfig,

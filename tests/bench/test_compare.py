@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench import metrics, registry, tasks
-from bench.compare import ComparisonError, compare
-from bench.tasks import Predictions
+from bench import registry, tasks
+from bench.compare.paired import ComparisonError, compare
+from bench.tasks import Predictions, metrics
 
 BOTH = ("av", "av")
 

@@ -12,12 +12,12 @@ import pytest
 
 from bench import registry
 from bench.cli import main
-from bench.compare_methods import Compared, compare_methods
+from bench.compare.methods import Compared, compare_methods
 from bench.errors import UserError
-from bench.metrics import average_precision
-from bench.records import Record, new_record, write
-from bench.results import write_predictions
+from bench.records.archive import Record, new_record, write
+from bench.run.results import write_predictions
 from bench.tasks import Predictions
+from bench.tasks.metrics import average_precision
 from tests.bench.test_records import fields
 
 BOARD = registry.board("vggsound")
@@ -71,7 +71,7 @@ def test_the_common_clips_are_compared_and_the_classes_that_gain_are_named(tmp_p
 
 
 def test_a_tagging_board_compares_average_precisions():
-    from bench.compare_methods import Side, per_class
+    from bench.compare.methods import Side, per_class
 
     board = registry.board("audioset-20k")
     sides = [Side((), predicted(seed, taken=part)) for seed, part in ((1, slice(0, 300)), (2, slice(100, 400)))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.config import compose
+from bench.config.compose import compose
 from bench.errors import UserError
 
 

@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import first_settings as first
-from bench import identity, registry
-from bench.config import StageConfig, TrainerConfig, compose, stage_class
-from bench.configured import of_row, stage_settings, unlike_defaults
-from bench.first_settings import DEFAULTS, first_settings
-from bench.identity import shareable
-from bench.parts import parts_of_a_batch
-from bench.records import read
+from bench import registry
+from bench.config import first_settings as first
+from bench.config.compose import StageConfig, TrainerConfig, compose, stage_class
+from bench.config.configured import of_row, stage_settings, unlike_defaults
+from bench.config.first_settings import DEFAULTS, first_settings
+from bench.config.parts import parts_of_a_batch
+from bench.plan import identity
+from bench.plan.identity import shareable
+from bench.records.archive import read
 from datamodules.types import FeatureInputs, TextInputs
 from tests import gated_method
 from tests.bench import defaults

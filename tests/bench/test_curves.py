@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.callbacks import Curves
+from bench.run.callbacks import Curves
 
 
 def trained(path: Path, steps: range, start: int) -> None:

@@ -15,7 +15,7 @@ import torch
 import torchaudio
 
 from bench.cli import main
-from datamodules.media import read_audio
+from datamodules.media.decode import read_audio
 from datamodules.vggsound import VGGSound
 from tests.media_files import write_media
 

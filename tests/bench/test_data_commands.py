@@ -11,8 +11,8 @@ import timm
 import torch
 
 from bench.cli import main
-from bench.config import compose
-from bench.plan import make_plan
+from bench.config.compose import compose
+from bench.plan.graph import make_plan
 
 
 def test_a_packed_dataset_is_what_a_plan_reads(sample_root: Path, tmp_path: Path, capsys):

@@ -11,9 +11,9 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from bench.cli import main
 from bench.errors import UserError
-from bench.export import card
-from bench.records import write
-from bench.tables import board_table
+from bench.records.archive import write
+from bench.tables.export import card
+from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, paper, record
 
 

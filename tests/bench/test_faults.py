@@ -17,9 +17,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from bench import checkpoints, records
 from bench.errors import UserError
-from bench.faults import explained
+from bench.records import archive
+from bench.run import checkpoints
+from bench.run.faults import explained
 from datamodules.files import replacing
 from tests.bench.runs import LIMIT, SCRIPT, TWO_PROCESSES, Server, arguments, bench, environment, run_folders, weights
 from tests.conftest import REPOSITORY
@@ -35,8 +36,8 @@ def undisturbed(forked: Server, sample_root: Path, tmp_path_factory: pytest.Temp
     return folder
 
 
-def the_record(folder: Path) -> records.Record:
-    found, errors = records.read_all(folder / "leaderboards" / "sample" / "results")
+def the_record(folder: Path) -> archive.Record:
+    found, errors = archive.read_all(folder / "leaderboards" / "sample" / "results")
     assert not errors and len(found) == 1
     return found[0]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.config import BenchConfig, StageConfig, compose
+from bench.config.compose import BenchConfig, StageConfig, compose
+from bench.config.folds import base_name, expand, fold_name
 from bench.errors import UserError
-from bench.folds import base_name, expand, fold_name
-from bench.plan import make_plan
+from bench.plan.graph import make_plan
 from datamodules import sample
 
 FOLDS = range(1, 6)

@@ -16,12 +16,12 @@ from torch import nn
 
 from bench import registry
 from bench.cli import main
-from bench.config import compose, stage_class
+from bench.config.compose import compose, stage_class
 from bench.errors import UserError
-from bench.identity import file_hash
-from bench.plan import make_plan
-from bench.results import read_predictions
-from bench.weights import load, require_loaded, versions
+from bench.plan.graph import make_plan
+from bench.plan.identity import file_hash
+from bench.run.results import read_predictions
+from bench.run.weights import load, require_loaded, versions
 from datamodules.types import Board, Inputs
 from experiments.cmkd.checkpoints import to_official
 from experiments.cmkd.model import build

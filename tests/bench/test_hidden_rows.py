@@ -10,9 +10,9 @@ import pytest
 
 from bench import registry
 from bench.cli import make_parser
-from bench.config import compose
-from bench.table_text import to_markdown
-from bench.tables import board_table
+from bench.config.compose import compose
+from bench.tables.formats import to_markdown
+from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, record, terminal_of
 
 NOW = replace(BOARD, version=2)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import records
+from bench.records import archive
 from tests.bench.runs import Server, arguments, run_folders, weights
 
 KILLS = 20
@@ -30,7 +30,7 @@ def undisturbed(forked: Server, sample_root: Path, tmp_path_factory: pytest.Temp
 
 def result(folder: Path) -> dict[str, Any]:
     """What a run ends with, but for when it was and how long it took."""
-    found, errors = records.read_all(folder / "leaderboards" / "sample" / "results")
+    found, errors = archive.read_all(folder / "leaderboards" / "sample" / "results")
     assert not errors and len(found) == 1
     (stage,) = run_folders(folder).values()
     assert json.loads((stage / "record.json").read_text())["id"] == found[0].id

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.launch import Job, LocalLauncher, Place, State, core_places, gpu_places
-from bench.preemption import Preempted, listening
-from bench.sweep import Entry
-from bench.sweep_run import last_line, run_jobs
+from bench.launch.jobs import Job, LocalLauncher, Place, State, core_places, gpu_places
+from bench.launch.sweep import Entry
+from bench.launch.sweep_run import last_line, run_jobs
+from bench.run.preemption import Preempted, listening
 
 DEADLINE_SECONDS = 300.0
 

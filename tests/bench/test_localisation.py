@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.localisation import (
+from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate
+from bench.tasks.alignment import (
     align,
     log_softmax,
     overlaps,
@@ -23,7 +24,6 @@ from bench.localisation import (
     spread_steps,
     transcript,
 )
-from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate
 from datamodules.types import Board
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "localisation.json").read_text())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, roc_auc_score
 
-from bench import metrics
+from bench.tasks import metrics
 
 
 def clips(seed: int, n: int = 60, classes: int = 7, levels: int = 6) -> tuple[np.ndarray, np.ndarray]:

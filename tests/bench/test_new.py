@@ -14,8 +14,8 @@ import pytest
 
 from bench import registry
 from bench.cli import main
-from bench.config import compose
-from bench.new import LONGEST
+from bench.commands.new import LONGEST
+from bench.config.compose import compose
 from datamodules import sample
 from tests.conftest import REPOSITORY
 

@@ -22,15 +22,15 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 from bench import registry
 from bench.cli import main
-from bench.config import compose
-from bench.identity import file_hash
-from bench.page import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
-from bench.page_command import command
-from bench.page_data import pack, printed, shown
-from bench.page_runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
-from bench.records import Record, new_record, write
-from bench.results import shareable, write_predictions
-from bench.table_text import SAMPLE_NOTICE
+from bench.config.compose import compose
+from bench.page.content import pack, printed, shown
+from bench.page.repeat import command
+from bench.page.runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
+from bench.page.write import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
+from bench.plan.identity import file_hash
+from bench.records.archive import Record, new_record, write
+from bench.run.results import shareable, write_predictions
+from bench.tables.formats import SAMPLE_NOTICE
 from bench.tasks import Predictions
 from tests.bench.test_published import method, row
 from tests.bench.test_tables import NOON, record

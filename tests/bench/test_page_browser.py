@@ -19,9 +19,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from bench import registry
-from bench.page import write_pages
-from bench.records import Record, write
-from bench.results import write_predictions
+from bench.page.write import write_pages
+from bench.records.archive import Record, write
+from bench.run.results import write_predictions
 from tests.bench.test_page import HOSTILE, folder_of, predictions
 from tests.bench.test_published import method, row
 from tests.bench.test_tables import record

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import provenance, registry
-from bench.page_command import command
-from bench.records import new_record
+from bench import registry
+from bench.page.repeat import command
+from bench.records import provenance
+from bench.records.archive import new_record
 from tests import gated_method
 from tests.bench.test_records import fields
 

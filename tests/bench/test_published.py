@@ -12,7 +12,7 @@ import yaml
 
 from bench import registry
 from bench.errors import UserError
-from bench.published import PublishedMethod, on_board, read
+from bench.records.published import PublishedMethod, on_board, read
 from bench.tasks import TASK_METRICS
 
 ROOT = Path(__file__).parents[2]

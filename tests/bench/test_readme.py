@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bench import registry
-from bench.config import compose
+from bench.config.compose import compose
 from tests.conftest import REPOSITORY
 
 ROW = re.compile(r"^\| \[`(?P<method>\w+)`\].*\| (?P<boards>[^|]*) \|$", re.M)

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import provenance, records
-from bench.records import RecordError, new_record, parse, read, read_all, write
+from bench.records import archive, provenance
+from bench.records.archive import RecordError, new_record, parse, read, read_all, write
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def fields(**changes: Any) -> dict[str, Any]:
     }
 
 
-def changed(record: records.Record, path: str, value: Any) -> str:
+def changed(record: archive.Record, path: str, value: Any) -> str:
     """The record's JSON with one field set, by the path of its keys."""
     content = json.loads(record.to_json())
     *parents, last = path.split("/")
@@ -210,10 +210,10 @@ def test_many_records_are_read_by_several_processes_and_as_small_as_tables_need(
     for record in written:
         write(record, tmp_path)
     (tmp_path / "bad.json").write_text("{}")
-    monkeypatch.setattr(records, "PIECE", 1)
-    found, errors = read_all(tmp_path, records.Brief())
+    monkeypatch.setattr(archive, "PIECE", 1)
+    found, errors = read_all(tmp_path, archive.Brief())
     assert found == written and ["bad.json" in str(error) for error in errors] == [True]
-    brief = records.Brief()
+    brief = archive.Brief()
     first, second = map(brief, written[:2])
     assert first.protocol is second.protocol and first.data is second.data and first.config is second.config
     assert gc.isenabled()

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from bench import provenance, regress, regress_report
-from bench.compare import Difference
+from bench.compare.paired import Difference
 from bench.errors import UserError
-from bench.regress_figures import (
+from bench.records import provenance
+from bench.regress import gate, report
+from bench.regress.figures import (
     Figure,
     Tolerances,
     Verdict,
@@ -24,8 +25,8 @@ from bench.regress_figures import (
     ratio_of_quantiles,
     step_figure,
 )
-from bench.regress_measure import Measured, Run, Scored, load
-from bench.results import read_predictions, write_predictions
+from bench.regress.measure import Measured, Run, Scored, load
+from bench.run.results import read_predictions, write_predictions
 from bench.tasks import Predictions
 from tests.conftest import REPOSITORY
 
@@ -152,7 +153,7 @@ FOUND = [
 
 
 def test_junit_has_a_test_case_a_figure_and_a_failure_a_regression():
-    root = ElementTree.fromstring(regress_report.to_junit(FOUND, {"machine": "cpu", "baseline": "commit abc"}))
+    root = ElementTree.fromstring(report.to_junit(FOUND, {"machine": "cpu", "baseline": "commit abc"}))
     (suite,) = root.iter("testsuite")
     assert (suite.get("tests"), suite.get("failures")) == (root.get("tests"), root.get("failures")) == ("3", "2")
     cases = {(case.get("classname"), case.get("name")): case for case in suite.iter("testcase")}
@@ -169,17 +170,17 @@ def test_junit_has_a_test_case_a_figure_and_a_failure_a_regression():
 
 
 def test_markdown_begins_with_what_got_worse_and_keeps_its_columns():
-    lines = regress_report.to_markdown(FOUND, "bench regress").splitlines()
+    lines = report.to_markdown(FOUND, "bench regress").splitlines()
     assert lines[0] == "### bench regress" and lines[2] == "**2 of 3 figures got worse**"
     rows = [line for line in lines if line.startswith("| m")][1:]
     assert [row.split(" | ")[0] for row in rows] == ["| mbt", "| mavil", "| mbt"]
-    assert all(row.replace("\\|", "").count("|") == len(regress_report.COLUMNS) + 1 for row in rows)
+    assert all(row.replace("\\|", "").count("|") == len(report.COLUMNS) + 1 for row in rows)
 
 
 def test_the_report_prints_names_and_writes_for_those_who_ask(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     (tmp_path / "summary.md").write_text("an earlier step\n")
-    regress.report(FOUND, "bench regress", {"baseline": "commit abc"}, tmp_path / "reports" / "junit.xml")
+    gate.report(FOUND, "bench regress", {"baseline": "commit abc"}, tmp_path / "reports" / "junit.xml")
     printed = capsys.readouterr().out
     assert "regression: mbt train training step: 10.0 ms -> 30.0 ms, x 3.00 [2.9, 3.1] (worse)" in printed
     assert "2 of 3 figures got worse" in printed
@@ -190,22 +191,22 @@ def test_the_report_prints_names_and_writes_for_those_who_ask(tmp_path: Path, mo
 def test_a_stored_measurement_is_read_as_it_was(tmp_path: Path):
     made = measured(tmp_path / "a")
     assert load(tmp_path / "a") == made
-    regress.keep(made, tmp_path / "kept" / "mbt")
+    gate.keep(made, tmp_path / "kept" / "mbt")
     assert verdicts(figures(load(tmp_path / "kept" / "mbt"), made, Tolerances()))["top-1"] == Verdict.SAME
 
 
 def test_a_stored_baseline_of_another_suite_is_refused(tmp_path: Path):
     measured(tmp_path / "mbt")
-    regress.check_stored(tmp_path, regress.Suite(runs={"mbt": RUN}))
+    gate.check_stored(tmp_path, gate.Suite(runs={"mbt": RUN}))
     with pytest.raises(UserError, match="mbt/measured.json: has other settings than the suite; .*--store"):
-        regress.check_stored(tmp_path, regress.Suite(runs={"mbt": Run("mbt", ["preset=tiny", "seed=1"])}))
+        gate.check_stored(tmp_path, gate.Suite(runs={"mbt": Run("mbt", ["preset=tiny", "seed=1"])}))
     with pytest.raises(UserError, match="mavil/measured.json: is not there"):
-        regress.check_stored(tmp_path, regress.Suite(runs={"mbt": RUN, "mavil": Run("mavil")}))
+        gate.check_stored(tmp_path, gate.Suite(runs={"mbt": RUN, "mavil": Run("mavil")}))
 
 
 @pytest.fixture
-def chosen(tmp_path: Path) -> regress.Settings:
-    return regress.Settings(
+def chosen(tmp_path: Path) -> gate.Settings:
+    return gate.Settings(
         suite=REPOSITORY / "baselines" / "default.yaml",
         baselines=tmp_path / "baselines",
         folder=tmp_path / "runs",
@@ -216,17 +217,17 @@ def chosen(tmp_path: Path) -> regress.Settings:
     )
 
 
-def test_only_a_commit_is_stored(monkeypatch, chosen: regress.Settings):
+def test_only_a_commit_is_stored(monkeypatch, chosen: gate.Settings):
     for state in ((None, None), ("abc", True)):
         monkeypatch.setattr(provenance, "git_state", lambda repo, state=state: state)
         with pytest.raises(UserError, match="commit or stash first"):
-            regress.store(chosen)
+            gate.store(chosen)
     assert not chosen.folder.exists()
 
 
-def test_a_commit_that_is_not_there_is_refused(chosen: regress.Settings):
+def test_a_commit_that_is_not_there_is_refused(chosen: gate.Settings):
     with pytest.raises(UserError, match="has the commit 'no-such-commit'; .*--store"):
-        regress.regress(chosen)
+        gate.regress(chosen)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +239,13 @@ def test_a_commit_that_is_not_there_is_refused(chosen: regress.Settings):
 )
 def test_a_class_of_machine_is_its_processor_or_its_gpus(monkeypatch, hardware, name: str):
     monkeypatch.setattr(provenance, "hardware", lambda: hardware)
-    assert regress.class_of_machine(2) == name
+    assert gate.class_of_machine(2) == name
 
 
 def test_the_suites_own_runs_can_be_composed():
-    from bench.config import compose
+    from bench.config.compose import compose
 
-    suite = regress.read_suite(REPOSITORY / "baselines" / "default.yaml")
+    suite = gate.read_suite(REPOSITORY / "baselines" / "default.yaml")
     assert len(suite.runs) >= 3 and 0 < suite.tolerances.step < 1
     for run in suite.runs.values():
         assert compose(run.method, run.overrides).preset == "tiny"
@@ -262,17 +263,17 @@ def test_the_suites_own_runs_can_be_composed():
 def test_a_suite_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, told: str):
     (tmp_path / "suite.yaml").write_text(text)
     with pytest.raises(UserError, match=f"suite.yaml: .*({told})"):
-        regress.read_suite(tmp_path / "suite.yaml")
+        gate.read_suite(tmp_path / "suite.yaml")
     with pytest.raises(UserError, match="no suite .*none.yaml"):
-        regress.read_suite(tmp_path / "none.yaml")
+        gate.read_suite(tmp_path / "none.yaml")
 
 
 def test_one_at_a_time_runs_in_a_folder(tmp_path: Path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "old").write_text("of an earlier call")
-    with regress.fresh_folder(tmp_path / "runs") as folder:
+    with gate.fresh_folder(tmp_path / "runs") as folder:
         assert folder.is_dir() and not any(folder.iterdir())
-        with pytest.raises(UserError, match="another bench regress"), regress.fresh_folder(tmp_path / "runs"):
+        with pytest.raises(UserError, match="another bench regress"), gate.fresh_folder(tmp_path / "runs"):
             pass
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from bench.regress_measure import Run, Side, measure
+from bench.regress.measure import Run, Side, measure
 from tests.conftest import REPOSITORY
 
 MBT = [

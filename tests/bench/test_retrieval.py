@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
-from bench import metrics, retrieval
-from bench.tasks import EvaluationError, Predictions, evaluate
+from bench.tasks import EvaluationError, Predictions, evaluate, metrics
+from bench.tasks import ranks as ranking
 from bench.tasks import retrieval as task
 from tests.bench.made_up import board, predictions, values
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "retrieval.json").read_text(encoding="utf-8"))
-BFLOAT16, FLOAT32, FLOAT64 = retrieval.PRECISIONS
+BFLOAT16, FLOAT32, FLOAT64 = ranking.PRECISIONS
 
 
 def ranks_of(*arguments: object, **options: object) -> np.ndarray:
-    return retrieval.retrieval_ranks(*arguments, **options).averaged
+    return ranking.retrieval_ranks(*arguments, **options).averaged
 
 
 # Ranks.
@@ -94,11 +94,11 @@ def test_goldens_of_ranks_perfect_reversed_constant_and_zero() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     for group in ([0, 5], [0, -1]):
         with pytest.raises(ValueError, match="nothing of group"):
-            retrieval.retrieval_ranks(np.eye(2, 3), np.eye(5, 3), np.array(group))
+            ranking.retrieval_ranks(np.eye(2, 3), np.eye(5, 3), np.array(group))
     with pytest.raises(ValueError, match="1 groups for 2 queries"):
-        retrieval.retrieval_ranks(np.eye(2, 3), np.eye(5, 3), np.array([0]))
+        ranking.retrieval_ranks(np.eye(2, 3), np.eye(5, 3), np.array([0]))
     with pytest.raises(ValueError, match="must be"):
-        retrieval.retrieval_ranks(np.eye(2, 3), np.eye(5, 4))
+        ranking.retrieval_ranks(np.eye(2, 3), np.eye(5, 4))
 
 
 # Precisions: whatever is decided by a product of low precision is as the similarities say.
@@ -122,18 +122,18 @@ def hard_vectors(draw, rows: int, dims: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("crowded", [2.0, 0.1])
-@pytest.mark.parametrize("precision", retrieval.PRECISIONS, ids=["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("precision", ranking.PRECISIONS, ids=["bfloat16", "float32", "float64"])
 def test_every_precision_counts_as_the_similarities_say(precision, crowded: float, monkeypatch) -> None:
-    monkeypatch.setattr(retrieval, "CROWDED", crowded)
-    monkeypatch.setattr(retrieval, "QUERIES", 3)  # so that several tiles are needed
-    monkeypatch.setattr(retrieval, "ITEMS", 5)
+    monkeypatch.setattr(ranking, "CROWDED", crowded)
+    monkeypatch.setattr(ranking, "QUERIES", 3)  # so that several tiles are needed
+    monkeypatch.setattr(ranking, "ITEMS", 5)
 
     @settings(max_examples=150)
     @given(query=hard_vectors(5, 6), gallery=hard_vectors(12, 6), data=st.data())
     def check(query, gallery, data) -> None:
         target = np.array(data.draw(st.lists(st.integers(0, 11), min_size=5, max_size=5)))
-        right = retrieval._similarities(query, gallery, np.arange(5), target)
-        found = retrieval._above_and_tied(query, gallery, right, [precision, FLOAT64])
+        right = ranking._similarities(query, gallery, np.arange(5), target)
+        found = ranking._above_and_tied(query, gallery, right, [precision, FLOAT64])
         np.testing.assert_array_equal(found, plain(query, gallery, right))
 
     check()
@@ -144,13 +144,13 @@ def test_low_precision_decides_most_and_leaves_nothing_wrong(spread: float, monk
     """Trained embeddings, and such as an untrained model gives, which are all alike."""
     rng = np.random.default_rng(3)
     mean = 0 if spread == 1 else rng.normal(size=48)
-    gallery = retrieval._normalised(mean + spread * rng.normal(size=(700, 48)))
-    query = retrieval._normalised(gallery + 0.5 * spread * rng.normal(size=(700, 48)) / (1 if spread == 1 else 7))
-    right = retrieval._similarities(query, gallery, np.arange(700), np.arange(700))
+    gallery = ranking._normalised(mean + spread * rng.normal(size=(700, 48)))
+    query = ranking._normalised(gallery + 0.5 * spread * rng.normal(size=(700, 48)) / (1 if spread == 1 else 7))
+    right = ranking._similarities(query, gallery, np.arange(700), np.arange(700))
     computed = []
-    similarities = retrieval._similarities
-    monkeypatch.setattr(retrieval, "_similarities", lambda *x: computed.append(len(x[2])) or similarities(*x))
-    found = retrieval._above_and_tied(query, gallery, right, retrieval.PRECISIONS)
+    similarities = ranking._similarities
+    monkeypatch.setattr(ranking, "_similarities", lambda *x: computed.append(len(x[2])) or similarities(*x))
+    found = ranking._above_and_tied(query, gallery, right, ranking.PRECISIONS)
     np.testing.assert_array_equal(found, plain(query, gallery, right))
     assert sum(computed) < 0.03 * 700 * 700
 
@@ -159,10 +159,10 @@ def test_ranks_do_not_depend_on_how_precise_torchs_float32_products_are() -> Non
     rng = np.random.default_rng(4)
     gallery = rng.normal(size=(600, 64)).astype(np.float32)
     query = gallery + 2 * rng.normal(size=gallery.shape).astype(np.float32)
-    before = retrieval.retrieval_ranks(query, gallery)
+    before = ranking.retrieval_ranks(query, gallery)
     try:
         torch.set_float32_matmul_precision("medium")
-        np.testing.assert_array_equal(retrieval.retrieval_ranks(query, gallery), before)
+        np.testing.assert_array_equal(ranking.retrieval_ranks(query, gallery), before)
     finally:
         torch.set_float32_matmul_precision("highest")
 
@@ -172,8 +172,8 @@ def test_bands_hold_the_products() -> None:
     rng = np.random.default_rng(5)
     query, gallery = (rng.normal(size=(64, 300)).astype(np.float32) for _ in range(2))
     exact = query.astype(np.float64) @ gallery.T.astype(np.float64)
-    for precision in retrieval.PRECISIONS:
-        products = retrieval._Products(gallery, precision)
+    for precision in ranking.PRECISIONS:
+        products = ranking._Products(gallery, precision)
         for item in range(64):
             aim = products.aim(query, exact[:, item])
             found = products.tile(aim, slice(0, 64))[:, [item]]
@@ -182,14 +182,14 @@ def test_bands_hold_the_products() -> None:
 
 
 def test_threads_change_neither_ranks_nor_how_many_there_are(monkeypatch) -> None:
-    monkeypatch.setattr(retrieval, "QUERIES", 16)
+    monkeypatch.setattr(ranking, "QUERIES", 16)
     rng = np.random.default_rng(10)
     query, gallery = rng.normal(size=(200, 8)), rng.normal(size=(200, 8))
     before = torch.get_num_threads()
-    alone = retrieval.retrieval_ranks(query, gallery)
+    alone = ranking.retrieval_ranks(query, gallery)
     try:
         torch.set_num_threads(3)
-        np.testing.assert_array_equal(retrieval.retrieval_ranks(query, gallery), alone)
+        np.testing.assert_array_equal(ranking.retrieval_ranks(query, gallery), alone)
         assert torch.get_num_threads() == 3
         with ThreadPoolExecutor(1) as another:
             assert another.submit(torch.get_num_threads).result() == 3
@@ -332,7 +332,7 @@ def test_ranks_of_videos_equal_brute_force_in_any_blocks(block_bytes: int) -> No
         for own in names
     ]
     expected = [rankdata(-np.round(row, 9))[i] - 1 for i, row in enumerate(score)]
-    found = retrieval.video_ranks(query, gallery, group, "dot", block_bytes).averaged
+    found = ranking.video_ranks(query, gallery, group, "dot", block_bytes).averaged
     np.testing.assert_array_equal(found, expected)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench.export import card
-from bench.records import Record
-from bench.table_text import to_csv, to_markdown
-from bench.tables import board_table
+from bench.records.archive import Record
+from bench.tables.export import card
+from bench.tables.formats import to_csv, to_markdown
+from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, lines, record, terminal, terminal_of
 
 FOLDS = replace(BOARD, folds=5)

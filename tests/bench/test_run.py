@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench import records
+from bench.records import archive
 from tests.bench.runs import STAGES, TWO_PROCESSES, Server, arguments, environment, run_folders, weights, whole_plan
 from tests.conftest import REPOSITORY
 
@@ -36,7 +36,7 @@ def finished(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_run_leaves_boards_records_and_predictions(finished: Path):
     boards = finished / "leaderboards" / "sample"
     assert {p.stem for p in boards.glob("*.md")} == {"audioset-20k", "vggsound", "vggsound-a2v", "vggsound-v2a"}
-    found, errors = records.read_all(boards / "results")
+    found, errors = archive.read_all(boards / "results")
     assert not errors and len(found) == 4
     by_board = {record.board: record for record in found}
     assert set(by_board["audioset-20k"].metrics) >= {"mAP", "dprime"}
@@ -65,7 +65,7 @@ def test_another_seed_is_another_run_on_the_same_row(forked: Server, sample_root
     shutil.copytree(finished, tmp_path / "copy")
     done = forked(None, arguments(sample_root, tmp_path / "copy", "seed=1"))
     assert done.status == 0, done.stderr
-    found, _ = records.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
+    found, _ = archive.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
     assert sorted((record.seed, record.variant) for record in found if record.board == "vggsound") == [
         (0, ""),
         (1, "scratch"),
@@ -102,8 +102,8 @@ def test_two_processes_measure_what_one_measures(sample_root: Path, finished: Pa
     done = bench(whole_plan(sample_root, tmp_path / "copy", *TWO_PROCESSES))
     assert done.returncode == 0, done.stderr
     assert [line.strip() for line in done.stdout.splitlines()].count("audioset-20k") == 1  # one of them tells
-    one, _ = records.read_all(finished / "leaderboards" / "sample" / "results")
-    two, _ = records.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
+    one, _ = archive.read_all(finished / "leaderboards" / "sample" / "results")
+    two, _ = archive.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
     assert [record.board for record in two] == [record.board for record in one]
     for a, b in zip(one, two, strict=True):
         assert (a.metrics, a.n, a.identity) == (b.metrics, b.n, b.identity)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.config import compose
-from bench.plan import make_plan
-from bench.results import read_predictions
+from bench.config.compose import compose
+from bench.plan.graph import make_plan
+from bench.run.results import read_predictions
 from tests.bench.runs import arguments, run_folders
 
 STAGE = "finetune_vggsound_av"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.config import compose
+from bench.config.compose import compose
 from bench.errors import UserError
-from bench.plan import Plan, make_plan
-from datamodules.checks import Checks
-from datamodules.manifest import build_manifest
-from datamodules.pack import pack
-from datamodules.shards import LEFT_OUT, PackedFormat
+from bench.plan.graph import Plan, make_plan
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.packing.pack import pack
+from datamodules.packing.shards import LEFT_OUT, PackedFormat
 from datamodules.types import AudioInputs, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.records import write
+from bench.records.archive import write
 from datamodules import sample
 from tests.bench.test_tables import BOARD, record
 

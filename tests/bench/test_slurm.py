@@ -14,9 +14,9 @@ import pytest
 
 from bench import registry
 from bench.cli import main
-from bench.launch import Job, State
-from bench.launch_slurm import SlurmLauncher
-from bench.sweep import make_cells
+from bench.launch.jobs import Job, State
+from bench.launch.slurm import SlurmLauncher
+from bench.launch.sweep import make_cells
 from tests import gated_method
 from tests.bench.sweeps import METHODS, places, scores
 from tests.conftest import REPOSITORY

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import speed_train, timed_loops
-from bench.flops import DATA_SHEETS, flops_of, peak
-from bench.plain_loop import attention_by_hand, hand_written_attention
-from bench.timed_loops import WARM_UP, Timed
+from bench.speed import timed_loops, training
+from bench.speed.flops import DATA_SHEETS, flops_of, peak
+from bench.speed.plain_loop import attention_by_hand, hand_written_attention
+from bench.speed.timed_loops import WARM_UP, Timed
 from tests.bench.runs import SMALLEST
 
 MBT = ["model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_layer=1", "data.loader.workers=0"]
@@ -23,8 +23,8 @@ MBT = ["model.dim=32", "model.depth=2", "model.heads=2", "model.fusion_layer=1",
 def timed(sample_root: Path, folder: Path, method: str, stage: str, *overrides: str, rounds: int = 3) -> Timed:
     small = SMALLEST if method == "mavil" else MBT
     places = [f"sample_root={sample_root}", f"runs={folder / 'runs'}"]
-    plan = speed_train.planned(method, [*small, f"stages.{stage}.batch_size=8", *places, *overrides], stage)
-    return speed_train.timed_of(plan.config, replace(plan.stages[-1], folder=folder / "run"), steps=2, rounds=rounds)
+    plan = training.planned(method, [*small, f"stages.{stage}.batch_size=8", *places, *overrides], stage)
+    return training.timed_of(plan.config, replace(plan.stages[-1], folder=folder / "run"), steps=2, rounds=rounds)
 
 
 CASES = {
@@ -41,7 +41,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_the_plain_loop_s_losses_and_weights_are_the_harness_s(case, sample_root: Path, tmp_path: Path):
     job = timed(sample_root, tmp_path, *case)
-    fresh = speed_train.untrained(job.stage, job.settings.seed)
+    fresh = training.untrained(job.stage, job.settings.seed)
     reading, in_harness, in_loop, by_hand = (copy.deepcopy(fresh) for _ in range(4))
     read, kept = timed_loops.read(job, reading)
     assert len(kept) == timed_loops.HELD and len(read.losses) == job.last == WARM_UP + 6
@@ -63,7 +63,7 @@ def noted(loop: timed_loops.Loop, losses: list[Tensor]) -> timed_loops.Loop:
 
 def test_in_bfloat16_the_plain_loop_is_the_harness_but_for_rounding(sample_root: Path, tmp_path: Path):
     job = timed(sample_root, tmp_path, "mbt", "train_audioset_av", "trainer.precision=bf16-mixed")
-    fresh = speed_train.untrained(job.stage, job.settings.seed)
+    fresh = training.untrained(job.stage, job.settings.seed)
     _, kept = timed_loops.read(job, copy.deepcopy(fresh))
     harness = timed_loops.held(job, copy.deepcopy(fresh), kept, {}).losses
     plain = [*timed_loops.plain(job, copy.deepcopy(fresh), kept)]
@@ -101,7 +101,7 @@ def test_flops_are_those_of_the_products():
 
 
 def test_the_peak_of_a_cpu_is_measured_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bench.flops.SIZES", {"cpu": (16, 32)})
+    monkeypatch.setattr("bench.speed.flops.SIZES", {"cpu": (16, 32)})
     found = peak(torch.device("cpu"), torch.float32)
     assert found.measured > 0 and found.size in (16, 32) and found.told is None
     assert all(flops > 1e14 and source.startswith("https://") for flops, source in DATA_SHEETS.values())
@@ -110,12 +110,10 @@ def test_the_peak_of_a_cpu_is_measured_alone(monkeypatch: pytest.MonkeyPatch):
 def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path: Path, capsys, monkeypatch):
     from bench.cli import main
 
-    monkeypatch.setattr("bench.flops.SIZES", {"cpu": (64,)})
+    monkeypatch.setattr("bench.speed.flops.SIZES", {"cpu": (64,)})
     places = [f"sample_root={sample_root}", f"runs={tmp_path / 'runs'}", "stages.train_vggsound_av.batch_size=8"]
     measured = []
-    monkeypatch.setattr(
-        speed_train, "measure", lambda *a, real=speed_train.measure: measured.append(real(*a)) or measured[0]
-    )
+    monkeypatch.setattr(training, "measure", lambda *a, real=training.measure: measured.append(real(*a)) or measured[0])
     command = ["speed", "train", "mbt", *MBT, *places, "--stage", "train_vggsound_av"]
     assert main([*command, "--steps", "1", "--rounds", "2", "--packed"]) == 0
     found = measured[0]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bench.config import BenchConfig, StageConfig, compose
+from bench.config.compose import BenchConfig, StageConfig, compose
+from bench.config.folds import expand
 from bench.errors import UserError
-from bench.folds import expand
-from bench.plan import PlannedStage, make_plan
+from bench.plan.graph import PlannedStage, make_plan
 from datamodules import sample
 
 FOLDS = range(1, 6)

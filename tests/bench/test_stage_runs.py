@@ -19,15 +19,16 @@ import torch
 from torch import nn
 
 from bench import registry
-from bench.callbacks import KeepEpochs, epoch_weights
 from bench.cli import main
-from bench.config import compose
-from bench.identity import file_hash, shareable
-from bench.plan import PlannedStage, make_plan
-from bench.results import read_predictions
+from bench.config.compose import compose
+from bench.plan.graph import PlannedStage, make_plan
+from bench.plan.identity import file_hash, shareable
+from bench.run.callbacks import KeepEpochs, epoch_weights
+from bench.run.results import read_predictions
 from bench.tasks.ensembles import mean_probability
-from datamodules import extracted, sample
-from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
+from datamodules import sample
+from datamodules.features import extracted
+from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
 from tests.bench.stages import arguments, planned, scores, told, weights
 from tests.conftest import REPOSITORY
 
@@ -171,11 +172,11 @@ def test_where_a_protocol_s_version_is_raised_predictions_are_measured_again_and
     kept = {path: path.read_bytes() for path in (*results.iterdir(), *tmp_path.glob("runs/*/*/*.p[ta]*"))}
     raised = {name: replace(board, version=7) for name, board in registry.boards().items()}
     monkeypatch.setattr(registry, "boards", lambda: raised)
-    monkeypatch.setattr("bench.run.run_stage", lambda *_: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr("bench.run.execute.run_stage", lambda *_: pytest.fail("nothing is to be trained"))
     plan = make_plan(compose("cmkd", arguments(clips, tmp_path, "cmkd", *CMKD)[1:]))
     assert {stage.state for stage in plan.stages} == {"to be measured again"}  # that is, their identities are the same
     plan.stages = [stage for stage in plan.stages if stage.name in names]
-    monkeypatch.setattr("bench.run.make_plan", lambda _: plan)
+    monkeypatch.setattr("bench.run.execute.make_plan", lambda _: plan)
 
     assert main(["run", *arguments(clips, tmp_path, "cmkd", *CMKD)]) == 0
     assert {stage.state for stage in plan.stages} == {"done"}

@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
-from bench.boards import check
 from bench.cli import main
 from bench.errors import UserError
-from bench.records import Record, RecordError, new_record, read_all, write
-from bench.stores import Store, pull, push
+from bench.records.archive import Record, RecordError, new_record, read_all, write
+from bench.records.stores import Store, pull, push
+from bench.tables.boards import check
 from tests.bench.test_records import fields
 from tests.s3_server import serving
 

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from bench import registry
 from bench.cli import main
-from bench.config import compose
+from bench.config.compose import compose
 from bench.errors import UserError
-from bench.launch import State
-from bench.sweep import Cell, Entry, make_cells, make_table, measured_on, plan_cell
-from bench.sweep_run import local_machine
-from bench.sweep_table import to_table
+from bench.launch.jobs import State
+from bench.launch.sweep import Cell, Entry, make_cells, make_table, measured_on, plan_cell
+from bench.launch.sweep_run import local_machine
+from bench.launch.sweep_table import to_table
 from tests import gated_method
 from tests.bench.sweeps import METHODS, places, scores
 

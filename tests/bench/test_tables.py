@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import table_text
-from bench.boards import known_boards, make_tables, write_tables
-from bench.published import PublishedMethod
-from bench.records import Record, new_record
-from bench.table_text import to_csv, to_markdown, to_rich
-from bench.tables import BoardTable, board_table
+from bench.records.archive import Record, new_record
+from bench.records.published import PublishedMethod
+from bench.tables import formats
+from bench.tables.boards import known_boards, make_tables, write_tables
+from bench.tables.formats import to_csv, to_markdown, to_rich
+from bench.tables.rows import BoardTable, board_table
 from datamodules.types import Board
 
 BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")
@@ -229,7 +229,7 @@ def test_a_board_that_is_not_installed_is_shown_as_its_record_defines_it() -> No
 def test_all_boards_show_chance_and_sample_boards_say_so() -> None:
     made = [record(sample=True)]
     markdown = to_markdown(board_table(BOARD, made))
-    assert table_text.SAMPLE_NOTICE in markdown.split("\n|")[0]
+    assert formats.SAMPLE_NOTICE in markdown.split("\n|")[0]
     assert "| chance |" in markdown and "| 10.0 |" in markdown
     assert "Made-up sample data" in terminal(made)
     assert (lines(made)[0]["data"], lines(made)[0]["top1_chance"]) == ("made-up sample", "0.1")
@@ -280,11 +280,11 @@ def test_every_line_of_the_markdown_table_has_as_many_cells() -> None:
     ],
 )
 def test_markup_is_shown_as_text(text: str, escaped: str) -> None:
-    assert table_text.escape(text) == escaped
+    assert formats.escape(text) == escaped
 
 
 def test_addresses_do_not_become_links() -> None:
-    assert "www." not in table_text.escape("www.example.org") and "http:" not in table_text.escape("http://x")
+    assert "www." not in formats.escape("www.example.org") and "http:" not in formats.escape("http://x")
 
 
 def test_terminal_markup_in_a_record_is_shown_as_text() -> None:
@@ -297,7 +297,7 @@ def test_the_terminal_table_keeps_its_numbers_whole_at_100_columns() -> None:
 
 
 def test_markdown_has_the_best_rows_of_a_long_board_and_says_where_the_others_are(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(table_text, "MARKDOWN_ROWS", 3)
+    monkeypatch.setattr(formats, "MARKDOWN_ROWS", 3)
     table = board_table(BOARD, [record(value=0.1 * seed, variant=f"v{seed}") for seed in range(1, 6)])
     text = to_markdown(table)
     assert all(f"v{seed}," in text for seed in (5, 4, 3)) and not any(f"v{seed}," in text for seed in (1, 2))

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from bench import retrieval
 from bench.tasks import EvaluationError, evaluate, statistic
-from bench.ties import Ranks
+from bench.tasks import ranks as ranking
+from bench.tasks.ties import Ranks
 from tests.bench.made_up import board, predictions, values
 
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
@@ -92,19 +92,19 @@ def test_videos_of_equal_clips_are_found_half_of_the_time() -> None:
     assert found["R@1"] == pytest.approx((6 + 2 / 2) / 8) and found["R@5"] == 1
 
 
-@pytest.mark.parametrize("precision", retrieval.PRECISIONS, ids=["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("precision", ranking.PRECISIONS, ids=["bfloat16", "float32", "float64"])
 def test_better_and_tied_items_are_counted_exactly_by_products_of_any_precision(precision, monkeypatch) -> None:
     """Copies of the right items and of better ones among many whose products cannot be told apart in bfloat16."""
     rng = np.random.default_rng(4)
-    monkeypatch.setattr(retrieval, "PRECISIONS", (precision, retrieval.PRECISIONS[-1]))
-    monkeypatch.setattr(retrieval, "WORK", 0)
-    monkeypatch.setattr(retrieval, "_bfloat16_is_quicker", lambda: True)
+    monkeypatch.setattr(ranking, "PRECISIONS", (precision, ranking.PRECISIONS[-1]))
+    monkeypatch.setattr(ranking, "WORK", 0)
+    monkeypatch.setattr(ranking, "_bfloat16_is_quicker", lambda: True)
     base_ND = (1 + 1e-3 * rng.normal(size=(300, 24))).astype(np.float32)
     gallery_ND = base_ND[rng.integers(300, size=900)]  # each about three times
     group_N = rng.integers(40, size=900)
     group_Q = rng.permutation(np.unique(group_N))
     query_QD = rng.normal(size=(len(group_Q), 24)).astype(np.float32)
-    found = retrieval.retrieval_ranks(query_QD, gallery_ND, group_Q, group_N, "dot")
+    found = ranking.retrieval_ranks(query_QD, gallery_ND, group_Q, group_N, "dot")
     for row, group, above, wrong, right in zip(query_QD, group_Q, *found, strict=True):
         score_N = (gallery_ND.astype(np.float64) * row).sum(1)
         best = score_N[group_N == group].max()
@@ -119,7 +119,7 @@ def test_resamples_measure_ties_as_the_repeated_queries_do() -> None:
     one = statistic(board("t"), "vt", predictions({"t": x_ND, "v": x_ND}, similarity="dot"))
     weight_UB = np.stack([np.bincount(rng.integers(30, size=30), minlength=30) for _ in range(20)], axis=1)
     measured = one.measure(weight_UB.astype(np.float32))
-    ranks = retrieval.retrieval_ranks(x_ND, x_ND, similarity="dot")
+    ranks = ranking.retrieval_ranks(x_ND, x_ND, similarity="dot")
     place = [int(unit) for unit in one.units]
     for b, count_U in enumerate(weight_UB.T):
         rows = np.repeat(place, count_U)
@@ -143,8 +143,8 @@ def test_cosines_are_those_of_embeddings_of_any_size(scale: float) -> None:
     expected = evaluate(board("t"), "vt", predictions({"t": t_ND, "v": v_ND}))
     assert evaluate(board("t"), "vt", predictions({"t": t_ND * scale, "v": v_ND * scale})) == expected
     group = np.arange(50) // 2
-    for ranks in (retrieval.video_ranks(x * t_ND, x * v_ND, group) for x in (1, scale)):
-        np.testing.assert_array_equal(ranks, retrieval.video_ranks(t_ND, v_ND, group))
+    for ranks in (ranking.video_ranks(x * t_ND, x * v_ND, group) for x in (1, scale)):
+        np.testing.assert_array_equal(ranks, ranking.video_ranks(t_ND, v_ND, group))
 
 
 @pytest.mark.parametrize("unit", ["", "video"])
@@ -154,6 +154,6 @@ def test_embeddings_that_overflow_when_they_are_cast_are_refused_and_not_found_f
     given = predictions(scores, similarity="dot", group=np.array([f"{i:05}" for i in range(50)]))
     with pytest.raises(EvaluationError, match=r"scores of 'v' as float32 are NaN or infinite for 30 clips \(00020, "):
         evaluate(board("t", unit=unit), "vt", given)
-    for ranks in (retrieval.retrieval_ranks, lambda *x: retrieval.video_ranks(*x[:2], np.arange(50), x[-1])):
+    for ranks in (ranking.retrieval_ranks, lambda *x: ranking.video_ranks(*x[:2], np.arange(50), x[-1])):
         with pytest.raises(ValueError, match="embedding 20 of 50 is NaN or beyond float32"):
             ranks(scores["t"], scores["v"], None, None, "dot")

@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench import records
-from bench.blocks import prepare_blocks
 from bench.cli import main
-from bench.config import TrainerConfig, compose
-from bench.devices import SrunEnvironment, cluster_environment
-from bench.ema import Ema
+from bench.config.compose import TrainerConfig, compose
+from bench.config.launched import as_launched
+from bench.config.parts import parts_of_a_batch
 from bench.errors import UserError
-from bench.launched import as_launched
-from bench.parts import parts_of_a_batch
-from bench.plan import make_plan
-from datamodules import loader as loaders
+from bench.plan.devices import SrunEnvironment, cluster_environment
+from bench.plan.graph import make_plan
+from bench.records import archive
+from bench.run.blocks import prepare_blocks
+from bench.run.ema import Ema
 from datamodules import sample
+from datamodules.loading import loader as loaders
 from tests.conftest import REPOSITORY
 from tests.experiments import mavil_tiny
 
@@ -86,7 +86,7 @@ def test_a_batch_in_parts_trains_to_the_same_weights(clips: Path, plain: Path, t
         torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-4)
     (one,), (other,) = (list(folder.glob("runs/mavil/*")) for folder in (plain, tmp_path))
     assert one.name == other.name, "the parts are no part of the result"
-    (record,) = records.read_all(tmp_path / "boards" / "sample" / "results")[0]
+    (record,) = archive.read_all(tmp_path / "boards" / "sample" / "results")[0]
     assert 0 <= record.cost.data_wait <= 1
 
 
@@ -152,7 +152,7 @@ def test_torchrun_starts_the_ranks(clips: Path, plain: Path, tmp_path: Path):
     whole = weights(plain)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-4)
-    (record,) = records.read_all(tmp_path / "boards" / "sample" / "results")[0]
+    (record,) = archive.read_all(tmp_path / "boards" / "sample" / "results")[0]
     assert record.config["trainer"]["devices"] == 2 and record.n == 9
 
 

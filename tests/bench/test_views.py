@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.run import one_row_a_clip
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.manifest import build_manifest
-from datamodules.media import read_audio, read_frames
-from datamodules.samplers import EVALUATION, ClipRef, EvalSampler
+from bench.run.execute import one_row_a_clip
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.samplers import EVALUATION, ClipRef, EvalSampler
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import read_audio, read_frames
 from datamodules.types import AudioInputs, DataConfig, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
 

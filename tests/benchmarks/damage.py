@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from datamodules.media import REASONS, check
+from datamodules.media.decode import REASONS, check
 from tests.datamodules.damage import BREAKS, CONTAINERS, damaged_files
 from tests.datamodules.examine import Outcome, examine_all
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.audioset import AudioSet
-from datamodules.checks import CHECK_VERSION, Checks, Judgement, _stamps
 from datamodules.howto100m import HowTo100M
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media_index import index_media
-from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import CHECK_VERSION, Checks, Judgement, _stamps
+from datamodules.manifest.media_index import index_media
 from datamodules.types import DataConfig, FeatureInputs, Inputs, LoaderConfig, TextInputs
 
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype="S1")
@@ -131,7 +131,7 @@ def measure_howto100m(root: Path) -> None:
 
 def measure_workers(manifest: Manifest, inputs: Inputs) -> None:
     """Memory of eight loader processes that hold the manifest and wait."""
-    from datamodules.clips import ClipDataset
+    from datamodules.loading.clips import ClipDataset
 
     dataset = ClipDataset(manifest, DataConfig(inputs=inputs, loader=LoaderConfig()), seed=0)
     context = multiprocessing.get_context("spawn")
@@ -149,7 +149,7 @@ def measure_workers(manifest: Manifest, inputs: Inputs) -> None:
 
 
 def hold(dataset, first: int, gate) -> None:
-    import datamodules.clips  # noqa: F401
+    import datamodules.loading.clips  # noqa: F401
 
     if dataset is not None:
         for row in range(first, first + 1000):

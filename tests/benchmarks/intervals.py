@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from bench import registry, tasks
-from bench.compare import compare
-from bench.metrics import average_precision
+from bench.compare.paired import compare
 from bench.tasks import Predictions
+from bench.tasks.metrics import average_precision
 from datamodules.types import Board
 
 CLASSES, CLIPS = 10, 2000

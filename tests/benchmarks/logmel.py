@@ -15,7 +15,7 @@ from torchaudio.compliance.kaldi import fbank
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from datamodules.audio import LogMel
+from datamodules.streams.audio import LogMel
 from datamodules.types import AudioInputs
 
 CLIPS, SECONDS, REPEATS = 32, 10, 30

@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench import boards, registry
+from bench import registry
 from bench.progress import track
-from bench.record import Record, json_text
-from bench.records import hash_of
+from bench.records.archive import hash_of
+from bench.records.record import Record, json_text
+from bench.tables import boards
 from bench.tasks import METRICS, TASK_METRICS
 
 TEMPLATE = Path("leaderboards/results")

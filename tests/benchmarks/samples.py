@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import av
 import numpy as np
 
-from datamodules.media import read_audio
+from datamodules.media.decode import read_audio
 
 FFMPEG = [os.environ.get("FFMPEG", "ffmpeg"), "-hide_banner", "-nostdin", "-y"]
 SECONDS, WINDOW_SECONDS, WINDOWS = 12, 0.5, 40

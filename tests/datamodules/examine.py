@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.media import REASONS, MediaError, check, read_audio, read_frames
+from datamodules.media.decode import REASONS, MediaError, check, read_audio, read_frames
 
 FRAME_TIMES = [0.0, 0.3, 0.9, 1.7, 8.0]
 PICTURE_SIZE, SOUND_SECONDS, SOUND_RATE = 224, 10, 16000

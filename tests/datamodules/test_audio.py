@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchaudio.compliance.kaldi import fbank
 
-from datamodules.audio import LogMel, add_noise, normalise, roll_frames, roll_gain, spec_mask
 from datamodules.precision import full_precision
+from datamodules.streams.audio import LogMel, add_noise, normalise, roll_frames, roll_gain, spec_mask
 from datamodules.types import AudioInputs
 
 ESC50 = Path(__file__).parents[3] / "shared" / "data" / "ESC-50" / "audio"
@@ -118,7 +118,7 @@ def test_log_mel_equals_kaldi_with_a_hamming_window(rate):
 def test_log_mel_equals_kaldi_when_clips_share_a_chunk_and_when_not(monkeypatch):
     clips = [noise(0.3, seed=seed) for seed in range(7)]
     for frames_at_a_time in (1, 60, 10**6):
-        monkeypatch.setattr("datamodules.audio._CHUNK_CPU", frames_at_a_time)
+        monkeypatch.setattr("datamodules.streams.audio._CHUNK_CPU", frames_at_a_time)
         assert_equals_kaldi(clips, AudioInputs(frames=40))
 
 

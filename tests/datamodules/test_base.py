@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import cache
-from datamodules.audio import LogMel, add_noise, roll_frames, spec_mask
 from datamodules.base import Features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.loader import Loader, collate, worker_count
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import read_audio, read_frames
-from datamodules.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
+from datamodules.loading import cache
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import Loader, collate, worker_count
+from datamodules.loading.samplers import EVALUATION, ClipRef, EvalSampler, TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import read_audio, read_frames
+from datamodules.streams.audio import LogMel, add_noise, roll_frames, spec_mask
+from datamodules.streams.video import denormalise
 from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, LoaderConfig, RawBatch, VideoInputs
 from datamodules.vggsound import VGGSound
-from datamodules.video import denormalise
 
 INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=4, fps=2.0, size=64, train_size=72))
 WITHOUT_MIXUP = AugmentConfig(
@@ -81,7 +81,7 @@ def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest
 
 
 def test_a_modality_that_is_not_wanted_is_not_decoded(manifest, monkeypatch):
-    from datamodules.media import Media
+    from datamodules.media.decode import Media
 
     monkeypatch.setattr(Media, "frames", lambda *_: pytest.fail("frames were decoded"))
     assert "frames" not in dataset(manifest, Inputs(AudioInputs(frames=128), None))[ClipRef(0, 0)][0]
@@ -223,5 +223,5 @@ def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, mo
 
 
 def test_workers_are_as_wanted_or_a_share_of_the_cores(monkeypatch):
-    monkeypatch.setattr("datamodules.loader.cores", lambda: 32)
+    monkeypatch.setattr("datamodules.loading.loader.cores", lambda: 32)
     assert (worker_count(3), worker_count(0), worker_count(-1), worker_count(-1, 8)) == (3, 0, 16, 3)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import captions
-from datamodules.captions import CaptionError, Captions, Said, grow, read
+from datamodules.source import captions
+from datamodules.source.captions import CaptionError, Captions, Said, grow, read
 
 
 def write(path: Path, content: object) -> Path:

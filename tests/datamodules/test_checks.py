@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from datamodules import checks as checks_module
-from datamodules.checks import CRASHED, TOO_SLOW, Checks, Judgement
+from datamodules.manifest import checks as checks_module
+from datamodules.manifest.checks import CRASHED, TOO_SLOW, Checks, Judgement
 from tests.media_files import noise, numbered_frame, write_media
 
 REPOSITORY = Path(__file__).parent.parent.parent

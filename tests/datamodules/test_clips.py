@@ -11,15 +11,15 @@ import torch
 from datamodules import sample
 from datamodules.audioset import AudioSet
 from datamodules.base import Features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
 from datamodules.howto100m import HowTo100M
-from datamodules.loader import Loader, collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import Media, read_audio
-from datamodules.samplers import EVALUATION, ClipRef, TrainSampler
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import Loader, collate
+from datamodules.loading.samplers import EVALUATION, ClipRef, TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import Media, read_audio
 from datamodules.source import DataError
-from datamodules.text import make_tokenizer
+from datamodules.streams.text import make_tokenizer
 from datamodules.types import (
     AudioInputs,
     AugmentConfig,

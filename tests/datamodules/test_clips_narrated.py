@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from datamodules.base import Features
-from datamodules.captions import Captions, Said, grow
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset, Moment, OpenFiles
 from datamodules.howto100m import HowTo100M
-from datamodules.loader import Loader, collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import read_audio
-from datamodules.samplers import ClipRef, TrainSampler
+from datamodules.loading.clips import ClipDataset, Moment, OpenFiles
+from datamodules.loading.loader import Loader, collate
+from datamodules.loading.samplers import ClipRef, TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import read_audio
 from datamodules.source import DataError
-from datamodules.text import make_tokenizer
+from datamodules.source.captions import Captions, Said, grow
+from datamodules.streams.text import make_tokenizer
 from datamodules.types import (
     AudioInputs,
     AugmentConfig,
@@ -104,7 +104,7 @@ def without_captions(root, tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(HowTo100M, "captions", property(opened))
     monkeypatch.setattr(Captions, "of", opened)
-    monkeypatch.setattr("datamodules.text.make_tokenizer", opened)
+    monkeypatch.setattr("datamodules.streams.text.make_tokenizer", opened)
     return tmp_path
 
 

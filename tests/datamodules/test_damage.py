@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from datamodules.container import MAX_PIXELS, _until_damage
-from datamodules.headers import _riff_chunks
-from datamodules.media import REASONS, MediaError, check, read_audio, read_frames
+from datamodules.media.container import MAX_PIXELS, _until_damage
+from datamodules.media.decode import REASONS, MediaError, check, read_audio, read_frames
+from datamodules.media.headers import _riff_chunks
 from tests.datamodules.damage import (
     BREAKS,
     CONTAINERS,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import signal
 from torchaudio.functional import melscale_fbanks
 
-from datamodules.decibels import DecibelMel, slaney_bank
+from datamodules.streams.decibels import DecibelMel, slaney_bank
 from datamodules.types import AudioInputs
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "decibels_avlnet.json").read_text())
@@ -101,7 +101,7 @@ def test_a_batch_of_different_lengths_is_computed_clip_by_clip(monkeypatch):
     clips = [tensor(sound) for sound in SOUNDS.values()]
     mel = DecibelMel(inputs_of(1100))
     for frames_at_a_time in (7, 128, 10**6):
-        monkeypatch.setattr("datamodules.decibels._CHUNK_CPU", frames_at_a_time)
+        monkeypatch.setattr("datamodules.streams.decibels._CHUNK_CPU", frames_at_a_time)
         for clip, got in zip(clips, mel(*as_batch(clips)), strict=True):
             reference = plain(clip)
             torch.testing.assert_close(got[: len(reference)], reference, **CLOSE)

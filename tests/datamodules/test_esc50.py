@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import compose
+from bench.config.compose import compose
 from bench.errors import UserError
-from bench.plan import make_plan
+from bench.plan.graph import make_plan
 from datamodules.esc50 import ESC10, ESC50, FOLDS
-from datamodules.media_index import index_media
+from datamodules.manifest.media_index import index_media
 from datamodules.source import DataError, Source, find_root
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "ESC-50"

@@ -13,10 +13,10 @@ import torch
 import torchvision
 from torch import nn
 
-from datamodules import extract as module
-from datamodules.extract import Extractor, Extractor2D, Extractor3D, extract
-from datamodules.features import check_features, index_features, read_window
-from datamodules.media import Media
+from datamodules.features import extract as module
+from datamodules.features.extract import Extractor, Extractor2D, Extractor3D, extract
+from datamodules.features.stored import check_features, index_features, read_window
+from datamodules.media.decode import Media
 from datamodules.source import DataError
 from datamodules.types import FeatureInputs
 from tests.media_files import numbered_frame, rotate_mp4, tone, write_media

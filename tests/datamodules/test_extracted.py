@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from datamodules import extracted
-from datamodules.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from datamodules.features import FeatureError
+from datamodules.features import extracted
+from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
+from datamodules.features.stored import FeatureError
 
 
 def features(clip: str) -> torch.Tensor:

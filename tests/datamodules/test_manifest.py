@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from datamodules.audioset import AudioSet
-from datamodules.checks import Checks
-from datamodules.manifest import build_manifest
-from datamodules.media_index import index_media
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.media_index import index_media
 from datamodules.source import LABELS, DataError, find_root
 from datamodules.types import AudioInputs, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound

@@ -17,10 +17,10 @@ import scipy.signal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules import frame_reader
-from datamodules.container import Container
-from datamodules.media import REASONS, Media, MediaError, check, read_audio, read_frames
-from datamodules.placement import WITNESSES
+from datamodules.media import frame_reader
+from datamodules.media.container import Container
+from datamodules.media.decode import REASONS, Media, MediaError, check, read_audio, read_frames
+from datamodules.media.placement import WITNESSES
 from tests.media_files import HEIGHT, WIDTH, noise, number_of, numbered_frame, rotate_mp4, tone, write_media
 
 SIZE = 32

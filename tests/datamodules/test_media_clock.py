@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from datamodules.media import Media, MediaError, check, read_audio, read_frames
+from datamodules.media.decode import Media, MediaError, check, read_audio, read_frames
 from tests.media_files import HEIGHT, WIDTH, number_of, numbered_frame, tone, write_media
 
 RATE = 44100

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from datamodules import features
-from datamodules.checks import Checks
-from datamodules.folders import walk
-from datamodules.manifest import build_manifest
-from datamodules.media_index import KIND_OF, index_media
+from datamodules.features import stored
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.folders import walk
+from datamodules.manifest.media_index import KIND_OF, index_media
 from datamodules.source import DataError
 from datamodules.types import AudioInputs, Inputs
 from datamodules.vggsound import VGGSound
@@ -100,7 +100,7 @@ def test_feature_files_are_looked_for_in_the_same_way(tmp_path):
     np.save(tmp_path / "abc_2d.npy", np.zeros((1, 2), np.float32))
     (tmp_path / "back").symlink_to(tmp_path)
     (tmp_path / "dead_2d.npy").symlink_to("gone.npy")
-    found = features.index_features(tmp_path, ["2d", "3d"])
+    found = stored.index_features(tmp_path, ["2d", "3d"])
     assert found == {"2d": {"abc": str(tmp_path / "abc_2d.npy")}, "3d": {}}
 
 

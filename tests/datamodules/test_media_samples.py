@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from datamodules.media import read_audio
-from datamodules.placement import on_grid, place
+from datamodules.media.decode import read_audio
+from datamodules.media.placement import on_grid, place
 from tests.datamodules.test_media_clock import with_hole
 from tests.media_files import write_media
 

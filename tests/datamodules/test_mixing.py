@@ -13,13 +13,13 @@ from scipy import stats
 
 from datamodules import keyed
 from datamodules.base import Features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.extracted import ExtractedFeatures, FeatureWriter
-from datamodules.loader import collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.mixing import mixup, partner_of
-from datamodules.samplers import EVALUATION, ClipRef, TrainSampler
+from datamodules.features.extracted import ExtractedFeatures, FeatureWriter
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.mixing import mixup, partner_of
+from datamodules.loading.samplers import EVALUATION, ClipRef, TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
 from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, RawBatch, VideoInputs
 from datamodules.vggsound import VGGSound
 

@@ -12,15 +12,15 @@ import pytest
 from bench import registry
 from bench.tasks import Evaluation, Predictions, evaluate, groups_of
 from datamodules import sample
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import check
-from datamodules.media_index import index_media
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.samplers import ClipRef
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.media_index import index_media
+from datamodules.media.decode import check
 from datamodules.msrvtt import CATEGORIES, MSRVTT
 from datamodules.sample import msrvtt as layout
 from datamodules.sample.narration import VOCABULARY
-from datamodules.samplers import ClipRef
 from datamodules.source import DataError
 from datamodules.types import DataConfig, FeatureInputs, Inputs, TextInputs
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.captions import Said, grow
-from datamodules.narration import Cut, around_captions, at_random
+from datamodules.loading.narration import Cut, around_captions, at_random
+from datamodules.source.captions import Said, grow
 from datamodules.types import NarrationConfig
 
 SILENT = Said(np.empty(0, np.float32), np.empty(0, np.float32), [])

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import captions
 from datamodules.audioset import AudioSet
 from datamodules.crosstask import CrossTask
 from datamodules.fsd50k import FSD50K
 from datamodules.mining_youtube import MiningYouTube
 from datamodules.msrvtt import MSRVTT
-from datamodules.source import DataError, Source
+from datamodules.source import DataError, Source, captions
 from datamodules.vggsound import VGGSound
 from datamodules.youcook2 import YouCook2
 

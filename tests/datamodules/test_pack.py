@@ -23,14 +23,14 @@ import webdataset
 
 from datamodules import sample
 from datamodules.audioset import AudioSet
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.loader import Loader, collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import MediaError, read_audio, read_frames
-from datamodules.pack import pack
-from datamodules.samplers import ClipRef, EvalSampler, TrainSampler
-from datamodules.shards import FRAME_LOSS, WHERE, PackedClip, PackedFormat, open_pack
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import Loader, collate
+from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import MediaError, read_audio, read_frames
+from datamodules.packing.pack import pack
+from datamodules.packing.shards import FRAME_LOSS, WHERE, PackedClip, PackedFormat, open_pack
 from datamodules.source import LABELS, DataError, Source
 from datamodules.types import AudioInputs, DataConfig, FeatureInputs, Inputs, LoaderConfig, TextInputs, VideoInputs
 from datamodules.vggsound import VGGSound

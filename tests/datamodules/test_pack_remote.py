@@ -14,15 +14,16 @@ import torch
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
-from datamodules import sample, shards
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.loader import Loader, collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import MediaError
-from datamodules.pack import pack
-from datamodules.samplers import TrainSampler
-from datamodules.shards import PackedFormat, open_pack
+from datamodules import sample
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import Loader, collate
+from datamodules.loading.samplers import TrainSampler
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import MediaError
+from datamodules.packing import shards
+from datamodules.packing.pack import pack
+from datamodules.packing.shards import PackedFormat, open_pack
 from datamodules.source import DataError
 from datamodules.types import AudioInputs, DataConfig, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound

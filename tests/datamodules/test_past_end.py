@@ -13,16 +13,16 @@ import torchaudio
 import yaml
 
 from bench import registry
-from bench.config import compose
-from datamodules.audio import normalise
+from bench.config.compose import compose
 from datamodules.base import Features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.loader import collate
-from datamodules.manifest import build_manifest
-from datamodules.pack import pack
-from datamodules.samplers import EVALUATION, ClipRef
-from datamodules.shards import PackedFormat, open_pack
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.packing.pack import pack
+from datamodules.packing.shards import PackedFormat, open_pack
+from datamodules.streams.audio import normalise
 from datamodules.types import AudioInputs, AugmentConfig, DataConfig, FeatureInputs, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
 from tests.media_files import noise, number_of, numbered_frame, write_media

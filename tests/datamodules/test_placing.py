@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from datamodules.audioset import AudioSet
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.placing import WHICH_SECONDS
-from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.placing import WHICH_SECONDS
 from datamodules.source import DataError
 from datamodules.types import AudioInputs, DataConfig, Inputs
 from datamodules.vggsound import VGGSound

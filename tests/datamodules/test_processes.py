@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.loader import Loader
+from datamodules.loading.loader import Loader
 
 
 class Busy(Dataset):

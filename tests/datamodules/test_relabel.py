@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from datamodules.manifest import Manifest
-from datamodules.relabel import UNLISTED, relabelled
+from datamodules.manifest.build import Manifest
+from datamodules.manifest.relabel import UNLISTED, relabelled
 from datamodules.source import DataError, class_lists
 
 CODES = ["/m/09x0r", "/m/05zppz", "/m/02zsn"]

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from datamodules import features as reader
 from datamodules import sample
-from datamodules.media import Media
+from datamodules.features import stored as reader
+from datamodules.media.decode import Media
 from datamodules.sample import features, howto100m, picture, timeline, world
 from datamodules.sample.media import Clip, write
 

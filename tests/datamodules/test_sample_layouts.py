@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from datamodules import sample
-from datamodules.media import Media, check
+from datamodules.media.decode import Media, check
 from datamodules.sample import esc50, fsd50k, howto100m, media, narration, picture, recipes, sound, timeline, world
 from datamodules.sample.ids import ALPHABET
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.samplers import (
+from datamodules.loading.samplers import (
     EvalSampler,
     TrainSampler,
     class_balancing_weights,

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import Media, read_audio
-from datamodules.samplers import EVALUATION, ClipRef
-from datamodules.seconds import seconds_of, steps_of
+from datamodules.features import stored
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.seconds import seconds_of, steps_of
+from datamodules.media.decode import Media, read_audio
 from datamodules.source import LABELS, Official, Source
 from datamodules.types import AudioInputs, DataConfig, FeatureInputs, Inputs, VideoInputs
 from tests.media_files import noise, number_of, numbered_frame, write_media
@@ -143,16 +143,16 @@ KINDS = FeatureInputs(None, ["2d", "3d"], [1.0, 1.5], [2, 2], frames=3)
 @pytest.mark.parametrize(("rows", "seconds"), [((7, 12), 7.0), ((9, 12), 8.0), ((9, 0), 0.0), ((5, 7), 14 / 3)])
 def test_the_shortest_kind_says_how_long_a_video_is(tmp_path, rows, seconds):
     paths = feature_files(tmp_path, dict(zip(KINDS.kinds, rows, strict=True)))
-    assert features.seconds(paths, KINDS) == pytest.approx(seconds, abs=1e-12)
+    assert stored.seconds(paths, KINDS) == pytest.approx(seconds, abs=1e-12)
 
 
 def test_an_archive_says_it_too_and_what_cannot_be_used_is_told(tmp_path):
     np.savez(tmp_path / "v_2d.npz", features=np.zeros((6, 2), np.float16))
     one = FeatureInputs(None, ["2d"], [2.0], [2])
-    assert features.seconds([str(tmp_path / "v_2d.npz")], one) == 3.0
+    assert stored.seconds([str(tmp_path / "v_2d.npz")], one) == 3.0
     for paths, dims, reason in ((["none.npy"], [2], "missing"), ([str(tmp_path / "v_2d.npz")], [3], "wrong shape")):
-        with pytest.raises(features.FeatureError) as caught:
-            features.seconds(paths, replace(one, dims=dims))
+        with pytest.raises(stored.FeatureError) as caught:
+            stored.seconds(paths, replace(one, dims=dims))
         assert caught.value.reason == reason
 
 
@@ -257,7 +257,7 @@ def test_the_features_around_a_second_are_clamped_at_both_ends(root, tmp_path, m
     for second in range(9):
         start, end = max(0.0, second + 0.5 - half), min(9.0, second + 0.5 + half)
         rows = clips[ClipRef(second, EVALUATION)][0]["video_feat"].numpy()
-        assert np.array_equal(rows, features.read_window(paths, wanted, start, end)) and len(rows), second
+        assert np.array_equal(rows, stored.read_window(paths, wanted, start, end)) and len(rows), second
 
 
 def test_a_video_is_as_long_as_its_media_where_these_are_read_and_else_as_its_features(root, tmp_path):

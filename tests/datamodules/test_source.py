@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import source as source_module
 from datamodules.audioset import AudioSet
 from datamodules.source import DataError, Rows, find_root, milliseconds, padded, read_rows, read_rows_by_header
+from datamodules.source import dataset as source_module
 from datamodules.vggsound import VGGSound
 
 # Neither a blank at the start, which the dialect takes for none, nor surrogates, which UTF-8 has not.

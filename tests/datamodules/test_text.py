@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from datamodules.sample.narration import VOCABULARY
 from datamodules.source import DataError
-from datamodules.text import make_tokenizer, vectors
+from datamodules.streams.text import make_tokenizer, vectors
 from datamodules.types import TextInputs
 
 WORDS = ["the", "The", "don't", "cat", "</s>", "naïve", "New_York"]

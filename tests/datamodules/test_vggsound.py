@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.checks import Checks
-from datamodules.manifest import list_clips
-from datamodules.survey import survey
+from datamodules.manifest.build import list_clips
+from datamodules.manifest.checks import Checks
+from datamodules.survey.walk import survey
 from datamodules.types import Inputs
 from datamodules.vggsound import VGGSound
 

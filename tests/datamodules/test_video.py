@@ -15,8 +15,7 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
 from datamodules.keyed import uniform
-from datamodules.types import VideoInputs
-from datamodules.video import (
+from datamodules.streams.video import (
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
@@ -29,6 +28,7 @@ from datamodules.video import (
     random_resized_crop,
     standardise,
 )
+from datamodules.types import VideoInputs
 
 INPUTS = VideoInputs()
 

@@ -14,19 +14,19 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.config import compose
+from bench.config.compose import compose
 from datamodules.base import Features
-from datamodules.captions import Said
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.decibels import DecibelMel
-from datamodules.features import read_window
-from datamodules.loader import collate
-from datamodules.manifest import Manifest, build_manifest
-from datamodules.media import read_audio
-from datamodules.narration import Cut
-from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.features.stored import read_window
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.narration import Cut
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.decode import read_audio
 from datamodules.source import Official, Source, class_lists
+from datamodules.source.captions import Said
+from datamodules.streams.decibels import DecibelMel
 from datamodules.types import (
     Around,
     AudioInputs,
@@ -134,7 +134,7 @@ def test_the_sound_around_a_second_is_as_loud_as_it_is_in_its_video(tmp_path):
 def test_training_clips_are_cut_of_the_log_mels_of_the_whole_video(shift, tmp_path, monkeypatch):
     whole_FM = levels_of(video(tmp_path, 30, [30, 45]))
     cuts = [Cut(2.0, 10.5, "said"), Cut(16.25, 25.0, "said"), Cut(27.0, 30.0, "said"), Cut(0.0, 8.0, "said")]
-    monkeypatch.setattr("datamodules.narration.around_captions", lambda *_: cuts)
+    monkeypatch.setattr("datamodules.loading.narration.around_captions", lambda *_: cuts)
     inputs = Inputs(AudioInputs(kind="decibel", frames=768, mel_bins=40, reference="source"), None)
     manifest = manifest_of(Narrated, tmp_path, inputs)
     manifest.table["caption_row"] = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.media_index import index_media
+from datamodules.manifest.media_index import index_media
 from datamodules.source import DataError
 from datamodules.youcook2 import YouCook2
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import cost, registry
-from bench.config import StageConfig, compose, stage_class
+from bench import registry
+from bench.config.compose import StageConfig, compose, stage_class
+from bench.plan import cost
 from datamodules.types import Batch
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import Taught

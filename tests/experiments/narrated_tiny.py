@@ -15,10 +15,10 @@ from datamodules.sample.narration import VOCABULARY
 from datamodules.types import AudioInputs, Batch, FeatureInputs, Inputs, TextInputs
 from experiments.avlnet import method as avlnet
 from experiments.avlnet.model import AVLnetConfig
-from experiments.common.davenet import DAVEnetConfig
-from experiments.common.narrated import LENGTHS, NarratedStage
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import StageSpec
+from experiments.common.stages.narrated import LENGTHS, NarratedStage
 from experiments.everything_at_once import method as everything
 from experiments.everything_at_once.model import EverythingAtOnceConfig
 from experiments.everything_at_once.objective import PairWeights

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.avlnet.model import AVLnet, AVLnetConfig
-from experiments.common.davenet import DAVEnet, DAVEnetConfig
+from experiments.common.networks.davenet import DAVEnet, DAVEnetConfig
 
 TEXTS = ("none", "tri", "fused")
 FRAMES = 64

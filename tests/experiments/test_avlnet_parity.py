@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from datamodules import keyed
 from experiments.avlnet.checkpoints import load
 from experiments.avlnet.model import AVLnet, AVLnetConfig
-from experiments.common.branches import clip_vector
-from experiments.common.contrastive import masked_margin_softmax
-from experiments.common.davenet import DAVEnet, DAVEnetConfig
+from experiments.common.losses.contrastive import masked_margin_softmax
+from experiments.common.networks.branches import clip_vector
+from experiments.common.networks.davenet import DAVEnet, DAVEnetConfig
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "avlnet.json").read_text())
 CONFIG, CASES = GOLDEN["config"], GOLDEN["cases"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.config import StageConfig
-from bench.results import shareable
+from bench.config.compose import StageConfig
+from bench.run.results import shareable
 from datamodules import sample
 from datamodules.types import AudioInputs, Batch, DataConfig, FeatureInputs, Inputs
 from experiments.baseline_cnn.method import Train, TrainOptions

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from bench.blocks import prepare_blocks
-from bench.config import TrainerConfig
+from bench.config.compose import TrainerConfig
+from bench.run.blocks import prepare_blocks
 from tests.experiments import every_stage as stages
 
 CNNS = [case for case in stages.cases() if case.method in ("baseline_cnn", "uavm") or "cnn" in case.stage]

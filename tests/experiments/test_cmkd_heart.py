@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import expit, log_expit, log_softmax, softmax
 
-from bench.config import compose
+from bench.config.compose import compose
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs
 from experiments.cmkd.method import FAMILY, Distill, Train, TrainOptions, distillation_loss, network

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from experiments.common.branches import AudioBranch, TextBranch, clip_vector
-from experiments.common.davenet import DAVEnet, DAVEnetConfig, ResidualBlock
-from experiments.common.davenet_names import rename_davenet, rename_layers
-from experiments.common.gated import ContextGating, GatedUnit, WordMaxPool
+from experiments.common.checkpoints.davenet_names import rename_davenet, rename_layers
+from experiments.common.networks.branches import AudioBranch, TextBranch, clip_vector
+from experiments.common.networks.davenet import DAVEnet, DAVEnetConfig, ResidualBlock
+from experiments.common.networks.gated import ContextGating, GatedUnit, WordMaxPool
 
 TINY = DAVEnetConfig(mel_bins=6, first=4, widths=[4, 4, 6, 8], blocks=[1, 1, 1, 1])
 

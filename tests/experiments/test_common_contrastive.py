@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from experiments.common.contrastive import info_nce, symmetric_info_nce
+from experiments.common.losses.contrastive import info_nce, symmetric_info_nce
 from tests.ranks import RANKS, on_two_ranks
 
 LOCAL, DIM = 3, 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from experiments.common.losses import classification_loss, smooth
+from experiments.common.losses.classification import classification_loss, smooth
 
 
 def test_smoothing_keeps_the_sum_of_one_label_and_moves_the_given_share():

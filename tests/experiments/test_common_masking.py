@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.common.masking import (
+from experiments.common.networks.masking import (
     gather_tokens,
     kept,
     random_masking,

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from experiments.common.positions import sincos_1d, sincos_2d, sincos_3d, with_cls
+from experiments.common.networks.positions import sincos_1d, sincos_2d, sincos_3d, with_cls
 
 
 def angle(position: float, channel: int, channels: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.common.davenet import DAVEnetConfig
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig, Tokens
 from experiments.everything_at_once.objective import PairWeights, combinatorial_loss, embeddings_of
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.common.davenet import DAVEnetConfig
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig
 from tests.experiments.test_everything_at_once_heart import CLIPS, EVERYTHING, TINY, apart, embedded, inputs, tiny
 from tests.experiments.test_everything_at_once_parity import GOLDEN

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules import keyed
-from experiments.common.davenet import DAVEnetConfig
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.everything_at_once.checkpoints import load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig
 from experiments.everything_at_once.objective import PairWeights, combinatorial_loss

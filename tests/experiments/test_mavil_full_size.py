@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import compose
-from bench.plan import make_plan
+from bench.config.compose import compose
+from bench.plan.graph import make_plan
 from datamodules.base import Features
-from datamodules.clips import ClipDataset
-from datamodules.loader import collate
-from datamodules.samplers import ClipRef
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.samplers import ClipRef
 
 STAGES = ("pretrain", "pretrain_2", "finetune_vggsound_a", "finetune_vggsound_v", "finetune_vggsound_av")
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from datamodules.types import Inputs
-from experiments.common.masking import masked_mse
+from experiments.common.networks.masking import masked_mse
 from experiments.mavil import method
 from experiments.mavil.model import pool
 from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, tiny_config, tiny_inputs

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datamodules.types import AudioInputs, Inputs, VideoInputs
-from experiments.common.patches import patchify
+from experiments.common.networks.patches import patchify
 from experiments.common.stage import StageSpec
 from experiments.mavil.downstream import Finetune, FinetuneOptions
 from experiments.mavil.method import Distill, DistillOptions, Pretrain, RawOptions

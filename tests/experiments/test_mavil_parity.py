@@ -15,8 +15,8 @@ from torch import Tensor
 
 from datamodules import keyed
 from datamodules.types import Inputs
-from experiments.common.masking import random_places_2d
-from experiments.common.positions import sincos_2d, sincos_3d, with_cls
+from experiments.common.networks.masking import random_places_2d
+from experiments.common.networks.positions import sincos_2d, sincos_3d, with_cls
 from experiments.common.stage import StageSpec
 from experiments.mavil.checkpoints import to_official
 from experiments.mavil.downstream import Finetune, FinetuneOptions

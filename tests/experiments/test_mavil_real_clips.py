@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import compose
+from bench.config.compose import compose
 from datamodules.base import Features
-from datamodules.checks import Checks
-from datamodules.clips import ClipDataset
-from datamodules.loader import collate
-from datamodules.manifest import build_manifest
-from datamodules.samplers import EVALUATION, ClipRef
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
 from datamodules.types import Batch
 from datamodules.vggsound import VGGSound
 from tests.experiments.test_mavil_parity import finetuned

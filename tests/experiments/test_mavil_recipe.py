@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import StageConfig, compose
+from bench.config.compose import StageConfig, compose
 from datamodules.types import Inputs
 from experiments.common.optim import OptimConfig, param_groups, peak_lr, schedule_factor
 from experiments.common.stage import StageSpec

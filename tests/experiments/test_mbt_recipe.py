@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import compose
+from bench.config.compose import compose
 from experiments.common.optim import peak_lr, schedule_factor
 
 RATES = json.loads((Path(__file__).parent.parent / "golden" / "mbt_schedules.json").read_text())["rates"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from experiments.common.davenet import DAVEnetConfig
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.mcn.model import MCN, MCNConfig
 
 CLIPS, DIM = 3, 12

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from datamodules import keyed
-from experiments.common.contrastive import masked_margin_softmax
-from experiments.common.davenet import DAVEnetConfig
+from experiments.common.losses.contrastive import masked_margin_softmax
+from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.mcn.checkpoints import load
 from experiments.mcn.clustering import JointClusters, cluster_contrast, kmeans
 from experiments.mcn.model import MCN, MCNConfig

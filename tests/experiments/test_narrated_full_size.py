@@ -12,10 +12,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bench import cost, registry
-from bench.config import BenchConfig, compose, stage_class
-from experiments.common.narrated import NarratedStage
+from bench import registry
+from bench.config.compose import BenchConfig, compose, stage_class
+from bench.plan import cost
 from experiments.common.stage import StageSpec
+from experiments.common.stages.narrated import NarratedStage
 from tests.experiments.narrated_tiny import word2vec
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config import BenchConfig, StageConfig, compose
+from bench.config.compose import BenchConfig, StageConfig, compose
 from experiments.common.optim import OptimConfig, peak_lr, schedule_factor
 
 METHODS = ("avlnet", "mcn", "everything_at_once")

@@ -9,8 +9,8 @@ from lightning.fabric.utilities import move_data_to_device
 
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs, RawBatch, TextInputs, VideoInputs
+from experiments.common.networks.words import WordVectors
 from experiments.common.optim import make_optimizer
-from experiments.common.words import WordVectors
 from experiments.mcn.clustering import JointClusters
 from tests.experiments import every_stage as stages
 from tests.experiments.narrated_tiny import mcn_stage

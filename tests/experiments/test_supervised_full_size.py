@@ -13,8 +13,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bench import cost, registry
-from bench.config import BenchConfig, StageConfig, compose, stage_class
+from bench import registry
+from bench.config.compose import BenchConfig, StageConfig, compose, stage_class
+from bench.plan import cost
 from datamodules.types import Batch, Inputs
 from experiments.common.stage import Stage, StageSpec
 

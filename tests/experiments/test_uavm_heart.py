@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from datamodules.mixing import mix_in
+from datamodules.loading.mixing import mix_in
 from datamodules.types import AudioInputs, Inputs, VideoInputs
 from experiments.uavm import method
 from experiments.uavm.extractor import ConvNeXtConfig

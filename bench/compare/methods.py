@@ -1,0 +1,235 @@
+"""`bench compare A B --board BOARD`: two methods' records, on the clips that both were measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from bench.compare.paired import Comparison, compare
+from bench.errors import UserError, unknown
+from bench.plan.graph import PREDICTIONS
+from bench.plan.identity import file_hash
+from bench.records.archive import Record, read_all
+from bench.run.results import read_predictions
+from bench.tables.boards import find_board, records_folder
+from bench.tables.row_key import RowKey, RowKeys, Setting, labels, row_key
+from bench.tables.show import console
+from bench.tasks import METRICS, TASK_METRICS, Predictions
+from bench.tasks.metrics import average_precision, top_k
+from datamodules.types import Board
+
+
+@dataclass(frozen=True)
+class Side:
+    """One seed of one row of a board; on a board of folds all of its folds."""
+
+    records: tuple[Record, ...]
+    predictions: Predictions
+    told_by: tuple[Setting, ...] = ()
+    """What tells its row from the other side's, where tables show the two alike."""
+
+    @property
+    def name(self) -> str:
+        record = self.records[0]
+        variant = f" ({record.variant})" if record.variant else ""
+        stage = " ".join((record.stage, *(setting.text for setting in self.told_by)))
+        return f"{record.method}{variant} {stage} {record.modality}, {record.preset}, seed {record.seed}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is told of two sides."""
+
+    board: Board
+    before: Side
+    after: Side
+    comparison: Comparison
+    classes: list[tuple[str, float, float]]
+    """(class, before, after) of each class's average precision or accuracy on the common clips."""
+
+
+def compare_methods(
+    before: str, after: str, board: str, leaderboards: Path, runs: Path, seed: int | None = None
+) -> Compared:
+    """Compares two rows of a board.
+
+    Args:
+        before, after: `METHOD[/STAGE[/MODALITY]]`, or the id of a record of the row.
+        board: its name; `sample/BOARD` for one of made-up data.
+        leaderboards: folder of the records.
+        runs: folder of the runs, which hold the predictions.
+        seed: of both sides; None = that of a record that is named, or else the first that both have.
+
+    Raises:
+        UserError: no such rows or more than one, other protocols, predictions that are not there or are others.
+    """
+    name, sample = board.removeprefix("sample/"), board.startswith("sample/")
+    records = read_all(records_folder(leaderboards, sample))[0]
+    wanted = find_board(name, records)
+    if wanted.task not in TASK_METRICS:
+        raise UserError(f"{board}: its task {wanted.task!r} is not known here; install the package that brings it")
+    found = [record for record in records if record.board == name]
+    rows = [_row(text, found, board) for text in (before, after)]
+    seeds = _seeds((before, after), rows, seed)
+    chosen = [_of_seed(row, own) for row, own in zip(rows, seeds, strict=True)]
+    _check_protocols([record for side in chosen for record in side])
+    first = [side[0] for side in chosen]
+    told_by = labels([row_key(record) for record in first], first)
+    sides = [
+        Side(tuple(side), together([_predictions(record, runs) for record in side]), settings)
+        for side, settings in zip(chosen, told_by, strict=True)
+    ]
+    modalities = (first[0].modality, first[1].modality)
+    comparison = compare(wanted, sides[0].predictions, sides[1].predictions, modalities)
+    return Compared(wanted, *sides, comparison, per_class(wanted, sides, modalities))
+
+
+def _row(text: str, records: Sequence[Record], board: str) -> list[Record]:
+    """A record of each seed and fold of the one row that the text names.
+
+    It is the newest, or where a record is named that one, and the newest of its protocol.
+    """
+    named = [record for record in records if record.id == text]
+    parts = text.split("/")
+    attributes = ("method", "stage", "modality")[: len(parts)]
+    found = named or [r for r in records if [getattr(r, name) for name in attributes] == parts[:3]]
+    if not found:
+        names = {f"{record.method}/{record.stage}/{record.modality}" for record in records}
+        raise unknown(f"row of {board}", text, names)
+    keys = RowKeys()
+    newest = {keys(record): record for record in sorted(found, key=_age)}
+    if len(newest) > 1:
+        raise UserError(f"{text} is several rows of {board}; name one by a record's id:\n{_listed(newest)}")
+    (key,) = newest
+    row = [record for record in records if keys(record) == key]
+    protocols = [record.protocol for record in named]
+    ordered = sorted(row, key=lambda record: (record.id == text, record.protocol in protocols, _age(record)))
+    return list({(record.seed, record.fold): record for record in ordered}.values())
+
+
+def _age(record: Record) -> tuple[object, str]:
+    return record.created, record.id
+
+
+def _listed(rows: Mapping[RowKey, Record]) -> str:
+    """A line a row, with what tells it apart and the id of a record of it."""
+    keys, records = list(rows), list(rows.values())
+    lines = [
+        f"  {key.method}/{key.stage}/{key.modality} ({', '.join(filter(None, (key.variant, key.preset)))})"
+        f"{''.join(f' {setting.text}' for setting in settings)}: {record.id}"
+        for key, record, settings in zip(keys, records, labels(keys, records), strict=True)
+    ]
+    return "\n".join(sorted(lines))
+
+
+def _seeds(texts: Sequence[str], rows: Sequence[Sequence[Record]], seed: int | None) -> list[int]:
+    """Each side's: as asked, or that of the record that names it, or the first that both have, or its own first."""
+    if seed is not None:
+        return [seed] * len(rows)
+    named = [[record.seed for record in row if record.id == text] for text, row in zip(texts, rows, strict=True)]
+    have = [{record.seed for record in row} for row in rows]
+    wanted = [*(each for own in named for each in own), *sorted(set.intersection(*have))]
+    return [
+        own[0] if own else next((each for each in wanted if each in seeds), min(seeds))
+        for own, seeds in zip(named, have, strict=True)
+    ]
+
+
+def _of_seed(row: Sequence[Record], seed: int) -> list[Record]:
+    found = sorted((record for record in row if record.seed == seed), key=lambda record: record.fold)
+    if not found:
+        seeds = ", ".join(sorted({str(record.seed) for record in row}))
+        raise UserError(f"{row[0].method} {row[0].stage} has no seed {seed}; there are: {seeds}")
+    return found
+
+
+def _check_protocols(records: Sequence[Record]) -> None:
+    """All that is compared, the folds of a side among themselves too, was measured by one protocol."""
+    one = records[0]
+    for other in records[1:]:
+        fields = sorted(one.protocol.keys() | other.protocol.keys())
+        differing = [key for key in fields if one.protocol.get(key) != other.protocol.get(key)]
+        if not differing:
+            continue
+        told = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
+        cure = "; `bench run` measures what is done by the present one" if differing == ["version"] else ""
+        raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}{cure}")
+
+
+def _predictions(record: Record, runs: Path) -> Predictions:
+    """What the record was made from."""
+    paths = list((runs / record.method).glob(f"*-{record.identity}/{PREDICTIONS}"))
+    if not paths:
+        raise UserError(
+            f"the predictions of {record.id} are not in {runs}; name the folder of its runs with --runs, or repeat it "
+            f"(bench run {record.method} seed={record.seed} stage={record.stage})"
+        )
+    if file_hash(paths[0]) != record.predictions_sha256:
+        raise UserError(f"{paths[0]} is not what {record.id} was made from; its hash differs")
+    return read_predictions(paths[0])
+
+
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of all folds, of which each has clips of its own."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Predictions(
+        np.concatenate([np.asarray(part.clip_id) for part in parts]),
+        np.concatenate([part.target for part in parts]),
+        {name: np.concatenate([part.scores[name] for part in parts]) for name in first.scores},
+        similarity=first.similarity,
+        classes=first.classes,
+    )
+
+
+def per_class(board: Board, sides: Sequence[Side], modalities: Sequence[str]) -> list[tuple[str, float, float]]:
+    """(class, before, after), for boards that measure classes."""
+    if board.task not in ("tagging", "classification"):
+        return []
+    common = np.intersect1d(*(np.asarray(side.predictions.clip_id) for side in sides))
+    values = []
+    for side, modality in zip(sides, modalities, strict=True):
+        order = np.argsort(side.predictions.clip_id)
+        taken = side.predictions.take(order[np.searchsorted(np.asarray(side.predictions.clip_id)[order], common)])
+        target, score = taken.target > 0, taken.scores[modality]
+        if board.task == "tagging":
+            values.append(average_precision(target, score))
+        else:
+            right = top_k(target.argmax(1), score, 1)
+            with np.errstate(invalid="ignore"):  # classes without clips
+                values.append(right @ target / target.sum(0))
+    names = sides[0].predictions.classes or [f"class {number}" for number in range(len(values[0]))]
+    both = zip(names, *values, strict=True)
+    return [(name, float(a), float(b)) for name, a, b in both if np.isfinite(a) and np.isfinite(b)]
+
+
+def print_compared(found: Compared, classes: int) -> None:
+    """A table of the metrics, and the classes that gain and lose most."""
+    sides = (found.before, found.after)
+    unit = "videos" if found.board.task == "localisation" or found.board.unit == "video" else "clips"
+    counts = " and ".join(str(len(side.predictions.clip_id)) for side in sides)
+    console.print(f"{found.board.name}\nA  {found.before.name}\nB  {found.after.name}", markup=False)
+    console.print(f"on the {found.comparison.n} {unit} that both were measured on (rows of each: {counts})")
+    table = Table("metric", "A", "B", "B - A", "95 % interval", "p", "")
+    for name, difference in found.comparison.differences.items():
+        info = METRICS[name]
+        scale = 100 if info.percent else 1
+        shown = [f"{scale * value:.{info.decimals}f}" for value in (difference.before, difference.after)]
+        changes = (difference.change, difference.low, difference.high)
+        change, low, high = (f"{scale * value:+.{info.decimals}f}" for value in changes)
+        sure = not difference.low <= 0 <= difference.high
+        better = ("B is better" if difference.gain > 0 else "A is better") if sure else "not told apart"
+        table.add_row(info.label, *shown, change, f"[{low}, {high}]", f"{difference.p:.3f}", better)
+    console.print(table)
+    ranked = sorted(found.classes, key=lambda line: line[2] - line[1])
+    for title, lines in (("gain", ranked[::-1]), ("lose", ranked)):
+        sign = 1 if title == "gain" else -1
+        told = [line for line in lines if sign * (line[2] - line[1]) > 0][:classes]
+        if told:
+            each = ", ".join(f"{name} {100 * a:.1f} -> {100 * b:.1f}" for name, a, b in told)
+            console.print(f"classes that {title} most: {each}", markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Many runs as jobs: on this machine or on Slurm."""

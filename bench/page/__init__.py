@@ -1,0 +1,1 @@
+"""The boards, methods and runs as one HTML file."""

@@ -1,0 +1,397 @@
+"""A method's stages as a graph. Each stage's identity is the hash of all that determines its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.config.compose import BenchConfig, StageConfig, stage_class
+from bench.config.folds import base_name, scored_split
+from bench.config.parts import parts_of_a_batch
+from bench.errors import UserError, told_of, unknown
+from bench.plan import cost, identity
+from bench.plan.combinations import check_combinations
+from bench.progress import track
+from bench.run.checkpoints import is_cut_off
+from datamodules import sample
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.exclusions import told
+from datamodules.manifest.relabel import relabelled
+from datamodules.packing.shards import open_pack
+from datamodules.source import DataError, Source, find_root
+from datamodules.types import Board, Inputs, TextInputs
+from experiments.common.stage import Stage, StageSpec
+
+DONE = "done.json"
+WEIGHTS = "weights.pt"
+FEATURES = "features"
+PREDICTIONS = "predictions.parquet"
+RECORD = "record.json"
+
+
+@dataclass
+class PlannedStage:
+    """A stage with its data found and its place on the disk known."""
+
+    name: str
+    config: StageConfig
+    stage_class: type[Stage] | None
+    """None: an ensemble."""
+    train: Manifest | None
+    """None: the stage does not train."""
+    scored: Manifest | None
+    """The clips of the board's split; None: the stage is not measured."""
+    extracted: Manifest | None
+    """The clips whose features are written; None: the stage extracts nothing."""
+    board: Board | None
+    parent: PlannedStage | None
+    teacher: PlannedStage | None
+    features: dict[str, PlannedStage]
+    """Modality -> the stage whose features are read."""
+    members: tuple[PlannedStage, ...]
+    """Of an ensemble."""
+    start: str | None
+    """Without a parent: the path of a checkpoint or of a folder of them, `imagenet`, or None for fresh weights."""
+    kept_epochs: frozenset[int]
+    """Epochs (the first is 1) at whose end the weights are kept for the stages that average them."""
+    parts: int
+    """In which a device's share of a batch goes through it."""
+    identity: str
+    """Hash of all that determines the stage's result."""
+    recipe: str
+    """The same without the seed: equal for the stages that repeat one experiment."""
+    folder: Path
+    spec: StageSpec = field(repr=False)
+
+    @property
+    def base_name(self) -> str:
+        """Its name in the configuration, which the folds of a cross-validation share."""
+        return base_name(self.name, self.config.fold)
+
+    @property
+    def views(self) -> int:
+        """Windows of each scored clip."""
+        return self.config.data.views or (self.board.views if self.board else 1)
+
+    @property
+    def scored_split(self) -> str:
+        assert self.board is not None
+        return scored_split(self.config, self.board)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How it is measured: the board's protocol, but for what the configuration changes of it."""
+        assert self.board is not None
+        return self.board.protocol() | {"views": self.views}
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / DONE).is_file()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it is done, but measured by another version of its board's protocol."""
+        if self.board is None or not self.done:
+            return False
+        try:
+            protocol = json.loads((self.folder / RECORD).read_text())["protocol"]
+        except FileNotFoundError:
+            return False
+        return protocol.get("version", 1) != self.board.version
+
+    @property
+    def state(self) -> str:
+        """`done`, `to be measured again`, `cut off` (it goes on where it was) or `new`."""
+        if self.done:
+            return "to be measured again" if self.outdated else "done"
+        return "cut off" if is_cut_off(self.folder) or (self.folder / WEIGHTS).is_file() else "new"
+
+    @property
+    def used(self) -> list[PlannedStage]:
+        """The stages it uses directly."""
+        parents = [self.parent, self.teacher, *self.features.values(), *self.members]
+        return [stage for stage in parents if stage is not None]
+
+    @property
+    def ancestors(self) -> list[PlannedStage]:
+        """The stages it builds on, each once and after those it builds on itself."""
+        found: dict[str, PlannedStage] = {}
+        for stage in self.used:
+            found |= {each.name: each for each in (*stage.ancestors, stage)}
+        return list(found.values())
+
+    @property
+    def steps(self) -> int:
+        return self.spec.epochs * self.spec.steps_per_epoch if self.train is not None else 0
+
+    @property
+    def parameters(self) -> int:
+        """Of the network, or of all networks of an ensemble."""
+        if self.stage_class is None:
+            return sum(member.parameters for member in self.members)
+        with told_of(f"stage {self.name}"):
+            one = cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
+        return one * max(1, len(identity.checkpoints(self.start)))
+
+    @property
+    def flops(self) -> int:
+        """To measure one clip from what the stage reads; 0 if it measures nothing."""
+        if self.stage_class is None:
+            return sum(member.flops for member in self.members)
+        networks = len(epochs_between(self.config.average_outputs)) + len(identity.checkpoints(self.start))
+        with told_of(f"stage {self.name}"):
+            return cost.inference_flops(self.stage_class, self.spec) * max(1, networks)
+
+
+def epochs_between(span: list[int]) -> range:
+    """[first, last] -> the epochs."""
+    return range(span[0], span[1] + 1) if span else range(0)
+
+
+class Data:
+    """Finds the data of a plan: the user's, or the sample data, which is made where it is not yet there."""
+
+    def __init__(self, config: BenchConfig):
+        self.config = config
+        self.cache = Path(config.runs) / "cache"
+        self._manifests: dict[Any, Manifest] = {}
+
+    @cached_property
+    def _makes_sample(self) -> bool:
+        """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
+        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
+        return self.config.data_root is None and not any(roots)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether anything that was found so far is sample data, whatever the way to it."""
+        return any(manifest.sample for manifest in self._manifests.values())
+
+    def source(self, stage: StageConfig) -> Source:
+        """The stage's dataset.
+
+        Raises:
+            DataError: saying which folders and files were looked for.
+        """
+        source = registry.dataset(stage.dataset)
+        if self._makes_sample:
+            sample.make_for(stage.dataset, Path(self.config.sample_root), track)
+            return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
+        root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
+        found = source(root, self.cache, track)
+        for name in source.required_files():
+            found.find(name)
+        return found
+
+    def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
+        """The clips to train on, with other labels where the stage names a file of them."""
+        official = self.manifest(stage, tuple(stage.train), inputs)
+        if stage.data.train_labels_file is None:
+            return official
+        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
+
+    def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
+        """The clips of the splits that have what the inputs want."""
+        needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
+        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
+        if key not in self._manifests and stage.data.packed:
+            self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
+        if key not in self._manifests:
+            checks = Checks(self.cache / "checks" / stage.dataset, track=track)
+            self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)
+        return self._manifests[key]
+
+    def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
+        """Token ids of each class's name."""
+        from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
+
+        assert text is not None  # `combinations.py` asks for it
+        tokenizer = make_tokenizer(text)
+        return [tokenizer(name).tolist() for name in self.source(stage).class_texts]
+
+
+@dataclass
+class Plan:
+    """The stages to run, each after the one it starts from."""
+
+    config: BenchConfig
+    stages: list[PlannedStage]
+    is_sample: bool
+
+
+def make_plan(config: BenchConfig) -> Plan:
+    """Resolves the stages of a configuration: their order, their data, their identities.
+
+    Raises:
+        UserError: for stages that do not fit together or data that is not there.
+    """
+    names = _selected(config)
+    check_combinations(config, names)
+    data = Data(config)
+    planned: dict[str, PlannedStage] = {}
+    for name in names:
+        try:
+            planned[name] = _plan_stage(config, name, data, planned)
+        except DataError as error:
+            raise UserError(f"stage {name}: {error}") from error
+    return Plan(config, list(planned.values()), data.is_sample)
+
+
+def _selected(config: BenchConfig) -> list[str]:
+    """The wanted stages and what they use, each after what it uses."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name not in config.stages:
+            raise unknown(f"stage (stages.{path[-1]})" if path else "stage", name, config.stages)
+        if name in path:
+            raise UserError(f"the stages use each other in a circle: {' -> '.join((*path, name))}")
+        if name not in order:
+            for other in _uses(config.stages[name]):
+                visit(other, (*path, name))
+            order.append(name)
+
+    for name in config.stage or [name for name, stage in config.stages.items() if not stage.on_request]:
+        visit(name, ())
+    return order
+
+
+def _uses(stage: StageConfig) -> Iterator[str]:
+    yield from (name for name in (stage.after, stage.teacher) if name is not None)
+    yield from stage.features.values()
+    yield from stage.ensemble
+
+
+def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str, PlannedStage]) -> PlannedStage:
+    stage = config.stages[name]
+    text = stage.data.inputs.text
+    features = {modality: planned[other] for modality, other in stage.features.items()}
+    wanted = _wanted(stage, features)
+    board = registry.board(stage.board) if stage.board else None
+    train = data.train_manifest(stage, wanted) if stage.train else None
+    if train is not None and stage.data.captions == "one":
+        train = train.once_each()
+    extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
+    scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
+    if board and scored and board.per_class:
+        scored = scored.first_of_each_class(board.per_class)
+    if board and scored and scored.coverage < stage.data.min_coverage:
+        reasons = told(scored.excluded, scored.examples)
+        raise UserError(
+            f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
+            f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
+        )
+    any_manifest = train or extracted or scored
+    assert any_manifest is not None
+    spec = StageSpec(
+        model=config.model,
+        options=stage.options,
+        inputs=stage.data.inputs,
+        modality=stage.modality,
+        num_classes=len(any_manifest.classes),
+        multilabel=any_manifest.multilabel,
+        optim=stage.optim,
+        batch_size=stage.batch_size,
+        clips_per_video=train.clips_a_row(stage.data.narration) if train else 1,
+        steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
+        epochs=stage.epochs,
+        seed=identity.data_seed(config.seed, stage.repeat),
+        text=text,
+        class_text=data.class_text(stage, text) if board and board.task == "localisation" else [],
+        features={modality: _features_shape(other) for modality, other in features.items()},
+    )
+    if train is not None and spec.steps_per_epoch == 0:
+        raise UserError(
+            f"stage {name}: {'+'.join(stage.train)} has {len(train)} usable clips, fewer than one batch of "
+            f"{stage.batch_size}; set stages.{name}.batch_size"
+        )
+    parent = planned[stage.after] if stage.after else None
+    teacher = planned[stage.teacher] if stage.teacher else None
+    members = tuple(planned[member] for member in stage.ensemble)
+    roles = {"teacher": teacher} if teacher else {}
+    roles |= {f"features {modality}": other for modality, other in features.items()}
+    roles |= {f"member {place}": member for place, member in enumerate(members)}
+    start = None if parent or members else identity.start(config, name)
+    own_class = stage_class(config, name)
+    devices = config.trainer.devices * config.trainer.nodes
+    parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
+    determining = identity.determining(
+        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts
+    )
+    started_hash = identity.start_hash(start)
+    stage_identity = identity.identity(
+        determining,
+        config.seed,
+        parent.identity if parent else started_hash,
+        {role: other.identity for role, other in roles.items()},
+    )
+    return PlannedStage(
+        name=name,
+        config=stage,
+        stage_class=own_class,
+        train=train,
+        scored=scored,
+        extracted=extracted,
+        board=board,
+        parent=parent,
+        teacher=teacher,
+        features=features,
+        members=members,
+        start=start,
+        kept_epochs=_kept_epochs(config, name),
+        parts=parts,
+        identity=stage_identity,
+        recipe=identity.recipe(
+            determining,
+            parent.recipe if parent else started_hash,
+            {role: other.recipe for role, other in roles.items()},
+            any_fold=bool(stage.fold),
+        ),
+        folder=Path(config.runs) / config.method / f"{name}-{stage_identity}",
+        spec=spec,
+    )
+
+
+def _wanted(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
+    """What the stage's clips must have; what is not read of them is taken out of the stage's inputs.
+
+    A modality that is not looked at is neither decoded nor asked of the clips. One whose features another stage
+    extracts is not decoded, but asked for as that stage asks for it.
+    """
+    inputs = stage.data.inputs
+    if "a" not in stage.modality or "a" in features:
+        inputs.audio = None
+    if "v" not in stage.modality or "v" in features:
+        inputs.video = inputs.features = None
+    if "t" not in stage.modality:
+        inputs.text = None
+    wanted = replace(inputs)
+    if "a" in features:
+        wanted.audio = features["a"].spec.inputs.audio
+    if "v" in features:
+        wanted.video = features["v"].spec.inputs.video
+    return wanted
+
+
+def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:
+    rows = stage.batch_size // train.clips_a_row(stage.data.narration)
+    return stage.data.loader.draws(len(train)) // rows
+
+
+def _features_shape(stage: PlannedStage) -> tuple[int, int]:
+    """(moments, length of a vector) of what a stage extracts of a clip."""
+    assert stage.stage_class is not None
+    with told_of(f"stage {stage.name}"):
+        return cost.features_shape(stage.stage_class, stage.spec)
+
+
+def _kept_epochs(config: BenchConfig, name: str) -> frozenset[int]:
+    children = [stage for stage in config.stages.values() if stage.after == name]
+    spans = [span for child in children for span in (child.average_weights, child.average_outputs)]
+    return frozenset(epoch for span in spans for epoch in epochs_between(span))

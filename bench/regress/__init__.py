@@ -1,0 +1,1 @@
+"""Has a change made anything worse?"""

@@ -1,0 +1,1 @@
+"""Executes one stage: data, network and Trainer -> weights, predictions, a record."""

@@ -1,0 +1,207 @@
+"""What the harness does around a training step: seeds, epochs' weights, curves, cost, progress."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from bench.progress import Progress
+from bench.run.checkpoints import save
+from datamodules.features.extracted import FeatureWriter
+from datamodules.files import replacing
+from datamodules.keyed import stable_hash
+from datamodules.loading.loader import Loader
+from datamodules.types import Batch, Outputs, Scale
+
+
+class StepSeed(Callback):
+    """Seeds torch before each step by (seed, step, rank): dropout and the like do not depend on what ran before,
+    so a resumed run continues bit for bit."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        seed_step(stable_hash("step", self.seed, batch_idx, trainer.global_rank), module.device)
+
+
+def seed_step(seed: int, device: torch.device) -> None:
+    """`torch.manual_seed` of the processor and of this device alone. Where CUDA is not in use, that keeps each call for
+    later, with the stack that it came from, which takes a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+class KeepEpochs(Callback):
+    """Keeps the weights of certain epochs' ends, for the stages that average them.
+
+    Args:
+        folder: of the files, see `epoch_weights`.
+        epochs: which; the first epoch is 1.
+        steps_per_epoch: optimiser steps.
+    """
+
+    def __init__(self, folder: Path, epochs: frozenset[int], steps_per_epoch: int):
+        self.folder, self.steps = folder, {epoch * steps_per_epoch: epoch for epoch in epochs}
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        # Taken out: where a batch comes in parts, the step's number stays while the next one's first parts go through.
+        epoch = self.steps.pop(trainer.global_step, None)
+        if epoch is not None and trainer.is_global_zero:
+            save(module.state_dict(), epoch_weights(self.folder, epoch))
+
+
+def epoch_weights(folder: Path, epoch: int) -> Path:
+    """Where a stage keeps its weights of an epoch's end."""
+    return folder / "epochs" / f"{epoch}.pt"
+
+
+class Cost(Callback):
+    """Time and clips of the training steps, over all restarts, and how much of the time went by in waiting for data."""
+
+    def __init__(self) -> None:
+        self.seconds, self.waited, self.clips, self.peak_memory = 0.0, 0.0, 0, 0
+        self._since: float | None = None
+        self._loader: Loader | None = None
+        self._waited_before = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        self._tick()
+        return {name: getattr(self, name) for name in ("seconds", "waited", "clips", "peak_memory")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._waited_before = self.waited
+
+    def _tick(self) -> None:
+        if self._since is not None:
+            now = time.monotonic()
+            self.seconds += now - self._since
+            self._since = now
+        if self._loader is not None:
+            self.waited = self._waited_before + self._loader.waited
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._since, self._loader = time.monotonic(), trainer.train_dataloader
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.clips += len(batch["clip_id"]) * trainer.world_size
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._tick()
+        self._since = self._loader = None
+        if module.device.type == "cuda":
+            self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(module.device))
+
+
+class Curves(Callback):
+    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._columns: list[str] = []
+        self._written = trainer.global_step
+        if trainer.is_global_zero and self.path.is_file():
+            self._keep(trainer.global_step)
+
+    def _keep(self, step: int) -> None:
+        """The rows up to the step."""
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.partition(",")[0]) <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(lines[:1] if kept else []) + "".join(kept))
+        self._columns = lines[0].rstrip("\n").split(",") if kept else []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        last = step >= trainer.estimated_stepping_batches
+        # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
+        if not trainer.is_global_zero or step == self._written or (step % trainer.log_every_n_steps and not last):
+            return
+        self._written = step
+        logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        row = {"step": str(step), "lr": f"{rate:.6g}", **logged}
+        new = not self._columns
+        self._columns = self._columns or list(row)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class StageProgress(Callback):
+    """One bar over all steps of a stage, with the loss and the time left."""
+
+    def __init__(self, title: str, total: int):
+        self.title, self.total = title, total
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.progress = Progress(self.title, self.total, start=trainer.global_step) if trainer.is_global_zero else None
+        if self.progress is not None:
+            self.progress.__enter__()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        if self.progress is not None and trainer.global_step > self.progress.done:
+            # Reading the loss waits for the device, so it is read now and then only.
+            read = trainer.global_step % trainer.log_every_n_steps == 0
+            # Lightning divides the loss of a part by their number.
+            loss = outputs["loss"] * trainer.accumulate_grad_batches
+            self.progress.advance(f"loss {float(loss):.3f}" if read else None)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
+
+
+class Collect(Callback):
+    """Keeps what the test steps give out, clip by clip, on this rank."""
+
+    def __init__(self) -> None:
+        self.clip_id: list[str] = []
+        self.target: list[Tensor] = []
+        self.scores: dict[str, list[Tensor]] = {}
+        self.scale: Scale = "logits"
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+    ) -> None:
+        self.clip_id += batch["clip_id"]
+        self.target.append(batch["label"].cpu())
+        if "probabilities" in outputs:
+            self.scale = "probabilities"
+        given = outputs.get("logits") or outputs.get("probabilities") or outputs.get("embedding") or {}
+        for modality, scores in given.items():
+            self.scores.setdefault(modality, []).append(scores.float().cpu())
+
+
+class Extract(Callback):
+    """Writes the features that the test steps give out."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.writer = FeatureWriter(self.folder, trainer.global_rank)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+    ) -> None:
+        self.writer.add(batch["clip_id"], outputs["features"])
+
+    def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.writer.flush()

@@ -1,0 +1,298 @@
+"""Executes one stage: data + LightningModule + Trainer -> weights, predictions, a record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+
+from bench import tasks
+from bench.config.compose import BenchConfig
+from bench.errors import UserError
+from bench.plan.graph import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage, make_plan
+from bench.plan.identity import file_hash
+from bench.progress import console
+from bench.run import checkpoints, preemption
+from bench.run.blocks import prepare_blocks
+from bench.run.callbacks import Collect, Cost, Extract
+from bench.run.claims import claimed
+from bench.run.faults import explained
+from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
+from bench.run.trainer import in_float32, make_trainer
+from bench.run.weights import averaged, build_module
+from bench.tasks.ensembles import mean_probability
+from datamodules.base import AVDataModule
+from datamodules.features.extracted import extracted_ids
+from datamodules.files import remove_leftovers, replacing, write_json
+from datamodules.keyed import stable_hash
+from datamodules.manifest.build import Manifest
+from experiments.common.stage import Stage
+
+TRAINING_COST = "training.json"
+
+
+def run(config: BenchConfig) -> Plan:
+    """Runs what is not yet done of a method's plan, each stage after the one it starts from."""
+    quiet_libraries()
+    with explained("plan"):
+        plan = make_plan(config)
+    for position, stage in enumerate(plan.stages, 1):
+        preemption.stop_if_told()
+        title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
+        if stage.outdated:
+            measure_again(plan, stage, title)
+        elif stage.done:
+            say(f"{title}: done already ({stage.folder})")
+        else:
+            run_stage(plan, stage, title)
+    return plan
+
+
+def is_first_process() -> bool:
+    """Of those that train together: the one that tells and writes."""
+    return rank_zero_only.rank == 0
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Leaves out what Lightning says at every start; its warnings that matter here are errors of ours."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*treespec.*")
+
+
+def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """Trains, extracts and measures, going on where an earlier run of the stage was cut off."""
+    with explained(f"stage {stage.name}"):
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        with claimed(stage.folder, lambda text: say(f"{title}: {text}")) if is_first_process() else nullcontext():
+            if stage.done:
+                say(f"{title}: done by another run ({stage.folder})")
+                return
+            began = time.monotonic()
+            begin(plan.config, stage)
+            if stage.stage_class is not None:
+                run_network(plan, stage, stage.stage_class, title)
+            elif is_first_process():
+                run_ensemble(plan, stage, title)
+            say(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+@rank_zero_only
+def measure_again(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """Measures what a finished stage gave out by the present version of its board's protocol; nothing is trained."""
+    with explained(f"stage {stage.name}"), claimed(stage.folder, lambda text: say(f"{title}: {text}")):
+        if stage.outdated:
+            assert stage.board is not None
+            write_record_again(plan, stage)
+            say(f"{title}: done already; measured again by version {stage.board.version} of {stage.board.name}")
+
+
+@rank_zero_only
+def begin(config: BenchConfig, stage: PlannedStage) -> None:
+    """Tidies up after a killed run and writes `config.yaml`."""
+    remove_leftovers(stage.folder)
+    write_config(config, stage)
+
+
+def run_ensemble(plan: Plan, stage: PlannedStage, title: str) -> None:
+    """A stage whose networks are those of its members."""
+    assert stage.board is not None
+    say(f"{title}: measuring {len(stage.members)} stages together on {stage.board.name}")
+    finish(plan, stage, ensemble(stage), Cost(), processes=1)
+
+
+def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title: str) -> None:
+    """A stage that has a network of its own."""
+    config, seed = plan.config, stable_hash("stage", stage.identity)
+    module = build_module(stage, stage_class, seed)
+    prepare_blocks(module, config.trainer, stage.name)
+    tracked = Cost()
+    trainer = make_trainer(config.trainer, stage, seed, title, tracked)
+    learn(trainer, module, stage, title, tracked)
+    if stage.extracted is not None:
+        extract(trainer, module, stage, title)
+    predictions = None
+    if stage.board is not None:
+        unit = "seconds" if stage.board.task == "localisation" else "clips"
+        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} {unit}")
+        predictions = measure(trainer, module, data_module(stage, stage.scored), stage)
+    if trainer.is_global_zero:
+        finish(plan, stage, predictions, tracked, trainer.world_size)
+    trainer.strategy.barrier("stage done")
+
+
+def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tracked: Cost) -> None:
+    """Trains the stage's weights, or reads them where that is done."""
+    weights, spent = stage.folder / WEIGHTS, stage.folder / TRAINING_COST
+    if weights.is_file():
+        module.load_state_dict(torch.load(weights, weights_only=True))
+        tracked.load_state_dict(json.loads(spent.read_text()))
+        return
+    with preemption.deferred():
+        if stage.train is not None:
+            trainer.fit(module, datamodule=data_module(stage, stage.scored), ckpt_path=resumed(stage, title))
+        if trainer.is_global_zero:
+            write_json(spent, tracked.state_dict())
+            checkpoints.save(module.state_dict(), weights)
+
+
+def resumed(stage: PlannedStage, title: str) -> Path | None:
+    """The checkpoint from which the training goes on; None: it begins."""
+    cut_off = checkpoints.is_cut_off(stage.folder)
+    checkpoint = checkpoints.newest_sound(stage.folder, lambda text: say(f"{title}: {text}"))
+    if cut_off:
+        say(f"{title}: goes on where it was cut off" if checkpoint else f"{title}: starts anew")
+    return checkpoint
+
+
+def finish(
+    plan: Plan, stage: PlannedStage, predictions: tasks.Predictions | None, tracked: Cost, processes: int
+) -> None:
+    """Writes the record, and that the stage is done."""
+    cost = stage_cost(stage, tracked, processes)
+    if predictions is not None:
+        write_record(plan, stage, predictions, cost)
+    weights = stage.folder / WEIGHTS
+    hash = file_hash(weights) if weights.is_file() else None
+    checkpoints.remove(stage.folder)  # the weights are there
+    write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, "cost": cost})
+
+
+def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
+    """The stage's clips to train on, and those of `scored` to go through once."""
+    return AVDataModule(
+        stage.train,
+        scored,
+        stage.config.data,
+        batch_size=stage.config.batch_size,
+        epochs=stage.config.epochs,
+        seed=stage.spec.seed,
+        views=stage.views,
+        extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
+    )
+
+
+def write_config(config: BenchConfig, stage: PlannedStage) -> None:
+    """`config.yaml`: all that the stage is determined by, as it was resolved."""
+    resolved = {
+        **{name: getattr(config, name) for name in ("method", "preset", "variant", "seed", "init")},
+        **{name: asdict(getattr(config, name)) for name in ("trainer", "model")},
+        "stages": {stage.name: asdict(stage.config)},
+    }
+    with replacing(stage.folder / "config.yaml") as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+
+
+def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) -> None:
+    """Writes the features of the stage's clips, of those that an earlier run of it has not written."""
+    assert stage.extracted is not None
+    folder = stage.folder / FEATURES
+    new = ~stage.extracted.table["clip_id"].isin(extracted_ids(folder))
+    missing = replace(stage.extracted, table=stage.extracted.table[new].reset_index(drop=True))
+    trainer.strategy.barrier("what is missing is known to all")
+    if len(missing):
+        say(f"{title}: extracts features of {len(missing)} of {len(stage.extracted)} clips")
+        passed(trainer, module, data_module(stage, missing), Extract(folder))
+        trainer.strategy.barrier("features written")
+
+
+def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
+    """What the stage gives out for the clips of its board; the mean of all networks where it averages several."""
+    assert stage.board is not None
+    each = []
+    for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
+        module.load_state_dict(weights)
+        each.append(predict(trainer, module, data))
+    if not each:
+        return described(predict(trainer, module, data), stage)
+    return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
+
+
+def ensemble(stage: PlannedStage) -> tasks.Predictions:
+    """The mean probability of the members' predictions."""
+    assert stage.board is not None
+    each = [read_predictions(member.folder / PREDICTIONS) for member in stage.members]
+    modalities = [member.config.modality for member in stage.members]
+    return mean_probability(stage.board, stage.config.modality, each, modalities)
+
+
+def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Collect | Extract) -> None:
+    """Gives all of `data.scored` to the module once, and what it makes of them to the callback."""
+    trainer.callbacks.append(callback)
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    finally:
+        trainer.callbacks.remove(callback)
+
+
+def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
+    """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
+    collected = Collect()
+    with in_float32(trainer):
+        passed(trainer, module, data, collected)
+    mine = {
+        "clip_id": collected.clip_id,
+        "target": torch.cat(collected.target).numpy() if collected.target else None,
+        "scores": {k: torch.cat(v).numpy() for k, v in collected.scores.items()},
+        "scale": collected.scale,
+    }
+    parts: list[Any] = [mine]
+    if trainer.world_size > 1:
+        parts = [None] * trainer.world_size
+        dist.all_gather_object(parts, mine)
+    parts = [part for part in parts if part["clip_id"]]
+    if not parts:
+        raise UserError("not one of the clips to be measured could be read")
+    assert data.scored is not None
+    rows = one_row_a_clip(
+        [clip for part in parts for clip in part["clip_id"]],
+        np.concatenate([part["target"] for part in parts]),
+        {name: np.concatenate([part["scores"][name] for part in parts]) for name in parts[0]["scores"]},
+        data.scored.table["clip_id"],
+    )
+    return replace(rows, scale=parts[0]["scale"])
+
+
+def one_row_a_clip(
+    clip_id: Sequence[str], target: np.ndarray, scores: Mapping[str, np.ndarray], clips: pd.Series
+) -> tasks.Predictions:
+    """The mean of the scores over the views of each clip, however many of them could be read.
+
+    Args:
+        clip_id: [n] of each view, in any order.
+        target: [n, C].
+        scores: modality -> [n, D].
+        clips: all clips, in the order that is wanted of the result.
+    """
+    place = pd.Index(clips).get_indexer(clip_id)
+    order = np.argsort(place, kind="stable")
+    # The views of a clip now lie one after the other.
+    first = np.flatnonzero(np.diff(place[order], prepend=-1))
+    views = np.diff(first, append=len(order))
+    return tasks.Predictions(
+        clip_id=clips.iloc[place[order][first]].tolist(),
+        target=target[order][first],
+        scores={
+            name: (np.add.reduceat(rows[order], first, dtype=np.float64) / views[:, None]).astype(rows.dtype)
+            for name, rows in scores.items()
+        },
+    )

@@ -1,0 +1,271 @@
+"""What a stage leaves behind: its predictions, its cost, its record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import tasks
+from bench.errors import UserError
+from bench.plan import identity
+from bench.plan.graph import DONE, PREDICTIONS, RECORD, Plan, PlannedStage
+from bench.plan.identity import checkpoints, file_hash, shareable
+from bench.progress import console
+from bench.records import archive, provenance
+from bench.records.stores import Store
+from bench.run.callbacks import Cost
+from bench.tables.boards import records_folder
+from datamodules.files import replacing, write_json
+from datamodules.manifest.build import Manifest
+from datamodules.types import Board
+
+REPOSITORY = Path(__file__).parent.parent.parent
+ABOUT = b"avl-bench"
+"""The metadata of a predictions file."""
+
+
+def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
+    """One row a clip: id, classes, group, scores by modality; and what else is needed to measure them again.
+
+    Returns the file's SHA-256.
+    """
+    columns: dict[str, Any] = {
+        "clip_id": pa.array(predictions.clip_id),
+        "classes": pa.array([np.flatnonzero(row).tolist() for row in predictions.target]),
+    }
+    if predictions.group is not None:
+        columns["group"] = pa.array(np.asarray(predictions.group, dtype=str))
+    for modality, scores in predictions.scores.items():
+        columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
+    about = {
+        "num_classes": predictions.target.shape[1],
+        "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
+        "similarity": predictions.similarity,
+        "scale": predictions.scale,
+        "missing": predictions.missing,
+        "classes": list(predictions.classes),
+    }
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns, metadata={ABOUT: json.dumps(about, sort_keys=True)}), temporary)
+    return file_hash(path)
+
+
+def read_predictions(path: Path) -> tasks.Predictions:
+    """What `write_predictions` wrote."""
+    table = pq.read_table(path)
+    others = ("clip_id", "classes", "group")
+    scores = {name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in others}
+    # Older files have nothing but columns: of logits, which are as many as the classes.
+    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
+    target = np.zeros((len(table), about.pop("num_classes", max(map(np.shape, scores.values()))[1])), np.float32)
+    for row, classes in enumerate(table["classes"].to_pylist()):
+        target[row, classes] = 1
+    group = np.array(table["group"].to_pylist()) if "group" in table.column_names else None
+    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores, group, **about)
+
+
+def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
+    """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
+    hours = tracked.seconds / 3600 * processes
+    return {
+        "wall_seconds": tracked.seconds,
+        "device_hours": hours,
+        "total_device_hours": hours + sum(finished_cost(parent)["device_hours"] for parent in stage.ancestors),
+        "data_wait": tracked.waited / tracked.seconds if tracked.seconds else None,
+        "samples_per_second": tracked.clips / tracked.seconds if tracked.seconds else None,
+        "parameters": stage.parameters,
+        "flops": float(stage.flops) or None,
+        "peak_memory_bytes": tracked.peak_memory or None,
+    }
+
+
+def finished_cost(stage: PlannedStage) -> dict[str, Any]:
+    """The cost that a finished stage noted."""
+    return json.loads((stage.folder / DONE).read_text())["cost"]
+
+
+def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "split": "+".join(splits),
+        "fingerprint": manifest.fingerprint,
+        "official": manifest.official,
+        "used": manifest.used,
+        "excluded": manifest.excluded,
+        "coverage": manifest.coverage,
+    }
+
+
+def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
+    """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
+    found: list[dict[str, str]] = []
+    for each in (*stage.ancestors, stage):
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        found += [{"stage": "init", "identity": start} for start in given if start]
+        if each is not stage:
+            data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
+            found.append({"stage": each.name, "identity": each.identity, "data": data})
+    return tuple({str(parent): parent for parent in found}.values())
+
+
+def shown_metrics(board: Board) -> tuple[dict[str, Any], ...]:
+    """What a table shows of the board, for a reader whose suite may not know its task."""
+    shown = ("label", "better", "percent", "decimals")
+    return tuple(
+        {"name": name, **{key: getattr(tasks.METRICS[name], key) for key in shown}}
+        for name in dict.fromkeys((board.main, *tasks.TASK_METRICS[board.task]))
+    )
+
+
+def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions, spent: dict[str, Any]) -> Path:
+    """Measures the predictions and writes the record, in the run's folder and among the leaderboards' records.
+
+    A run that was cut off between these two has its record already, and keeps it.
+    """
+    config, board, scored = plan.config, stage.board, stage.scored
+    assert board is not None and scored is not None
+    commit, dirty = provenance.git_state(REPOSITORY)
+    measures = measured(stage, predictions)
+    settings = {
+        "model": asdict(config.model),
+        "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
+        "trainer": asdict(config.trainer),
+    }
+    datasets = {each.config.dataset for each in (*stage.ancestors, stage)}
+    record = archive.new_record(
+        method=config.method,
+        variant=config.variant,
+        preset=config.preset,
+        stage=stage.base_name,
+        fold=stage.scored_split if board.folds else "",
+        board=board.name,
+        sample=plan.is_sample,
+        modality=stage.config.modality,
+        seed=config.seed,
+        data=data_use(scored, stage.config.dataset, [stage.scored_split]),
+        train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
+        parents=parents(stage),
+        config=settings,
+        settings=identity.row_settings(config, stage),
+        config_hash=stage.recipe,
+        identity=stage.identity,
+        commit=commit,
+        dirty=dirty,
+        packages=provenance.packages(config.method, datasets),
+        versions=provenance.versions(),
+        hardware=provenance.hardware(),
+        cost=spent,
+        scored_precision="float32",
+        **measures,
+    )
+    record = _written(stage.folder / RECORD, record) or record
+    write_json(stage.folder / RECORD, json.loads(record.to_json()))
+    return _published(record, plan)
+
+
+def write_record_again(plan: Plan, stage: PlannedStage) -> Path:
+    """Measures a finished stage's stored predictions by the present protocol of its board and writes the record of it.
+
+    What the record says of the training and of the machine is what the stage's last one said.
+
+    Raises:
+        UserError: the predictions are no longer there.
+    """
+    assert stage.board is not None
+    path = stage.folder / PREDICTIONS
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there, to be measured by version {stage.board.version} of the protocol of "
+            f"{stage.board.name}; remove {stage.folder / DONE} and run again, so that {stage.name} gives them out anew"
+        )
+    predictions = read_predictions(path)
+    if stage.stage_class is not None:
+        predictions = described(predictions, stage)
+    before = archive.parse((stage.folder / RECORD).read_bytes(), str(stage.folder / RECORD))
+    commit, dirty = provenance.git_state(REPOSITORY)
+    same = before.model_dump(exclude={"id", "created"})
+    record = archive.new_record(
+        **same
+        | measured(stage, predictions)
+        | {
+            "commit": commit,
+            "dirty": before.dirty or dirty,
+            "predictions_commit": before.predictions_commit or before.commit,
+        }
+    )
+    written = _published(record, plan)
+    write_json(stage.folder / RECORD, json.loads(record.to_json()))  # the last, as it says that this is done
+    return written
+
+
+def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, Any]:
+    """Writes the predictions; what a record says of them and of how they were measured."""
+    board, scored = stage.board, stage.scored
+    assert board is not None and scored is not None
+    evaluation = tasks.evaluate(board, stage.config.modality, predictions)
+    notes: dict[str, Any] = dict(evaluation.notes)
+    if len(predictions.clip_id) < len(scored):
+        notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
+    if scored.overlong:
+        notes["clips_listed_beyond_the_official_ones"] = scored.overlong
+    named = replace(predictions, classes=scored.classes)
+    return {
+        "protocol": stage.protocol,
+        "board_definition": asdict(board),
+        "board_metrics": shown_metrics(board),
+        "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
+        "chance": evaluation.chance,
+        "n": evaluation.n,
+        "notes": notes,
+        "predictions_sha256": write_predictions(named, stage.folder / PREDICTIONS),
+    }
+
+
+def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Predictions:
+    """The predictions with what their board's task must know beside them."""
+    board, scored = stage.board, stage.scored
+    assert board is not None and scored is not None and stage.stage_class is not None
+    return replace(
+        predictions,
+        group=tasks.groups_of(board, scored.table, predictions.clip_id),
+        steps=scored.steps,
+        similarity=stage.stage_class.similarity,
+        missing=scored.official - len(predictions.clip_id) if board.task == "retrieval" else 0,
+    )
+
+
+def _published(record: archive.Record, plan: Plan) -> Path:
+    """The record's file among the leaderboards'; also copied to the store."""
+    path = archive.write(record, records_folder(Path(plan.config.leaderboards), plan.is_sample))
+    if plan.config.store:
+        share(record, Store(plan.config.store, plan.is_sample))
+    return path
+
+
+def _written(path: Path, new: archive.Record) -> archive.Record | None:
+    """The record of the same predictions, measured by the same protocol, where an earlier run has written it."""
+    try:
+        record = archive.parse(path.read_bytes(), str(path))
+    except (FileNotFoundError, archive.RecordError):
+        return None
+    same = (record.predictions_sha256, record.protocol) == (new.predictions_sha256, new.protocol)
+    return record if same else None
+
+
+def share(record: archive.Record, store: Store) -> None:
+    """Copies the record to a store; one that cannot be reached costs nothing that is done."""
+    try:
+        store.put(record)
+    except UserError:
+        raise
+    except Exception as error:  # each kind of store has errors of its own for a network that is down
+        console.print(
+            f"the record is here, but not in {store.url}: {error}; `bench table --store {store.url}` copies it later",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip

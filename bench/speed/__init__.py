@@ -1,0 +1,1 @@
+"""What reading, training and measuring take, beside what one would otherwise write."""

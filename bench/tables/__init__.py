@@ -1,0 +1,1 @@
+"""Records -> the boards' tables, and what is printed and exported of them."""

@@ -1,0 +1,381 @@
+"""Records -> the boards' tables: rows, ranks and what a reader must know before comparing them.
+
+The same records give the same table, in whatever order they come.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from bench.records.published import PublishedMethod, PublishedRow, on_board
+from bench.records.record import MetricValue, Record, ShownMetric
+from bench.tables.hidden import Hidden, unlike, version
+from bench.tables.row_key import RowKey, RowKeys, Setting, labels
+from bench.tasks import METRICS, TASK_METRICS, MetricInfo
+from datamodules.types import Board
+
+CLIPS_TOLERANCE = 0.05
+"""Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
+LEAST_COVERAGE = 0.85
+"""Share of the official clips below which a row has no rank, whatever the run's `data.min_coverage`, which only says
+whether it is measured."""
+
+
+@dataclass
+class Row:
+    """A line of a board: all current records of one configuration."""
+
+    key: RowKey
+    records: tuple[Record, ...]
+    """The newest record of each seed and fold, ordered by them."""
+    rank: int | None = None
+    remarks: tuple[str, ...] = ()
+    """What a reader must know before comparing this row with others."""
+    told_by: tuple[Setting, ...] = ()
+    """What tells it from rows of the same method, variant, preset, stage and modality."""
+
+    @cached_property
+    def newest(self) -> Record:
+        return max(self.records, key=_age)
+
+    @property
+    def seeds(self) -> int:
+        return len({record.seed for record in self.records})
+
+    @property
+    def folds(self) -> int:
+        return len({record.fold for record in self.records})
+
+    @property
+    def n(self) -> int:
+        """Clips scored by one seed, over all of its folds."""
+        return min(sum(record.n for record in each) for each in self._by_seed)
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        return frozenset(record.data.fingerprint for record in self.records)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the official clips that were scored; the least of all seeds. A missing fold's clips were not."""
+        return min(sum(map(scored_share, each)) / max(self.official_folds, len(each)) for each in self._by_seed)
+
+    @property
+    def official_folds(self) -> int:
+        """Those of the board; 1 where it has none."""
+        folds = self.newest.protocol.get("folds")
+        return folds if isinstance(folds, int) and folds > 0 else 1
+
+    @property
+    def least_folds(self) -> int:
+        """Those of the seed that has fewest."""
+        return min(map(len, self._by_seed))
+
+    @cached_property
+    def _by_seed(self) -> list[list[Record]]:
+        found: dict[int, list[Record]] = {}
+        for record in self.records:
+            found.setdefault(record.seed, []).append(record)
+        return list(found.values())
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """`epochs=2` for each setting that it is told by."""
+        return tuple(setting.text for setting in self.told_by)
+
+    @property
+    def stage(self) -> str:
+        """The stage's name, and what tells the row apart."""
+        return " ".join((self.newest.stage, *self.settings))
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many of the clips were scored that it has a rank, whatever the run asked for."""
+        return self.coverage >= LEAST_COVERAGE
+
+    @property
+    def dirty(self) -> bool:
+        return any(record.dirty for record in self.records)
+
+    @property
+    def pretraining(self) -> str:
+        """What the stages before this one were trained on, and checkpoints it came from, each once, in their order.
+
+        The row's own training set is no pretraining, nor is that of the classifiers that a row averages.
+        """
+        record = self.newest
+        last = next((parent.data for parent in reversed(record.parents) if parent.data), "")
+        own = ""
+        if record.train:
+            own = f"{record.train.dataset} {record.train.split}"
+        elif "R@1" not in record.metrics and last.startswith(f"{record.data.dataset} "):
+            own = last
+        start = {"imagenet": "ImageNet"}
+        sources = [start.get(p.identity, "init") if p.stage == "init" else p.data for p in record.parents]
+        return ", ".join(dict.fromkeys(source for source in sources if source not in ("", own)))
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The metrics that all of the row's records have."""
+        first, *others = self.records
+        common = [name for name in first.metrics if all(name in record.metrics for record in others)]
+        return {name: Cell.of({(r.seed, r.fold): r.metrics[name] for r in self.records}) for name in common}
+
+
+class Cell(NamedTuple):
+    """One metric of a row."""
+
+    value: float
+    """The mean over seeds and folds."""
+    std: float | None
+    """Sample standard deviation over seeds and folds; None for a single record."""
+    interval: tuple[float, float]
+    """The 95 % interval over clips."""
+
+    @classmethod
+    def of(cls, values: Mapping[tuple[int, str], MetricValue]) -> Cell:
+        """Of the values by (seed, fold).
+
+        Folds have clips of their own, so the distances from their values to the ends of their intervals are independent
+        errors of the terms of a mean of F: sqrt(sum of squares) / F. Seeds are measured on the same clips, of which the
+        easy ones are easy for all: their mean is as uncertain as one of them, by the mean distance.
+        """
+        if len(values) == 1:
+            (one,) = values.values()
+            return cls(one.value, None, (one.low, one.high))
+        numbers = [value.value for value in values.values()]
+        by_seed: dict[int, list[MetricValue]] = {}
+        for (seed, _), value in values.items():
+            by_seed.setdefault(seed, []).append(value)
+        down, up = (
+            statistics.fmean(
+                math.hypot(*(getattr(v, end) - v.value for v in folds)) / len(folds) for folds in by_seed.values()
+            )
+            for end in ("low", "high")
+        )
+        mean = statistics.fmean(numbers)
+        return cls(mean, statistics.stdev(numbers), (mean - down, mean + up))
+
+
+@dataclass(frozen=True)
+class Published:
+    """A line of a board that nobody measured here: what a paper says."""
+
+    method: PublishedMethod
+    row: PublishedRow
+
+    def value(self, name: str) -> float | None:
+        """A metric in a record's units; None where the paper lacks it."""
+        value = self.row.metrics.get(name)
+        return value / 100 if value is not None and METRICS[name].percent else value
+
+    @property
+    def remark(self) -> str:
+        """Where it stands and how it is known."""
+        where = f"published, not measured here: {self.row.place}"
+        source = "" if self.row.source == self.row.place else f"; read in {self.row.source}"
+        return f"{where}{source}{f'; {self.row.note}' if self.row.note else ''}"
+
+
+@dataclass(frozen=True)
+class BoardTable:
+    """A board with its rows, best first."""
+
+    board: Board
+    info: Mapping[str, MetricInfo | ShownMetric]
+    """Its metrics, the main one first, and how they are shown."""
+    rows: tuple[Row, ...]
+    sample: bool
+    published: tuple[Published, ...] = ()
+    """Best first; none beside made-up data."""
+    hidden: tuple[Hidden, ...] = ()
+    """What is not shown, as its protocol is not the board's; a row with other `views` is shown, with a remark."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The main one first."""
+        return tuple(self.info)
+
+    @property
+    def empty(self) -> bool:
+        return not self.rows and not self.published and not self.hidden
+
+    @cached_property
+    def lines(self) -> list[Row | Published]:
+        """All rows, best first; those without the main metric last."""
+
+        def key(line: Row | Published) -> tuple[bool, bool, float]:
+            value = main_value(line, self.board.main)
+            few = isinstance(line, Row) and not line.enough
+            return value is None, few, _sign(self.info[self.board.main]) * (value or 0.0)
+
+        return sorted((*self.rows, *self.published), key=key)
+
+
+def main_value(line: Row | Published, name: str) -> float | None:
+    """A metric of either kind of line."""
+    if isinstance(line, Published):
+        return line.value(name)
+    cell = line.cells.get(name)
+    return cell and cell.value
+
+
+def _sign(info: MetricInfo | ShownMetric) -> int:
+    """Of what sorts the best first."""
+    return -1 if info.better == "higher" else 1
+
+
+def scored_share(record: Record) -> float:
+    """Share of the split's official clips that the record's numbers are of."""
+    lost = record.notes.get("unreadable_while_scoring", 0)
+    return max(record.data.used - (lost if isinstance(lost, int) else 0), 0) / max(record.data.official, 1)
+
+
+def _age(record: Record) -> tuple[object, str]:
+    return record.created, record.id
+
+
+def board_table(board: Board, records: Iterable[Record], published: Iterable[PublishedMethod] = ()) -> BoardTable:
+    """The table of one board.
+
+    Args:
+        records: of any boards. Of several of one row, seed and fold the newest counts.
+        published: the papers' own numbers, of which the verified ones of this board stand beside real records.
+
+    Raises:
+        ValueError: if records of sample data and of real data are mixed.
+    """
+    mine = [record for record in records if record.board == board.name]
+    if len({record.sample for record in mine}) > 1:
+        raise ValueError(f"{board.name}: records of sample data and of real data must not share a table")
+    protocol = board.protocol()
+    current = [record for record in mine if record.protocol | {"views": board.views} == protocol]
+    keys = RowKeys()
+    rows = _rows(current, keys)
+    there = {(row.key, record.seed, record.fold) for row in rows for record in row.records}
+    others = [record for record in mine if record.protocol | {"views": board.views} != protocol]
+    hidden = _rows([each for each in others if (keys(each), each.seed, each.fold) not in there], keys)
+    hidden = _without_superseded(hidden, rows)
+    _tell_apart([*rows, *hidden])
+    _tell_apart(rows)  # among themselves alone: what is hidden is no reason to name a setting
+    _remark(rows, board.views)
+    sample = bool(mine) and mine[0].sample
+    papers = [] if sample else [Published(method, row) for method, row in on_board(published, board.name)]
+    info = metric_info(board, mine)
+    return BoardTable(
+        board=board,
+        info=info,
+        published=tuple(papers),
+        rows=tuple(_ranked(rows, board.main, _sign(info[board.main]))),
+        sample=sample,
+        hidden=tuple(Hidden(row, unlike(row.newest.protocol, protocol)) for row in hidden),
+    )
+
+
+def metric_info(board: Board, records: Iterable[Record]) -> dict[str, MetricInfo | ShownMetric]:
+    """The board's metrics, the main one first; where its task is not known here, as the newest record has them."""
+    if board.task in TASK_METRICS:
+        return {name: METRICS[name] for name in dict.fromkeys((board.main, *TASK_METRICS[board.task]))}
+    described = [record for record in records if record.board_metrics]
+    return {each.name: each for each in max(described, key=_age).board_metrics}
+
+
+def _rows(records: Iterable[Record], keys: RowKeys) -> list[Row]:
+    """A row a configuration, with the newest record of each seed and fold."""
+    newest: dict[RowKey, dict[tuple[int, str], Record]] = {}
+    for record in sorted(records, key=_age):
+        newest.setdefault(keys(record), {})[record.seed, record.fold] = record
+    return [Row(key, tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
+
+
+def _tell_apart(rows: Sequence[Row]) -> None:
+    for row, settings in zip(rows, labels([row.key for row in rows], [row.newest for row in rows]), strict=True):
+        row.told_by = settings
+
+
+def _without_superseded(hidden: Sequence[Row], shown: Iterable[Row]) -> list[Row]:
+    """Without those of which a later version of the method has a row that is shown."""
+    if not hidden:
+        return []
+    latest: dict[RowKey, int] = {}
+    for row in shown:
+        key = row.key.without_version
+        latest[key] = max(version(row), latest.get(key, 0))
+    return [row for row in hidden if version(row) >= latest.get(row.key.without_version, 0)]
+
+
+def _ranked(rows: Sequence[Row], main: str, sign: int) -> list[Row]:
+    """Best first, with their ranks; equal rows share one. Those of too few clips come last but for those without the
+    main metric; neither have a rank."""
+    scored = sorted((row for row in rows if main in row.cells), key=lambda row: sign * row.cells[main].value)
+    ranked = [row for row in scored if row.enough]
+    place, before = 0, None
+    for number, row in enumerate(ranked, 1):
+        if row.cells[main].value != before:
+            place, before = number, row.cells[main].value
+        row.rank = place
+    return [*ranked, *(row for row in scored if not row.enough), *(row for row in rows if main not in row.cells)]
+
+
+def _remark(rows: Sequence[Row], views: int) -> None:
+    """Tells of each row what stands between it and a fair comparison, in words.
+
+    Args:
+        views: of each clip, as the board says.
+    """
+    if not rows:
+        return
+    # The clips to compare with: the most there are, and of these the set that most rows scored.
+    votes = Counter((row.n, row.fingerprints) for row in rows)
+    most, usual = max(votes, key=lambda clips: (clips[0], votes[clips], sorted(clips[1])))
+    for row in rows:
+        remarks = []
+        if row.dirty:
+            remarks.append("uncommitted changes")
+        if own := sorted({record.protocol.get("views", 1) for record in row.records} - {views}):
+            remarks.append(
+                f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
+            )
+        if row.least_folds < row.official_folds:
+            remarks.append(f"{row.least_folds} of {row.official_folds} folds")
+        if row.coverage < 1:
+            few = "" if row.enough else f", no rank below {coverage_text(LEAST_COVERAGE)}"
+            remarks.append(f"{coverage_text(row.coverage)} of the clips{few}")
+        if row.n < (1 - CLIPS_TOLERANCE) * most:
+            remarks.append(f"{row.n} clips, others {most}")
+        if row.fingerprints != usual:
+            remarks.append("other clips")
+        remarks += _of_seeds(row)
+        remarks += [f"{count} {name.replace('_', ' ')}" for name, count in sorted(row.newest.notes.items())]
+        row.remarks = tuple(remarks)
+
+
+def _of_seeds(row: Row) -> list[str]:
+    """What a row's seeds differ in, by their scored clips and by their hashes of all that determines a result."""
+    clips: dict[str, set[str]] = {}
+    recipes: dict[tuple[bool, str], set[str]] = {}
+    for record in row.records:
+        fingerprint = record.data.fingerprint
+        clips.setdefault(record.fold, set()).add(fingerprint)
+        # Older hashes are of other things; all are of the scored clips too, but for those of folds.
+        alike = (record.settings is not None, "" if record.fold else fingerprint)
+        recipes.setdefault(alike, set()).add(record.config_hash)
+    found = []
+    if any(len(each) > 1 for each in clips.values()):
+        found.append("seeds scored on other clips")
+    if any(len(each) > 1 for each in recipes.values()):
+        found.append("seeds on other training clips, in another precision or in other parts of a batch")
+    return found
+
+
+def coverage_text(share: float) -> str:
+    """Percent, rounded down, so that 100 % means all, and 0 % none."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return f"{int(share * 1000) / 10:.1f} %" if share < 1 else "100 %"

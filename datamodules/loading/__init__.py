@@ -1,0 +1,1 @@
+"""Clips -> batches: what workers read, in which order, and what is mixed."""

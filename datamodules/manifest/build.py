@@ -1,0 +1,359 @@
+"""Official list + what is on the disk -> the manifest: the clips that can be used, and why the others cannot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.features import stored
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, told
+from datamodules.manifest.placing import (
+    LENGTH_TOLERANCE,
+    WHICH_SECONDS,
+    Files,
+    find_files,
+    offsets,
+    reasons,
+    sound_seconds,
+)
+from datamodules.manifest.seconds import seconds_of, steps_of
+from datamodules.source import DataError, MediaKind, Official, Source, class_lists
+from datamodules.source.captions import Captions
+from datamodules.table import arrow
+from datamodules.types import FeatureInputs, Inputs, NarrationConfig
+
+if TYPE_CHECKING:
+    from datamodules.packing.shards import Pack
+
+
+def nobody() -> pd.DataFrame:
+    """`Manifest.left_out` where all clips can be used."""
+    none = pd.Series([], dtype="str")
+    return pd.DataFrame({"clip_id": none, "labels": class_lists([]), "reason": none})
+
+
+@dataclass
+class Manifest:
+    """The usable clips of one or several splits, as one table (never a Python object a clip)."""
+
+    table: pd.DataFrame
+    """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, audio_offset and video_offset (where in
+    these files the clip begins, seconds), seconds (how much of it there is), sound_seconds (how much sound there is:
+    that of a cut file may go on past the clip's end, as a codec's last block does); text, where the dataset has one;
+    caption_row, where captions are wanted; feature_<kind>, where features are wanted. Where steps are to be found in
+    time a row is a second: group is its video, and video_seconds how long that is."""
+    classes: list[str]
+    multilabel: bool
+    official: int
+    """Clips of the official release, malformed rows included."""
+    excluded: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of clips."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> the first few clips or rows."""
+    left_out: pd.DataFrame = field(default_factory=nobody)
+    """The clips that the official files list and that cannot be used: clip_id, labels, reason."""
+    overlong: int = 0
+    """Listed clips beyond those of the official release, such as rows that somebody has added."""
+    sample: bool = False
+    """Whether this is made-up sample data."""
+    narrated: bool = False
+    """Whether a row is a video, out of which training cuts clips."""
+    captions: Captions | None = None
+    """What is said in narrated videos, where text is wanted."""
+    steps: dict[str, list[int]] = field(default_factory=dict)
+    """Group -> the classes that are to be found in it, in their order."""
+    pack: Pack | None = None
+    """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def once_each(self) -> Manifest:
+        """Each clip in one row, whose text is its captions, one a line; it is called as with the first of them."""
+        table = self.table
+        same = [table[name] for name in ("video_id", "start", "end")]
+        first = ~table.duplicated([column.name for column in same])
+        if "text" in table:
+            lines = table["text"].str.replace("\n", " ", regex=False)
+            joined = lines.groupby([column.to_numpy() for column in same], sort=False).agg("\n".join)
+            table = table.assign(text=table["text"].where(~first, pd.Series(joined.to_numpy(), table.index[first])))
+        return replace(self, table=table[first].reset_index(drop=True))
+
+    def clips_a_row(self, narration: NarrationConfig) -> int:
+        """Training clips that a row gives: several of a narrated video."""
+        return narration.per_video if self.narrated else 1
+
+    @property
+    def used(self) -> int:
+        """How many of the official clips can be used; a video counts once, however many seconds it has."""
+        return len(self.steps) or len(self)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the official clips that can be used."""
+        return self.used / self.official if self.official else 0.0
+
+    @property
+    def short(self) -> int:
+        """Clips of which there is clearly less than their segment, as where a whole video ends within it."""
+        table = self.table
+        there = table[["seconds", "sound_seconds"]].min(axis=1) if "sound_seconds" in table else table["seconds"]
+        return int((there < table["end"] - table["start"] - LENGTH_TOLERANCE)[np.isfinite(table["end"])].sum())
+
+    def first_of_each_class(self, count: int) -> Manifest:
+        """The clips that are among the first `count` of any of their classes by id.
+
+        They are chosen among all that are listed, whether they can be used or not, so that no clip takes the place of
+        one that is missing; official, excluded and coverage are those of the chosen ones. Rows that are malformed or
+        not listed count as before: they might be chosen too.
+        """
+        mine = self.table[["clip_id", "labels"]].assign(reason="")
+        unnamed = self.official - len(mine) - len(self.left_out)
+        if unnamed != sum(self.excluded.get(reason, 0) for reason in (MALFORMED, NOT_LISTED)):
+            raise DataError(
+                "which clips are scored depends on all that are listed; this pack is older and does not say which were "
+                "left out: pack the dataset again"
+            )
+        listed = pd.concat([mine, self.left_out], ignore_index=True).sort_values("clip_id", ignore_index=True)
+        counts, labels = label_arrays(listed["labels"].astype(mine["labels"].dtype))
+        rows = np.repeat(np.arange(len(listed)), counts)
+        place = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+        chosen = listed.loc[np.unique(rows[place < count])]
+        left_out = chosen[chosen["reason"] != ""].reset_index(drop=True)
+        excluded = Counter(left_out["reason"])
+        excluded |= {reason: n for reason, n in self.excluded.items() if reason in (MALFORMED, NOT_LISTED)}
+        examples = {why: some["clip_id"].head(EXAMPLES).tolist() for why, some in left_out.groupby("reason")}
+        return replace(
+            self,
+            table=self.table[self.table["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True),
+            official=len(chosen) + unnamed,
+            excluded=dict(sorted(excluded.items())),
+            examples={name: rows for name, rows in self.examples.items() if name in excluded} | examples,
+            left_out=left_out,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of ids, labels, class names and texts: equal if and only if the same clips are used with the same labels
+        and texts."""
+        digest = hashlib.sha256("\x1e".join(self.classes).encode())
+        ordered = self.table[[name for name in ("clip_id", "labels", "text") if name in self.table]]
+        ordered = ordered.sort_values("clip_id")
+        counts, flat = label_arrays(ordered["labels"])
+        digest.update("\x1e".join(ordered["clip_id"]).encode())
+        for numbers in (counts, flat):
+            digest.update(b"\x1d" + numbers.astype("<i4").tobytes())
+        if "text" in ordered:
+            digest.update("\x1e".join(ordered["text"].fillna("")).encode())
+        if self.captions is not None:
+            digest.update(self.captions.fingerprint.encode())
+        return digest.hexdigest()[:16]
+
+
+def label_arrays(labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """(number of labels of each clip, all labels one after the other) of a column of type `LABELS`."""
+    lists = arrow(labels)
+    return pc.list_value_length(lists).to_numpy(), pc.list_flatten(lists).to_numpy().astype(np.int64)
+
+
+def build_manifest(
+    source: Source, splits: Sequence[str], inputs: Inputs, checks: Checks, media: MediaKind | None = None
+) -> Manifest:
+    """Reads the official lists, finds the media and checks every file that is needed.
+
+    Where a clip has a sound file beside its video file, sound is read from the former and frames from the latter.
+
+    Args:
+        source: the dataset.
+        splits: one or several of its splits, joined in this order.
+        inputs: what the clips must have.
+        checks: judges the files, or remembers how they were judged.
+        media: what the files are; None = as the source says.
+
+    Raises:
+        DataError: for a split that does not exist, or has no usable clip at all.
+    """
+    listed = list_clips(source, splits, inputs)
+    judged = checks.of(listed.files.paths, f"checking {source.title} {'+'.join(splits)}")
+    manifest = usable_clips(source, listed, judged, inputs, media)
+    if manifest.table.empty:
+        what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
+        raise DataError(
+            f"{source.title} {'+'.join(splits)} in {source.root}: none of the {manifest.official} official clips can "
+            f"be used with {what}: {told(manifest.excluded, manifest.examples) or 'the split lists no clips'}"
+        )
+    return manifest
+
+
+class Listed(NamedTuple):
+    """What the official files list."""
+
+    official: Official
+    """The clips of all splits as one; their stems are used and gone."""
+    files: Files
+    unlisted: int
+    """Clips of the official release that the splits do not list, where its size is known."""
+    overlong: int
+    """Clips that they list beyond those."""
+
+
+def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> Listed:
+    """The official clips of all splits, and their files. What else was read on the way is gone when this returns."""
+    for split in splits:
+        if split not in source.splits:
+            raise DataError(f"{source.title} has no split {split!r}; it has {', '.join(source.splits)}")
+    officials = [source.read_split(split) for split in splits]
+    files = find_files(source, officials, inputs)
+    table = pd.concat([official.clips for official in officials], ignore_index=True)
+    steps = [official.steps for official in officials if official.steps is not None]
+    if steps:
+        table["steps"] = pd.concat(steps, ignore_index=True)
+    segments = [official.segments for official in officials if official.segments is not None]
+    malformed = [row for official in officials for row in official.malformed]
+    joined = pd.concat(segments, ignore_index=True) if segments else None
+    sizes = [source.official_size(split) for split in splits]
+    beyond = [
+        len(official.clips) + len(official.malformed) - size
+        for official, size in zip(officials, sizes, strict=True)
+        if size is not None
+    ]
+    unlisted, overlong = -sum(n for n in beyond if n < 0), sum(n for n in beyond if n > 0)
+    return Listed(Official(table, [], malformed, joined), files, unlisted, overlong)
+
+
+def usable_clips(
+    source: Source, listed: Listed, judged: pd.DataFrame, inputs: Inputs, media: MediaKind | None
+) -> Manifest:
+    """The manifest of listed clips whose files have been judged; it may be empty.
+
+    Args:
+        source: the dataset.
+        listed: its clips, with the files of all that the inputs want.
+        judged: the judgement on each of the files, see `Checks.of`.
+        inputs: what the clips must have.
+        media: what the files are; None = as the source says.
+    """
+    official = listed.official
+    table = official.clips.copy(deep=False)
+    exclusions = Exclusions(table, official.malformed, listed.unlisted)
+
+    if inputs.text is not None:
+        _exclude_without_text(table, source, exclusions)
+    if inputs.features is not None:
+        for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
+            table[f"feature_{kind}"] = pd.Series(paths, dtype="str")
+            exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
+    needs = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
+    add_media(table, listed.files, judged, needs, media or source.media, exclusions)
+    if official.segments is not None and inputs.features is not None:
+        _measure_features(table, inputs.features, exclusions)
+
+    usable = table[exclusions.none].reset_index(drop=True)
+    manifest = Manifest(
+        usable,
+        source.classes,
+        source.multilabel,
+        official=len(table) + exclusions.unnamed,
+        excluded=dict(sorted(exclusions.counts.items())),
+        examples=exclusions.examples,
+        left_out=exclusions.left_out,
+        overlong=listed.overlong,
+        sample=source.is_sample,
+        narrated=source.narrated,
+    )
+    if source.narrated and inputs.text is not None:
+        manifest.captions = source.captions
+    if official.segments is not None:
+        manifest.steps = steps_of(usable)
+        manifest.table = seconds_of(usable, official.segments)
+    return manifest
+
+
+def _measure_features(table: pd.DataFrame, inputs: FeatureInputs, exclusions: Exclusions) -> None:
+    """How long videos are by their features, where no media are read; excludes those whose files cannot be used."""
+    paths = table[[f"feature_{kind}" for kind in inputs.kinds]].to_numpy()
+    reason = pd.Series("", index=table.index, dtype="str")
+    for row in np.flatnonzero(exclusions.none & np.isinf(table["seconds"])):
+        try:
+            table.loc[row, "seconds"] = stored.seconds(paths[row], inputs)
+        except stored.FeatureError as error:
+            reason[row] = error.reason
+    for why in sorted(set(reason) - {""}):
+        exclusions.add(f"{why} features", reason == why)
+
+
+def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclusions) -> None:
+    """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
+    if "text" in table:
+        exclusions.add("no text", table["text"].fillna("") == "")
+    elif source.captions is not None:
+        rows = source.captions.rows(table["video_id"])
+        exclusions.add("no captions", rows.isna())
+        table["caption_row"] = rows.fillna(-1).astype("int64")
+    else:
+        raise DataError(f"{source.title} has no text")
+
+
+def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) -> dict[str, pa.Array]:
+    """Kind -> [n] path of each clip's feature file, null where there is none."""
+    root = Path(inputs.root) if inputs.root else source.root
+    found = stored.index_features(root, inputs.kinds)
+    wanted = arrow(video_id, pa.large_string())
+
+    def paths(of_video: dict[str, str]) -> pa.Array:
+        videos, files = (pa.array(part, pa.large_string()) for part in (of_video.keys(), of_video.values()))
+        return files.take(pc.index_in(wanted, value_set=videos))
+
+    return {kind: paths(found[kind]) for kind in inputs.kinds}
+
+
+def add_media(
+    table: pd.DataFrame,
+    files: Files,
+    judged: pd.DataFrame,
+    needs: Sequence[str],
+    media: MediaKind,
+    exclusions: Exclusions,
+) -> None:
+    """Adds the columns {audio,video}_{path,offset} and seconds; excludes clips whose files cannot be used.
+
+    A clip's sound may lie in a cut file and its pictures in the whole video.
+
+    Args:
+        table: the clips.
+        files: where they lie.
+        judged: the judgement on each file.
+        needs: of "audio" and "video", those that the clips must have.
+        media: what files with the bare id are.
+        exclusions: of these clips.
+    """
+    seconds = table["end"] - table["start"]
+    timed, sound_end = np.zeros(len(table), dtype=bool), np.full(len(table), np.inf)
+    for kind in ("audio", "video"):
+        path, offset = pd.Series(None, table.index, dtype="str"), np.zeros(len(table))
+        if kind in needs:
+            rows, reason = files.rows[kind], reasons(files, judged, kind)
+            for why in sorted(set(reason.unique()) - {""}):
+                exclusions.add(why, reason == why)
+            path = pd.Series(files.paths.take(pa.array(rows, mask=rows < 0)), dtype="str")
+            duration = judged[f"{kind}_duration"].reindex(rows).fillna(np.inf).to_numpy()
+            offset = offsets(table, files, kind, duration, media)
+            exclusions.add(WHICH_SECONDS, np.isnan(offset))
+            seconds = np.minimum(seconds, duration - offset)
+            if kind == "audio":
+                timed, sound_end = files.timed[kind], judged["sound_end"].reindex(rows).fillna(np.inf).to_numpy()
+        table[f"{kind}_path"], table[f"{kind}_offset"] = path, offset
+    table["seconds"] = seconds
+    table["sound_seconds"] = sound_seconds(table, timed, sound_end, media)
+    exclusions.add("beyond the end of its file", table["seconds"] <= 0)
+    exclusions.add("its sound ends before it", table["sound_seconds"] <= 0)

@@ -1,0 +1,1 @@
+"""Decoding: seconds of sound and chosen frames out of any container."""

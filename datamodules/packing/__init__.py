@@ -1,0 +1,1 @@
+"""Packed datasets: written, and read from a disk or a store."""

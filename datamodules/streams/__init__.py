@@ -1,0 +1,1 @@
+"""What a method reads of a clip, on the device: sound, pictures, words."""

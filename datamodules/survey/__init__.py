@@ -1,0 +1,1 @@
+"""What of a dataset is there, and what follows from it."""

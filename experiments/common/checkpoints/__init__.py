@@ -1,0 +1,1 @@
+"""Names in other people's weights that several methods share."""

@@ -1,0 +1,1 @@
+"""Bases of stages that several methods share."""
