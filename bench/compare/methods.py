@@ -11,8 +11,8 @@ from rich.table import Table
 
 from bench.compare.paired import Comparison, compare
 from bench.errors import UserError, unknown
-from bench.plan.graph import PREDICTIONS
 from bench.plan.identity import file_hash
+from bench.plan.layout import PREDICTIONS
 from bench.records.archive import Record, read_all
 from bench.run.results import read_predictions
 from bench.tables.boards import find_board, records_folder

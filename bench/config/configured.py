@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config.folds import base_name
 
 if TYPE_CHECKING:  # it imports torch
-    from bench.config.compose import StageConfig, TrainerConfig
+    from bench.config.schema import StageConfig, TrainerConfig
     from experiments.common.stage import Stage
 
 Settings = dict[str, Any]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from datamodules.types import Board
-
-if TYPE_CHECKING:  # the configuration is composed with this
-    from bench.config.compose import BenchConfig, StageConfig
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""

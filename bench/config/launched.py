@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bench.config.schema import TrainerConfig
 from bench.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.config.compose import TrainerConfig
 
 
 def by_torchrun() -> bool:

@@ -22,7 +22,7 @@ from bench.launch.jobs import CommandFailed, Job, State, Work, run_command
 from bench.run.preemption import PREEMPTED
 
 if TYPE_CHECKING:  # it imports torch, which a job's own process does without
-    from bench.config.compose import TrainerConfig
+    from bench.config.schema import TrainerConfig
 
 
 SAVE_SECONDS = 120

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import registry
-from bench.config.compose import BenchConfig, TrainerConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig, TrainerConfig
 from bench.errors import UserError, unknown
 from bench.launch.jobs import Job
 from bench.plan import identity
-from bench.plan.graph import DONE, Plan, PlannedStage, make_plan
+from bench.plan.graph import Plan, PlannedStage, make_plan
+from bench.plan.layout import DONE
 
 JOBS = "sweeps"
 """Below the folder of the runs: the jobs' logs."""

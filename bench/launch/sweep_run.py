@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from rich.live import Live
 
-from bench.config.compose import TrainerConfig
+from bench.config.schema import TrainerConfig
 from bench.config.settings import parse_options
 from bench.errors import UserError
 from bench.launch.jobs import Launcher, LocalLauncher, State, core_places, gpu_places

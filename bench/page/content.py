@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.records.published import PublishedMethod
 from bench.records.record import MetricValue, Record
+from bench.tables.board_table import BoardTable, Published
 from bench.tables.formats import PAPERS, device_hours, legend
-from bench.tables.rows import BoardTable, Published, Row
+from bench.tables.row import Row
 from bench.tasks import METRICS
 
 EXACT = 2**53

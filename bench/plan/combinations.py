@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import registry
-from bench.config.compose import BenchConfig, StageConfig, stage_class
+from bench.config.compose import stage_class
 from bench.config.folds import scored_split
+from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
 

@@ -7,8 +7,8 @@ import os
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
-from bench.config.compose import TrainerConfig
 from bench.config.launched import by_srun, by_torchrun
+from bench.config.schema import TrainerConfig
 from bench.errors import UserError
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.config.compose import BenchConfig, StageConfig, stage_class
+from bench.config.compose import stage_class
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
+from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, told_of, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
+from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.progress import track
-from bench.run.checkpoints import is_cut_off
 from datamodules import sample
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
@@ -27,12 +28,6 @@ from datamodules.packing.shards import open_pack
 from datamodules.source import DataError, Source, find_root
 from datamodules.types import Board, Inputs, TextInputs
 from experiments.common.stage import Stage, StageSpec
-
-DONE = "done.json"
-WEIGHTS = "weights.pt"
-FEATURES = "features"
-PREDICTIONS = "predictions.parquet"
-RECORD = "record.json"
 
 
 @dataclass

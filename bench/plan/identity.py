@@ -7,31 +7,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import registry
-from bench.config.compose import BenchConfig, StageConfig
 from bench.config.configured import (
     FILES,
     PLACES,
     PROTOCOL,
     RELATIONS,
-    chosen_precision,
     model_settings,
-    of_row,
     stage_settings,
     trainer_settings,
     unlike_defaults,
     without,
 )
+from bench.config.schema import BenchConfig, StageConfig
 from bench.plan.devices import resolve_precision
 from datamodules.keyed import stable_hash
 from datamodules.manifest.build import Manifest
 from datamodules.types import Board
 from experiments.common.stage import Stage
-
-if TYPE_CHECKING:  # it makes identities with this
-    from bench.plan.graph import PlannedStage
 
 IMAGENET = "imagenet"
 """As a stage's `init`: what the library of its network offers."""
@@ -97,29 +92,12 @@ def determining(
         "precision": resolve_precision(config.trainer),
         "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
         **{name: own for name, own in settings.items() if own},
-        **_parts(stage, stage_class, parts),
+        **parts_that_count(stage, stage_class, parts),
         **({"class_text": class_text} if class_text else {}),
         **({"packed": packed} if (packed := _packed(train, extracted, scored)) else {}),
         # Of any version: where it is raised, a finished stage's predictions are measured again.
         **({"board": board.protocol() | {"version": 1}} if board else {}),
     }
-
-
-def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
-    """What a row of a table is told by, as plain data: see `configured.of_row`."""
-    chain = (*stage.ancestors, stage)
-    model: dict[str, Any] = {}
-    for each in chain:
-        model |= model_settings(config.model, each.config, each.stage_class)
-    trainer = trainer_settings(config.trainer, trains=any(each.config.train for each in chain))
-    trainer |= chosen_precision(config.trainer.precision)
-    stages = {
-        each.name: contents(stage_settings(each.config)) | _parts(each.config, each.stage_class, each.parts)
-        for each in chain
-    }
-    datasets = {each.config.dataset: registry.dataset(each.config.dataset).version for each in chain}
-    found = of_row(stages, model, trainer, registry.method_version(config.method), datasets)
-    return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples
 
 
 def start(config: BenchConfig, name: str) -> str | None:
@@ -179,7 +157,7 @@ def _shared(key: str, value: Any) -> Any:
     return start_hash(value) if key not in ("root", "packed") else None
 
 
-def _parts(stage: StageConfig, stage_class: type[Stage] | None, parts: int) -> dict[str, int]:
+def parts_that_count(stage: StageConfig, stage_class: type[Stage] | None, parts: int) -> dict[str, int]:
     """The parts in which a batch goes through a device, where the loss compares the clips of a batch."""
     compared = stage_class is not None and stage_class.compares_clips and stage.train
     return {"parts": parts} if compared and parts > 1 else {}

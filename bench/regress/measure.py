@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from bench.plan.graph import PREDICTIONS, RECORD
+from bench.plan.layout import PREDICTIONS, RECORD
 from bench.progress import console
 from datamodules.files import write_json
 

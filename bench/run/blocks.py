@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bench.config.compose import TrainerConfig
+from bench.config.schema import TrainerConfig
 from bench.errors import UserError
 from experiments.common.stage import Stage
 

@@ -14,10 +14,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from bench.plan.layout import LAST, NEW, PREVIOUS, RESUME
 from datamodules.files import replacing
-
-NEW, LAST, PREVIOUS = NAMES = "resume.new.ckpt", "resume.ckpt", "resume.previous.ckpt"
-"""The newest first. `NEW` is there for the moment in which the last one becomes the previous one."""
 
 
 def save(content: Any, path: Path) -> None:
@@ -44,14 +42,9 @@ def is_sound(path: Path) -> bool:
         return False
 
 
-def is_cut_off(folder: Path) -> bool:
-    """Whether a stage's training was begun and not finished."""
-    return any((folder / name).is_file() for name in NAMES)
-
-
 def newest_sound(folder: Path, say: Callable[[str], None]) -> Path | None:
     """The checkpoint to go on from; None: start anew. Damaged ones are told of and removed."""
-    for path in (folder / name for name in NAMES):
+    for path in (folder / name for name in RESUME):
         if path.is_file():
             if is_sound(path):
                 return path
@@ -62,7 +55,7 @@ def newest_sound(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 def remove(folder: Path) -> None:
     """When the stage is done."""
-    for name in NAMES:
+    for name in RESUME:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -21,10 +21,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from bench import tasks
-from bench.config.compose import BenchConfig
+from bench.config.schema import BenchConfig
 from bench.errors import UserError
-from bench.plan.graph import DONE, FEATURES, PREDICTIONS, WEIGHTS, Plan, PlannedStage, make_plan
+from bench.plan.graph import Plan, PlannedStage, make_plan
 from bench.plan.identity import file_hash
+from bench.plan.layout import DONE, FEATURES, PREDICTIONS, WEIGHTS, is_cut_off
 from bench.progress import console
 from bench.run import checkpoints, preemption
 from bench.run.blocks import prepare_blocks
@@ -157,7 +158,7 @@ def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tr
 
 def resumed(stage: PlannedStage, title: str) -> Path | None:
     """The checkpoint from which the training goes on; None: it begins."""
-    cut_off = checkpoints.is_cut_off(stage.folder)
+    cut_off = is_cut_off(stage.folder)
     checkpoint = checkpoints.newest_sound(stage.folder, lambda text: say(f"{title}: {text}"))
     if cut_off:
         say(f"{title}: goes on where it was cut off" if checkpoint else f"{title}: starts anew")

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from bench import tasks
 from bench.errors import UserError
-from bench.plan import identity
-from bench.plan.graph import DONE, PREDICTIONS, RECORD, Plan, PlannedStage
+from bench.plan.graph import Plan, PlannedStage
 from bench.plan.identity import checkpoints, file_hash, shareable
+from bench.plan.layout import DONE, PREDICTIONS, RECORD
+from bench.plan.row_settings import row_settings
 from bench.progress import console
 from bench.records import archive, provenance
 from bench.records.stores import Store
@@ -152,7 +153,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
         parents=parents(stage),
         config=settings,
-        settings=identity.row_settings(config, stage),
+        settings=row_settings(config, stage),
         config_hash=stage.recipe,
         identity=stage.identity,
         commit=commit,

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from bench.config.compose import TrainerConfig
+from bench.config.schema import TrainerConfig
 from bench.errors import UserError
 from bench.plan.devices import cluster_environment, resolve_accelerator, resolve_precision
 from bench.plan.graph import PlannedStage

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bench.errors import UserError, told_of
 from bench.plan import cost
-from bench.plan.graph import WEIGHTS, PlannedStage, epochs_between
+from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
+from bench.plan.layout import WEIGHTS
 from bench.run.callbacks import epoch_weights
 from experiments.common.stage import Stage
 

@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.config.compose import TrainerConfig
-from bench.plan.graph import FEATURES, PlannedStage
+from bench.config.schema import TrainerConfig
+from bench.plan.graph import PlannedStage
+from bench.plan.layout import FEATURES
 from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Cost, StageProgress
 from bench.run.trainer import make_trainer

@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from bench.commands import data
-from bench.config.compose import BenchConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig
 from bench.errors import UserError, unknown
 from bench.plan.devices import resolve_accelerator, resolve_precision
-from bench.plan.graph import DONE, Plan, PlannedStage, make_plan
+from bench.plan.graph import Plan, PlannedStage, make_plan
+from bench.plan.layout import DONE
 from bench.progress import track
 from bench.run.execute import quiet_libraries
 from bench.speed import timed_loops

@@ -12,9 +12,9 @@ from bench.errors import unknown
 from bench.records import published
 from bench.records.archive import Brief, Record, read_all, uncollected
 from bench.records.published import PublishedMethod
+from bench.tables.board_table import BoardTable, board_table
 from bench.tables.formats import to_csv, to_markdown
 from bench.tables.overview import overview
-from bench.tables.rows import BoardTable, board_table
 from datamodules.files import replacing
 from datamodules.types import Board
 

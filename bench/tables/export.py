@@ -12,9 +12,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from bench.errors import UserError
 from bench.records.record import ShownMetric
+from bench.tables.board_table import BoardTable, Published
 from bench.tables.boards import current_tables
 from bench.tables.formats import SAMPLE_NOTICE, shown
-from bench.tables.rows import BoardTable, Published, Row
+from bench.tables.row import Row
 from bench.tasks import MetricInfo
 from datamodules.files import replacing
 

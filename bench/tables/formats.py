@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records.record import ShownMetric
-from bench.tables.rows import LEAST_COVERAGE, BoardTable, Cell, Published, Row, coverage_text
+from bench.tables.board_table import BoardTable, Published, coverage_text
+from bench.tables.row import LEAST_COVERAGE, Cell, Row
 from bench.tasks import MetricInfo
 from datamodules.types import Board
 

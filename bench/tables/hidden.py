@@ -5,15 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.config.folds import base_name
 from bench.records.record import Record
+from bench.tables.row import Row
 from bench.tables.row_key import DEFAULT, START
-
-if TYPE_CHECKING:  # its tables list these
-    from bench.tables.rows import Row
 
 IMAGENET = "imagenet"  # as `identity.IMAGENET`, which imports torch
 

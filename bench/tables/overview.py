@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.records.published import PublishedMethod
+from bench.tables.board_table import BoardTable, Published, main_value
 from bench.tables.formats import escape, shown
-from bench.tables.rows import BoardTable, Published, Row, main_value
+from bench.tables.row import Row
 
 LEGEND = (
     "**Bold**: measured here, the best of the method's rows, with its board's evidence behind the link. "

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.manifest.folders import Folder, walk
 from datamodules.source import DataError
+from datamodules.source.folders import Folder, walk
 from datamodules.types import FeatureInputs
 
 REASONS = {

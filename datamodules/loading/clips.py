@@ -264,7 +264,7 @@ class ClipDataset(Dataset):
         if place not in self._source_levels:
             if len(self._source_levels) == SOURCES_KEPT:
                 del self._source_levels[next(iter(self._source_levels))]
-            url = self.pack and self.pack.shards.url
+            url = self.pack and self.pack.url
             self._source_levels[place] = self._kept(("levels", url, place, audio.sample_rate, audio.mel_bins), read)
         first, stop = (column(max(0.0, time - since), audio.sample_rate) for time in (start, start + max(0.0, seconds)))
         return self._source_levels[place][first : min(stop, first + audio.frames)].clone()
@@ -272,7 +272,7 @@ class ClipDataset(Dataset):
     def _decoded(self, files: OpenFiles, kind: str, index: int, what: str, *request: Any) -> Tensor:
         """`audio` or `frames` of a clip's sound or pictures."""
         place = self.table.value("clip_id" if self.pack else f"{kind}_path", index)
-        key = (what, self.pack and self.pack.shards.url, place, *request)
+        key = (what, self.pack and self.pack.url, place, *request)
         return self._kept(key, lambda: getattr(self._media(files, kind, index), what)(*request))
 
     def _kept(self, key: Hashable, read: Callable[[], np.ndarray]) -> Tensor:

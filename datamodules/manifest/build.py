@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -32,14 +32,25 @@ from datamodules.source.captions import Captions
 from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
-if TYPE_CHECKING:
-    from datamodules.packing.shards import Pack
-
 
 def nobody() -> pd.DataFrame:
     """`Manifest.left_out` where all clips can be used."""
     none = pd.Series([], dtype="str")
     return pd.DataFrame({"clip_id": none, "labels": class_lists([]), "reason": none})
+
+
+class Packed(Protocol):
+    """Where packed clips lie: a `datamodules.packing.shards.Pack`."""
+
+    formats: dict[str, Any]
+    """Split -> how its clips are stored, a dataclass."""
+
+    @property
+    def url(self) -> str: ...
+
+    def clip(self, row: dict[str, Any]) -> Any:
+        """The packed clip of a row of the manifest's table."""
+        ...
 
 
 @dataclass
@@ -72,7 +83,7 @@ class Manifest:
     """What is said in narrated videos, where text is wanted."""
     steps: dict[str, list[int]] = field(default_factory=dict)
     """Group -> the classes that are to be found in it, in their order."""
-    pack: Pack | None = None
+    pack: Packed | None = None
     """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
 
     def __len__(self) -> int:

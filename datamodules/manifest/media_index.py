@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.manifest.folders import walk
+from datamodules.source.folders import walk
 from datamodules.table import arrow
 
 _SUFFIXES = {

@@ -219,6 +219,10 @@ class Pack:
     def __init__(self, url: str, formats: dict[str, PackedFormat]):
         self.shards, self.formats = Shards(url), formats
 
+    @property
+    def url(self) -> str:
+        return self.shards.url
+
     def clip(self, row: dict[str, Any]) -> PackedClip:
         """
         Args:

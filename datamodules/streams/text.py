@@ -27,6 +27,13 @@ from tokenizers.processors import TemplateProcessing
 from datamodules.source import DataError
 from datamodules.types import TextInputs
 
+SAMPLE_WORDS = (
+    "and ball bar beat beeper bell black blow blue bounce buzzer chime cricket cross cyan diamond disc "
+    "drum fan first gonna green grey here horn just lower magenta next now okay orange pluck press raise "
+    "rattle red ring shake siren so spin square star start steam strike string the then tone triangle "
+    "vent violet wake we whistle white with yellow"
+).split(" ")  # noqa: SIM905
+"""All words of the sample data, sorted: `sample.narration.VOCABULARY`, which nothing but the sample data imports."""
 WORD = re.compile(r"[\w']+")
 """A word, as AVLnet, MCN and Everything at Once cut them (`youtube_dataloader.py`): apostrophes belong to it."""
 READ_BYTES = 1 << 20
@@ -208,9 +215,7 @@ def _hash(word: str) -> int:
 def _words(inputs: TextInputs) -> Tokenizer:
     """Capitals do not count, as lists are mostly in lower case; of a word that stands there twice the first counts."""
     if inputs.file is None:
-        from datamodules.sample.narration import VOCABULARY
-
-        return UncasedWordTokenizer(VOCABULARY, "words", inputs.length)
+        return UncasedWordTokenizer(SAMPLE_WORDS, "words", inputs.length)
     path = _file(inputs, WORDS)
     words = [word.lower() for line in _lines(path, WORDS) if (word := line.strip())]
     strange = next((word for word in words if not WORD.fullmatch(word)), None)

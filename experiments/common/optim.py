@@ -7,13 +7,12 @@ rate that of AST, PSLA and UAVM; SGD with a cosine that of MBT.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
-
-if TYPE_CHECKING:
-    from experiments.common.stage import Stage
+from torch import nn
 
 
 @dataclass
@@ -50,6 +49,19 @@ class OptimConfig:
     """By which a step multiplies the rate (AST `lrscheduler_decay`)."""
     layer_decay: float = 1.0
     """The rate of layer i of n is multiplied by `layer_decay ** (n - i)`; 1 = off."""
+
+
+class Optimised(Protocol):
+    """What is optimised, a `Stage`: its parameters, and the share of the rate that each of them gets."""
+
+    spec: Any
+    """A `StageSpec`."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def layer_of(self, name: str) -> tuple[int, int]: ...
+
+    def share_of_rate(self, name: str) -> float: ...
 
 
 def peak_lr(optim: OptimConfig, batch_size: int) -> float:
@@ -90,7 +102,7 @@ def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_ep
     return warm * step_down(int(epoch), optim.step_first, optim.step_every, optim.step_factor)
 
 
-def param_groups(stage: Stage) -> list[dict[str, Any]]:
+def param_groups(stage: Optimised) -> list[dict[str, Any]]:
     """The trainable parameters by (layer, share of its rate, decayed or not), each group with its learning rate and
     weight decay."""
     optim, peak = stage.spec.optim, peak_lr(stage.spec.optim, stage.spec.batch_size)
@@ -113,7 +125,7 @@ def param_groups(stage: Stage) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def make_optimizer(stage: Stage) -> dict[str, Any]:
+def make_optimizer(stage: Optimised) -> dict[str, Any]:
     """The optimiser and its per-step schedule, as Lightning's `configure_optimizers` returns them."""
     spec, optim = stage.spec, stage.spec.optim
     groups = param_groups(stage)

@@ -14,8 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bench import registry
-from bench.config.compose import StageConfig, TrainerConfig
 from bench.config.defaults import stage_classes
+from bench.config.schema import StageConfig, TrainerConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "defaults.json"
 WHERE_THERE = "where it is there"

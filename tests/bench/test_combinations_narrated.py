@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from bench.config.compose import BenchConfig, StageConfig, TrainerConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig, StageConfig, TrainerConfig
 from bench.errors import UserError
 from bench.plan.combinations import check_combinations
 from datamodules.types import AugmentConfig, DataConfig, FeatureInputs, Inputs, NarrationConfig, TextInputs

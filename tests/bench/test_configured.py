@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.config import first_settings as first
-from bench.config.compose import StageConfig, TrainerConfig, compose, stage_class
+from bench.config.compose import compose, stage_class
 from bench.config.configured import of_row, stage_settings, unlike_defaults
 from bench.config.first_settings import DEFAULTS, first_settings
 from bench.config.parts import parts_of_a_batch
+from bench.config.schema import StageConfig, TrainerConfig
 from bench.plan import identity
 from bench.plan.identity import shareable
+from bench.plan.row_settings import row_settings
 from bench.records.archive import read
 from datamodules.types import FeatureInputs, TextInputs
 from tests import gated_method
@@ -147,7 +149,7 @@ def recorded(
         "stages": {stage: known(json.loads(json.dumps(shareable(own))), usual)},
         "trainer": known(plain(config.trainer), FIRST["trainer"]),
     }
-    return identity.row_settings(config, planned), whole
+    return row_settings(config, planned), whole
 
 
 def known(now: Any, then: Any, path: str = "") -> Any:

@@ -12,8 +12,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from bench.cli import main
 from bench.errors import UserError
 from bench.records.archive import write
+from bench.tables.board_table import board_table
 from bench.tables.export import card
-from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, paper, record
 
 

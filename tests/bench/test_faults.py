@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from bench.errors import UserError
+from bench.plan import layout
 from bench.records import archive
 from bench.run import checkpoints
 from bench.run.faults import explained
@@ -56,11 +57,11 @@ def stage_folder(folder: Path) -> Path:
 
 
 def saved_step(folder: Path) -> int:
-    return torch.load(stage_folder(folder) / checkpoints.LAST, weights_only=False)["global_step"]
+    return torch.load(stage_folder(folder) / layout.LAST, weights_only=False)["global_step"]
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [*folder.rglob("*.tmp"), *folder.rglob(checkpoints.NEW)]
+    return [*folder.rglob("*.tmp"), *folder.rglob(layout.NEW)]
 
 
 # --- told to stop
@@ -138,7 +139,7 @@ def test_a_loss_that_is_nan_ends_the_run_and_is_in_no_checkpoint(forked: Server,
     assert "stage finetune_vggsound_av: the loss is NaN or infinite from step 4 on" in ended.stderr
     assert "stages.finetune_vggsound_av.optim.base_lr" in ended.stderr and "trainer.grad_clip" in ended.stderr
     assert saved_step(tmp_path) == 3
-    saved = torch.load(stage_folder(tmp_path) / checkpoints.LAST, weights_only=False)["state_dict"]
+    saved = torch.load(stage_folder(tmp_path) / layout.LAST, weights_only=False)["state_dict"]
     assert all(value.isfinite().all() for value in saved.values())
 
 
@@ -159,7 +160,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(
 ):
     run = arguments(sample_root, tmp_path)
     assert forked(["stop", 4, signal.SIGTERM], run).status == 75
-    last, previous = (stage_folder(tmp_path) / name for name in (checkpoints.LAST, checkpoints.PREVIOUS))
+    last, previous = (stage_folder(tmp_path) / name for name in (layout.LAST, layout.PREVIOUS))
     damage(last)
     second = forked(["stop", 4, signal.SIGTERM], run)
     assert f"{last} is damaged and is not used" in second.stderr and "goes on where it was cut off" in second.stderr

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.config.compose import BenchConfig, StageConfig, compose
+from bench.config.compose import compose
 from bench.config.folds import base_name, expand, fold_name
+from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import make_plan
 from datamodules import sample

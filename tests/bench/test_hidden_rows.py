@@ -11,8 +11,8 @@ import pytest
 from bench import registry
 from bench.cli import make_parser
 from bench.config.compose import compose
+from bench.tables.board_table import board_table
 from bench.tables.formats import to_markdown
-from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, record, terminal_of
 
 NOW = replace(BOARD, version=2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bench.tables.board_table import board_table
 from bench.tables.overview import overview
-from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, RETRIEVAL, paper, record
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bench.records.archive import Record
+from bench.tables.board_table import board_table
 from bench.tables.export import card
 from bench.tables.formats import to_csv, to_markdown
-from bench.tables.rows import board_table
 from tests.bench.test_tables import BOARD, lines, record, terminal, terminal_of
 
 FOLDS = replace(BOARD, folds=5)

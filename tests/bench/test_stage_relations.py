@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.config.compose import BenchConfig, StageConfig, compose
+from bench.config.compose import compose
 from bench.config.folds import expand
+from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage, make_plan
 from datamodules import sample

@@ -21,9 +21,9 @@ from rich.console import Console
 from bench.records.archive import Record, new_record
 from bench.records.published import PublishedMethod
 from bench.tables import formats
+from bench.tables.board_table import BoardTable, board_table
 from bench.tables.boards import known_boards, make_tables, write_tables
 from bench.tables.formats import to_csv, to_markdown, to_rich
-from bench.tables.rows import BoardTable, board_table
 from datamodules.types import Board
 
 BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")

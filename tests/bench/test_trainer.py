@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.cli import main
-from bench.config.compose import TrainerConfig, compose
+from bench.config.compose import compose
 from bench.config.launched import as_launched
 from bench.config.parts import parts_of_a_batch
+from bench.config.schema import TrainerConfig
 from bench.errors import UserError
 from bench.plan.devices import SrunEnvironment, cluster_environment
 from bench.plan.graph import make_plan

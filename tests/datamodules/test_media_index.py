@@ -12,9 +12,9 @@ import pytest
 from datamodules.features import stored
 from datamodules.manifest.build import build_manifest
 from datamodules.manifest.checks import Checks
-from datamodules.manifest.folders import walk
 from datamodules.manifest.media_index import KIND_OF, index_media
 from datamodules.source import DataError
+from datamodules.source.folders import walk
 from datamodules.types import AudioInputs, Inputs
 from datamodules.vggsound import VGGSound
 from tests.media_files import noise, write_media

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bench import registry
-from bench.config.compose import StageConfig, compose, stage_class
+from bench.config.compose import compose, stage_class
+from bench.config.schema import StageConfig
 from bench.plan import cost
 from datamodules.types import Batch
 from experiments.common.stage import Stage, StageSpec

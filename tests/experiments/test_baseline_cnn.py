@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.config.compose import StageConfig
+from bench.config.schema import StageConfig
 from bench.run.results import shareable
 from datamodules import sample
 from datamodules.types import AudioInputs, Batch, DataConfig, FeatureInputs, Inputs

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from bench.config.compose import TrainerConfig
+from bench.config.schema import TrainerConfig
 from bench.run.blocks import prepare_blocks
 from tests.experiments import every_stage as stages
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.compose import BenchConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig
 from experiments.common.optim import peak_lr, schedule_factor
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "schedules_gong.json").read_text())["repositories"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.compose import StageConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import StageConfig
 from datamodules.types import Inputs
 from experiments.common.optim import OptimConfig, param_groups, peak_lr, schedule_factor
 from experiments.common.stage import StageSpec

@@ -13,7 +13,8 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config.compose import BenchConfig, compose, stage_class
+from bench.config.compose import compose, stage_class
+from bench.config.schema import BenchConfig
 from bench.plan import cost
 from experiments.common.stage import StageSpec
 from experiments.common.stages.narrated import NarratedStage

@@ -12,7 +12,8 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config.compose import BenchConfig, StageConfig, compose
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig, StageConfig
 from experiments.common.optim import OptimConfig, peak_lr, schedule_factor
 
 METHODS = ("avlnet", "mcn", "everything_at_once")

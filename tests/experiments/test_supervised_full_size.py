@@ -14,7 +14,8 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config.compose import BenchConfig, StageConfig, compose, stage_class
+from bench.config.compose import compose, stage_class
+from bench.config.schema import BenchConfig, StageConfig
 from bench.plan import cost
 from datamodules.types import Batch, Inputs
 from experiments.common.stage import Stage, StageSpec

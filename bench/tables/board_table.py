@@ -5,162 +5,21 @@ The same records give the same table, in whatever order they come.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from bench.records.published import PublishedMethod, PublishedRow, on_board
-from bench.records.record import MetricValue, Record, ShownMetric
+from bench.records.record import Record, ShownMetric
 from bench.tables.hidden import Hidden, unlike, version
-from bench.tables.row_key import RowKey, RowKeys, Setting, labels
+from bench.tables.row import LEAST_COVERAGE, Row, age
+from bench.tables.row_key import RowKey, RowKeys, labels
 from bench.tasks import METRICS, TASK_METRICS, MetricInfo
 from datamodules.types import Board
 
 CLIPS_TOLERANCE = 0.05
 """Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
-LEAST_COVERAGE = 0.85
-"""Share of the official clips below which a row has no rank, whatever the run's `data.min_coverage`, which only says
-whether it is measured."""
-
-
-@dataclass
-class Row:
-    """A line of a board: all current records of one configuration."""
-
-    key: RowKey
-    records: tuple[Record, ...]
-    """The newest record of each seed and fold, ordered by them."""
-    rank: int | None = None
-    remarks: tuple[str, ...] = ()
-    """What a reader must know before comparing this row with others."""
-    told_by: tuple[Setting, ...] = ()
-    """What tells it from rows of the same method, variant, preset, stage and modality."""
-
-    @cached_property
-    def newest(self) -> Record:
-        return max(self.records, key=_age)
-
-    @property
-    def seeds(self) -> int:
-        return len({record.seed for record in self.records})
-
-    @property
-    def folds(self) -> int:
-        return len({record.fold for record in self.records})
-
-    @property
-    def n(self) -> int:
-        """Clips scored by one seed, over all of its folds."""
-        return min(sum(record.n for record in each) for each in self._by_seed)
-
-    @property
-    def fingerprints(self) -> frozenset[str]:
-        return frozenset(record.data.fingerprint for record in self.records)
-
-    @property
-    def coverage(self) -> float:
-        """Share of the official clips that were scored; the least of all seeds. A missing fold's clips were not."""
-        return min(sum(map(scored_share, each)) / max(self.official_folds, len(each)) for each in self._by_seed)
-
-    @property
-    def official_folds(self) -> int:
-        """Those of the board; 1 where it has none."""
-        folds = self.newest.protocol.get("folds")
-        return folds if isinstance(folds, int) and folds > 0 else 1
-
-    @property
-    def least_folds(self) -> int:
-        """Those of the seed that has fewest."""
-        return min(map(len, self._by_seed))
-
-    @cached_property
-    def _by_seed(self) -> list[list[Record]]:
-        found: dict[int, list[Record]] = {}
-        for record in self.records:
-            found.setdefault(record.seed, []).append(record)
-        return list(found.values())
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """`epochs=2` for each setting that it is told by."""
-        return tuple(setting.text for setting in self.told_by)
-
-    @property
-    def stage(self) -> str:
-        """The stage's name, and what tells the row apart."""
-        return " ".join((self.newest.stage, *self.settings))
-
-    @property
-    def enough(self) -> bool:
-        """Whether so many of the clips were scored that it has a rank, whatever the run asked for."""
-        return self.coverage >= LEAST_COVERAGE
-
-    @property
-    def dirty(self) -> bool:
-        return any(record.dirty for record in self.records)
-
-    @property
-    def pretraining(self) -> str:
-        """What the stages before this one were trained on, and checkpoints it came from, each once, in their order.
-
-        The row's own training set is no pretraining, nor is that of the classifiers that a row averages.
-        """
-        record = self.newest
-        last = next((parent.data for parent in reversed(record.parents) if parent.data), "")
-        own = ""
-        if record.train:
-            own = f"{record.train.dataset} {record.train.split}"
-        elif "R@1" not in record.metrics and last.startswith(f"{record.data.dataset} "):
-            own = last
-        start = {"imagenet": "ImageNet"}
-        sources = [start.get(p.identity, "init") if p.stage == "init" else p.data for p in record.parents]
-        return ", ".join(dict.fromkeys(source for source in sources if source not in ("", own)))
-
-    @cached_property
-    def cells(self) -> dict[str, Cell]:
-        """The metrics that all of the row's records have."""
-        first, *others = self.records
-        common = [name for name in first.metrics if all(name in record.metrics for record in others)]
-        return {name: Cell.of({(r.seed, r.fold): r.metrics[name] for r in self.records}) for name in common}
-
-
-class Cell(NamedTuple):
-    """One metric of a row."""
-
-    value: float
-    """The mean over seeds and folds."""
-    std: float | None
-    """Sample standard deviation over seeds and folds; None for a single record."""
-    interval: tuple[float, float]
-    """The 95 % interval over clips."""
-
-    @classmethod
-    def of(cls, values: Mapping[tuple[int, str], MetricValue]) -> Cell:
-        """Of the values by (seed, fold).
-
-        Folds have clips of their own, so the distances from their values to the ends of their intervals are independent
-        errors of the terms of a mean of F: sqrt(sum of squares) / F. Seeds are measured on the same clips, of which the
-        easy ones are easy for all: their mean is as uncertain as one of them, by the mean distance.
-        """
-        if len(values) == 1:
-            (one,) = values.values()
-            return cls(one.value, None, (one.low, one.high))
-        numbers = [value.value for value in values.values()]
-        by_seed: dict[int, list[MetricValue]] = {}
-        for (seed, _), value in values.items():
-            by_seed.setdefault(seed, []).append(value)
-        down, up = (
-            statistics.fmean(
-                math.hypot(*(getattr(v, end) - v.value for v in folds)) / len(folds) for folds in by_seed.values()
-            )
-            for end in ("low", "high")
-        )
-        mean = statistics.fmean(numbers)
-        return cls(mean, statistics.stdev(numbers), (mean - down, mean + up))
 
 
 @dataclass(frozen=True)
@@ -231,16 +90,6 @@ def _sign(info: MetricInfo | ShownMetric) -> int:
     return -1 if info.better == "higher" else 1
 
 
-def scored_share(record: Record) -> float:
-    """Share of the split's official clips that the record's numbers are of."""
-    lost = record.notes.get("unreadable_while_scoring", 0)
-    return max(record.data.used - (lost if isinstance(lost, int) else 0), 0) / max(record.data.official, 1)
-
-
-def _age(record: Record) -> tuple[object, str]:
-    return record.created, record.id
-
-
 def board_table(board: Board, records: Iterable[Record], published: Iterable[PublishedMethod] = ()) -> BoardTable:
     """The table of one board.
 
@@ -283,13 +132,13 @@ def metric_info(board: Board, records: Iterable[Record]) -> dict[str, MetricInfo
     if board.task in TASK_METRICS:
         return {name: METRICS[name] for name in dict.fromkeys((board.main, *TASK_METRICS[board.task]))}
     described = [record for record in records if record.board_metrics]
-    return {each.name: each for each in max(described, key=_age).board_metrics}
+    return {each.name: each for each in max(described, key=age).board_metrics}
 
 
 def _rows(records: Iterable[Record], keys: RowKeys) -> list[Row]:
     """A row a configuration, with the newest record of each seed and fold."""
     newest: dict[RowKey, dict[tuple[int, str], Record]] = {}
-    for record in sorted(records, key=_age):
+    for record in sorted(records, key=age):
         newest.setdefault(keys(record), {})[record.seed, record.fold] = record
     return [Row(key, tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
 

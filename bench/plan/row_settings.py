@@ -1,0 +1,29 @@
+"""The settings by which tables tell a method's rows apart, of a planned stage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench import registry
+from bench.config.configured import chosen_precision, model_settings, of_row, stage_settings, trainer_settings
+from bench.config.schema import BenchConfig
+from bench.plan.graph import PlannedStage
+from bench.plan.identity import contents, parts_that_count
+
+
+def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
+    """What a row of a table is told by, as plain data: see `configured.of_row`."""
+    chain = (*stage.ancestors, stage)
+    model: dict[str, Any] = {}
+    for each in chain:
+        model |= model_settings(config.model, each.config, each.stage_class)
+    trainer = trainer_settings(config.trainer, trains=any(each.config.train for each in chain))
+    trainer |= chosen_precision(config.trainer.precision)
+    stages = {
+        each.name: contents(stage_settings(each.config)) | parts_that_count(each.config, each.stage_class, each.parts)
+        for each in chain
+    }
+    datasets = {each.config.dataset: registry.dataset(each.config.dataset).version for each in chain}
+    found = of_row(stages, model, trainer, registry.method_version(config.method), datasets)
+    return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples
