@@ -324,7 +324,7 @@ def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_tables_need_no_torch() -> None:
-    code = "import sys, bench.boards; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys, bench.tables.boards; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
 
 
