@@ -145,7 +145,7 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_the_sample_shows_tasks_in_order_with_some_steps_left_out(tmp_path):
-    layout = sample.LAYOUTS["crosstask"]
+    layout = sample.layouts()["crosstask"]
     (tmp_path / layout.FOLDER).mkdir()
     clips = layout.lay_out(tmp_path / layout.FOLDER, 0, layout.COUNTS)
     source = CrossTask(tmp_path / layout.FOLDER)

@@ -43,9 +43,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_csvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CSV files of the default size, without the media."""
     root = tmp_path_factory.mktemp("csvs")
-    for name, layout in sample.LAYOUTS.items():
+    for layout in sample.layouts().values():
         (root / layout.FOLDER).mkdir()
-        layout.lay_out(root / layout.FOLDER, 0, sample.COUNTS[name])
+        layout.lay_out(root / layout.FOLDER, 0, layout.COUNTS)
     return root
 
 

@@ -59,7 +59,7 @@ def full_lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official files of the default size, without the media."""
     root = tmp_path_factory.mktemp("lists")
     for name in SMALL:
-        layout = sample.LAYOUTS[name]
+        layout = sample.layouts()[name]
         (root / layout.FOLDER).mkdir()
         layout.lay_out(root / layout.FOLDER, 0, layout.COUNTS)
     return root
