@@ -16,6 +16,10 @@ from datamodules.types import Board
 class FSD50K(Source):
     name = "fsd50k"
     title = "FSD50K"
+    citation = "Fonseca, Favory, Pons, Font, Serra. IEEE/ACM TASLP 2022, arXiv 2010.00475"
+    holds = "51,197 clips of 0.3 to 30 s (108 h), 200 classes of sound, several a clip"
+    licence = "Creative Commons, each clip its own"
+    url = "https://zenodo.org/record/4060432"
     folders = ("FSD50K", "fsd50k")
     splits = ("train", "val", "eval")
     sizes: ClassVar = {"train": 36796, "val": 4170, "eval": 10231}  # three public readers agree

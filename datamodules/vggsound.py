@@ -23,6 +23,10 @@ CLIP_SECONDS = 10
 class VGGSound(Source):
     name = "vggsound"
     title = "VGGSound"
+    citation = "Chen, Xie, Vedaldi, Zisserman. ICASSP 2020, arXiv 2004.14368"
+    holds = "about 200,000 clips of 10 s, 309 classes, one a clip"
+    licence = "CC BY 4.0"
+    url = "https://github.com/hche11/VGGSound"
     folders = ("VGGSound", "vggsound", "VGG-Sound")
     splits = ("train", "test")
     sizes: ClassVar = {"test": 15446}  # measured on the official test.csv; train's 183,730 is not verified
