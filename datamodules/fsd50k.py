@@ -62,8 +62,7 @@ class FSD50K(Source):
             rows = read_rows_by_header(self.find("eval.csv"), ("fname", "labels", "mids"))
         else:
             rows = read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
-            rows.reject(~rows["split"].isin(("train", "val")), "the split is neither train nor val: " + rows["split"])
-            rows.belongs_elsewhere(rows["split"].isin(("train", "val")) & (rows["split"] != split))
+            rows.keep_split("split", split, ("train", "val"))
         fname = rows["fname"].str.removesuffix(".wav")
         labels = rows.labels("labels", self.classes, separator=",")
         clips = {"clip_id": fname, "video_id": fname, "start": 0.0, "end": float("inf"), "labels": labels}

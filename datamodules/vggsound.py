@@ -83,9 +83,7 @@ class VGGSound(Source):
         if path.name == "vggsound.csv":
             rows = read_rows(path, ("video_id", "start_seconds", "label", "split"))
             start = rows.numbers("start_seconds")
-            known = rows["split"].isin(self.splits)
-            rows.reject(~known, "the split is none of train, test: " + rows["split"])
-            rows.belongs_elsewhere(known & (rows["split"] != split))
+            rows.keep_split("split", split, self.splits)
             return rows, rows["video_id"], start
         rows = read_rows(path, ("file", "label"))
         named = rows["file"].str.extract(r"^(?P<video>.+)_(?P<start>\d{6})\.mp4$")

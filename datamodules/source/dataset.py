@@ -247,6 +247,12 @@ class Rows:
         """Leaves rows out that are known to be of another split; what is wrong with them is a fault of that one."""
         self._elsewhere |= np.asarray(mask, dtype=bool)
 
+    def keep_split(self, column: str, split: str, splits: Sequence[str]) -> None:
+        """Keeps the rows of a split, of a list of several; a row that is of none of them is a fault of all."""
+        known = self[column].isin(list(splits))
+        self.reject(~known, f"the {column} is none of {', '.join(splits)}: " + self[column])
+        self.belongs_elsewhere(known & (self[column] != split))
+
     def _lines_mask(self, rows: np.ndarray) -> np.ndarray:
         mask = np.zeros(len(self), dtype=bool)
         mask[rows] = True

@@ -43,7 +43,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_csvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CSV files of the default size, without the media."""
     root = tmp_path_factory.mktemp("csvs")
-    for layout in sample.layouts().values():
+    for name in SMALL:
+        layout = sample.layouts()[name]
         (root / layout.FOLDER).mkdir()
         layout.lay_out(root / layout.FOLDER, 0, layout.COUNTS)
     return root
