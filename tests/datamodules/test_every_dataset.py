@@ -249,6 +249,13 @@ def read_or_error(name: str, root: Path) -> tuple[dict[str, Official], list[str]
     return found, errors
 
 
+def segments_of(official: Official) -> dict[str, list[list]]:
+    """Clip -> its segments, if it is one whose steps are timed."""
+    table = official.segments
+    clips = official.clips["clip_id"]
+    return {clip: [] if table is None else table[table["clip_id"] == clip].to_numpy().tolist() for clip in clips}
+
+
 @every_dataset
 def test_a_missing_official_file_is_named_and_its_clips_are_counted(name, copied):
     root, needed = copied(name), 0
@@ -260,6 +267,9 @@ def test_a_missing_official_file_is_named_and_its_clips_are_counted(name, copied
         for split, official in found.items():
             lost = len(before[split].clips) - len(official.clips)
             assert len(official.malformed) == lost and all(path.stem in fault for fault in official.malformed)
+            assert segments_of(official) == {
+                clip: segments_of(before[split])[clip] for clip in official.clips["clip_id"]
+            }
             needed += lost
         needed += len(errors)
         (root.parent / "away").rename(path)
