@@ -22,11 +22,12 @@ from datamodules.source import LABELS, DataError, MediaKind, Official, Source, f
 OWN = [name for name, place in registry.datasets().items() if place.startswith("datamodules.")]
 MOST = 24
 """Clips of a split."""
-MADE = 2
-"""Of which there are media, too."""
 NO_ROW = "this is no row"
 
-every_dataset = pytest.mark.parametrize("name", OWN)
+every_dataset = pytest.mark.parametrize("name", registry.datasets())
+"""Those of other packages that are installed here, too."""
+every_sampled = pytest.mark.parametrize("name", OWN)
+"""Those of the suite, which have sample data."""
 
 
 def writer(name: str) -> str:
@@ -97,21 +98,10 @@ def test_what_is_registered_but_no_source_is_named(monkeypatch):
             registry.dataset(name)
 
 
-def test_every_dataset_has_a_writer_of_its_sample_and_every_writer_a_dataset():
-    assert set(sample.layouts()) == {writer(name) for name in OWN}
-    assert all(layout.FOLDER and all(layout.COUNTS.values()) for layout in sample.layouts().values())
-
-
-def test_a_dataset_of_another_package_has_no_sample(tmp_path):
-    kind = type("Birds", (registry.dataset("esc50"),), {"name": "birds", "__module__": "avl_birds"})
-    with pytest.raises(DataError, match=r"no sample data of birds; give the real one with data_root=FOLDER"):
-        sample.make_for(kind, tmp_path)
-
-
 # What it says of itself
 
 
-@every_dataset
+@every_sampled
 def test_it_says_what_it_is(name):
     source = registry.dataset(name)
     assert source.title and source.holds and source.citation and source.url.startswith("http")
@@ -142,7 +132,7 @@ def test_its_boards_score_a_split_of_it(name):
 # Read back
 
 
-@every_dataset
+@every_sampled
 def test_its_sample_has_the_official_layout_and_is_read_back(name, laid_out):
     root, clips = laid_out(name)
     kind = registry.dataset(name)
@@ -171,7 +161,7 @@ def test_its_sample_has_the_official_layout_and_is_read_back(name, laid_out):
     assert listed & {clip.path.stem for clip in clips}
 
 
-@every_dataset
+@every_sampled
 def test_its_classes_have_a_name_and_a_text_each(name, laid_out):
     source = registry.dataset(name)(laid_out(name).root)
     assert len(set(source.classes)) == len(source.classes) == len(source.class_texts) and all(source.class_texts)
@@ -183,7 +173,7 @@ def test_its_classes_have_a_name_and_a_text_each(name, laid_out):
         assert len(set(codes)) == len(codes) == len(source.classes)
 
 
-@every_dataset
+@every_sampled
 def test_steps_in_time_are_those_of_the_listed_videos(name, laid_out):
     for official in read(name, laid_out(name).root).values():
         if official.segments is None:
@@ -195,25 +185,6 @@ def test_steps_in_time_are_those_of_the_listed_videos(name, laid_out):
         assert ((segments["start"] >= 0) & (segments["start"] <= segments["end"])).all()
         steps = dict(zip(official.clips["clip_id"], map(set, official.steps), strict=True))
         assert all(label in steps[clip] for clip, label in zip(segments["clip_id"], segments["label"], strict=True))
-
-
-@pytest.mark.parametrize("name", [name for name in OWN if name == writer(name)])
-def test_its_sample_is_made_and_known_as_such(name, tmp_path):
-    layout = sample.layouts()[name]
-    counts = {split: MADE for split in layout.COUNTS}
-    sample.make(tmp_path, [name], counts={name: counts}, workers=1)
-    source = registry.dataset(name)(tmp_path / layout.FOLDER)
-    assert source.is_sample and {source.official_size(split) for split in source.splits} == {None}
-    (tmp_path / "again").mkdir()
-    clips = layout.lay_out(tmp_path / "again", 0, counts)
-    made = {clip.path: tmp_path / layout.FOLDER / clip.path.relative_to(tmp_path / "again") for clip in clips}
-    assert len(made) == MADE * len(counts)
-    assert all(made[clip.path].is_file() == (clip.flaw != "missing") for clip in clips)
-    (tmp_path / layout.FOLDER / "SAMPLE.json").unlink()
-    official = registry.dataset(name)(tmp_path / layout.FOLDER)
-    assert {split: official.official_size(split) for split in source.splits} == {
-        split: source.sizes.get(split) for split in source.splits
-    }
 
 
 # What is wrong with official files
@@ -256,7 +227,7 @@ def segments_of(official: Official) -> dict[str, list[list]]:
     return {clip: [] if table is None else table[table["clip_id"] == clip].to_numpy().tolist() for clip in clips}
 
 
-@every_dataset
+@every_sampled
 def test_a_missing_official_file_is_named_and_its_clips_are_counted(name, copied):
     root, needed = copied(name), 0
     before = read(name, root)
@@ -276,7 +247,7 @@ def test_a_missing_official_file_is_named_and_its_clips_are_counted(name, copied
     assert needed
 
 
-@every_dataset
+@every_sampled
 def test_a_row_that_is_none_or_stands_there_twice_is_counted(name, copied):
     """Each row is a clip or a counted fault, and each clip that was there is there, or a fault names its file."""
     root, counted = copied(name), 0

@@ -354,14 +354,6 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> 
     )
 
 
-def test_a_clip_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
-    sample.make(tmp_path, counts=TINY, workers=1)
-    small, tiny = hashes(root), hashes(tmp_path)
-    media_files = [path for path in tiny if path.endswith(".mp4")]
-    assert len(media_files) == 12
-    assert all(tiny[path] == small[path] for path in media_files)
-
-
 def test_what_is_complete_is_left_alone_and_what_differs_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
