@@ -18,29 +18,33 @@ BLOCK = re.compile(r"(?P<start><!-- bench docs: (?P<name>\w+) -->\n).*?(?P<end><
 
 
 def write(root: Path | None = None) -> list[Path]:
-    """Makes the tables of a checkout anew; returns the pages that have changed.
+    """Makes the pages of a checkout anew; returns those that have changed.
 
     Raises:
         UserError: it is no checkout, or a page marks a table that does not exist.
     """
     changed = stale(root)
-    for path in changed:
-        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    return changed
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
+    return list(changed)
 
 
-def stale(root: Path | None = None) -> list[Path]:
-    """The pages whose tables are not those of what there is now.
+def stale(root: Path | None = None) -> dict[Path, str]:
+    """The pages that do not say what there is now -> their text as it must be.
 
     Args:
         root: of the checkout; default: that of this file.
     """
-    root = root or REPOSITORY
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    if not pages[0].is_file():
+    made = pages(root or REPOSITORY)
+    return {path: text for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text}
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """All pages that are made, if only in part -> their text as it must be now."""
+    readme = root / "README.md"
+    if not readme.is_file():
         raise UserError(f"{root} is no checkout of the suite: it has no README.md")
-    texts = {path: path.read_text(encoding="utf-8") for path in pages}
-    return [path for path, text in texts.items() if filled(text) != text]
+    return {path: filled(path.read_text("utf-8")) for path in (readme, *sorted((root / "docs").glob("*.md")))}
 
 
 def filled(text: str) -> str:
