@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY
 PAGE = (REPOSITORY / "docs/adding_a_dataset.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.M | re.S))
 """Name -> content of the files that the page has its readers write."""
-COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]
+COMMANDS = [block.replace("\\\n", "").strip() for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)]
 QUICK = {"data check": ["workers=1"], "plan": ["data.loader.workers=0"], "run": ["data.loader.workers=0"]}
 """Command -> what changes nothing but how many processes there are."""
 
