@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bench.errors import unknown
-from datamodules.types import Board
+from datamodules.boards import Board
 
 if TYPE_CHECKING:
     from datamodules.source import Source

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from datamodules.boards import Board, Localisation
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.source.official_text import read_text
-from datamodules.types import Board
 
 TASKS = "tasks_primary.txt"
 LISTS = {"annotated": "videos.csv", "val": "videos_val.csv"}
@@ -56,9 +56,8 @@ class CrossTask(Source):
             dataset="crosstask",
             train="none",
             split="annotated",
-            task="localisation",
+            task=Localisation(average="task"),
             main="recall",
-            average="task",
         ),
     )
 

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.boards import Board, Localisation
 from datamodules.source import DataError, Official, Source, class_lists, read_rows
 from datamodules.source.official_text import read_text
-from datamodules.types import Board
 
 MAPPING = "mapping_without_meta.txt"
 BACKGROUND = "background"
@@ -60,9 +60,8 @@ class MiningYouTube(Source):
             dataset="mining_youtube",
             train="none",
             split="test",
-            task="localisation",
+            task=Localisation(normalise="log_softmax"),
             main="IoU",
-            normalise="log_softmax",
         ),
     )
 

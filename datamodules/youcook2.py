@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from datamodules.boards import Board, Retrieval
 from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
 from datamodules.source.official_text import read_text
-from datamodules.types import Board
 
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
 TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
@@ -33,12 +33,8 @@ def _board(query: str, gallery: str, unit: Literal["", "video"] = "", missing: L
         dataset="youcook2",
         train="none or train",
         split="retrieval",
-        task="retrieval",
+        task=Retrieval(query=query, gallery=gallery, unit=unit, missing=missing),
         main="R@1",
-        query=query,
-        gallery=gallery,
-        unit=unit,
-        missing=missing,
         # MIL-NCE's default of `num_windows_test`; its README's commands use 10.
         views=4,
         version=2,  # ties

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench import registry
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
-from datamodules.types import Board
+from datamodules.boards import Board
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.errors import UserError
 from bench.records.record import Count, Name, Number, Slug
-from bench.tasks import METRICS
+from bench.tasks import metric_infos
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -34,7 +34,7 @@ class PublishedRow(_Part):
     """All that takes part; an image is `v`, speech and music are `a`."""
     variant: Text
     metrics: Annotated[dict[Name, Number], Field(min_length=1)]
-    """As printed. Of those in `bench.tasks.METRICS`, what tables show in percent is in percent; others have the paper's
+    """As printed. Of those that a task measures, what tables show in percent is in percent; others have the paper's
     names and units."""
     place: str = ""
     """The table or page where the numbers stand."""
@@ -51,8 +51,9 @@ class PublishedRow(_Part):
     @field_validator("metrics")
     @classmethod
     def _possible(cls, metrics: dict[str, float]) -> dict[str, float]:
+        infos = metric_infos()
         for name, value in metrics.items():
-            if info := METRICS.get(name):
+            if info := infos.get(name):
                 scale = 100 if info.percent else 1
                 low, high = scale * info.lowest, scale * info.highest
                 if not low <= value <= high:

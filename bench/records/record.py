@@ -81,11 +81,11 @@ class Parent(_Part):
 
 
 class Package(_Part):
-    """Where a method or a dataset comes from that is none of the suite's own."""
+    """Where a method, a dataset or a task comes from that is none of the suite's own."""
 
-    role: Literal["method", "dataset"]
+    role: Literal["method", "dataset", "task"]
     name: Slug
-    """Of the method or dataset."""
+    """Of the method, dataset or task."""
     distribution: str
     """The installed package that brings it."""
     version: str
@@ -172,7 +172,7 @@ class Record(_Part):
     dirty: bool | None = None
     """Whether the tree had uncommitted changes; None if there is no repository."""
     packages: tuple[Package, ...] = ()
-    """Of what is outside the suite: the method, and the datasets of this stage and of those it comes from."""
+    """Of what is outside the suite: the method, the datasets of this stage and of those it comes from, and its task."""
     versions: dict[Name, str] = {}
     hardware: dict[Name, Scalar] = {}
     cost: Cost = Cost()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.progress import Progress
 from bench.run.checkpoints import save
+from bench.tasks import Task
 from datamodules.features.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
@@ -169,9 +170,10 @@ class StageProgress(Callback):
 
 
 class Collect(Callback):
-    """Keeps what the test steps give out, clip by clip, on this rank."""
+    """Keeps what the test steps give out of what a task measures, clip by clip, on this rank."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
         self.clip_id: list[str] = []
         self.target: list[Tensor] = []
         self.scores: dict[str, list[Tensor]] = {}
@@ -181,11 +183,10 @@ class Collect(Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
     ) -> None:
         self.clip_id += batch["clip_id"]
-        self.target.append(batch["label"].cpu())
-        if "probabilities" in outputs:
-            self.scale = "probabilities"
-        given = outputs.get("logits") or outputs.get("probabilities") or outputs.get("embedding") or {}
-        for modality, scores in given.items():
+        self.target.append(self.task.target(batch).cpu())
+        given = self.task.given(outputs)
+        self.scale = given.scale
+        for modality, scores in given.scores.items():
             self.scores.setdefault(modality, []).append(scores.float().cpu())
 
 

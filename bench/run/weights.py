@@ -19,6 +19,7 @@ from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
 from bench.plan.layout import WEIGHTS
 from bench.run.callbacks import epoch_weights
+from bench.tasks import task_of
 from experiments.common.stage import Stage
 
 WRAPPERS = ("model", "state_dict", "net")
@@ -129,10 +130,10 @@ def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
     outputs = module.predict_step(cost.fake_batch(stage.spec, 1, "meta"), 0)
     if stage.board is None:
         given = [outputs["features"]]
-    elif stage.board.task == "retrieval":
-        given = [outputs["embedding"][modality] for modality in (stage.board.query, stage.board.gallery)]
     else:
-        given = [(outputs.get("logits") or outputs["probabilities"])[stage.config.modality]]
+        task = task_of(stage.board)
+        scores = task.given(outputs).scores
+        given = [scores[modality] for modality in task.scored_modalities(stage.config.modality)]
     total = torch.stack([each.float().sum() for each in given]).sum()
     if not total.requires_grad:  # it is computed without gradients, and may depend on any
         return set(parameters)

@@ -89,7 +89,7 @@ def print_list() -> None:
     table = Table("board", "dataset", "scored split", "trained on", "task", "main metric", title="boards")
     table.title_justify = "left"
     for board in registry.boards().values():
-        table.add_row(board.name, board.dataset, board.split, board.train, board.task, board.main)
+        table.add_row(board.name, board.dataset, board.split, board.train, board.task.name, board.main)
     console.print(table)
 
 

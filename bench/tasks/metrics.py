@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,6 +163,8 @@ def macro(value_BC: Floats) -> Floats:
 
 def dprime(mean_auc: ArrayLike) -> Floats:
     """d' = sqrt(2) * inverse normal CDF of the mean AUC (AST `stats.py`), see `AUC_LIMIT`."""
+    from scipy.special import ndtri  # tables, which import this file, do without
+
     return math.sqrt(2) * ndtri(np.clip(mean_auc, AUC_LIMIT, 1 - AUC_LIMIT))
 
 

@@ -27,7 +27,7 @@ from bench.regress.figures import (
 )
 from bench.regress.measure import Measured, Run, Scored, load
 from bench.run.results import read_predictions, write_predictions
-from bench.tasks import Predictions
+from bench.tasks import Predictions, metric_infos
 from tests.conftest import REPOSITORY
 
 RUN = Run("mbt", ["preset=tiny"])
@@ -111,12 +111,13 @@ def test_predictions_of_other_clips_are_a_failure_that_says_so(tmp_path: Path):
 )
 def test_a_metric_changed_if_chance_alone_rarely_does_that(p: float, change: float, metrics: int, verdict: Verdict):
     for metric, sign in (("top1", 1), ("MedR", -1)):
-        difference = Difference(metric, 0.5, 0.5 + sign * change, -1, 1, p)
+        difference = Difference(metric, metric_infos()[metric], 0.5, 0.5 + sign * change, -1, 1, p)
         assert metric_figure("mbt", "train", "board", difference, metrics).verdict == verdict
 
 
 def test_fractions_are_shown_as_percent():
-    figure = metric_figure("mbt", "train", "vggsound", Difference("top1", 0.5, 0.4, -0.15, -0.05, 0.002), 3)
+    difference = Difference("top1", metric_infos()["top1"], 0.5, 0.4, -0.15, -0.05, 0.002)
+    figure = metric_figure("mbt", "train", "vggsound", difference, 3)
     assert (figure.before, figure.after, figure.change) == ("50.0", "40.0", "-10.0 [-15.0, -5.0]")
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from bench.tasks import METRICS, TASK_METRICS, Evaluation, EvaluationError, Predictions, evaluate
-from datamodules.types import Board
+from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate, task_of
+from datamodules.boards import Board, Classification, Retrieval, Tagging
 
 BOARDS = {
-    "tagging": Board("tags", "world", "train", "eval", "tagging", "mAP"),
-    "classification": Board("classes", "world", "train", "test", "classification", "top1"),
-    "retrieval": Board("pairs", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v"),
+    "tagging": Board("tags", "world", "train", "eval", Tagging(), "mAP"),
+    "classification": Board("classes", "world", "train", "test", Classification(), "top1"),
+    "retrieval": Board("pairs", "world", "none", "test", Retrieval(query="a", gallery="v"), "R@1"),
 }
 
 
@@ -56,12 +56,13 @@ def test_classification_equals_sklearn_and_counting() -> None:
 @pytest.mark.parametrize("task", BOARDS)
 def test_every_metric_is_described_has_chance_and_an_interval_around_it(task: str) -> None:
     found = evaluate(BOARDS[task], "a", predictions(task))
-    assert tuple(found.metrics) == TASK_METRICS[task]
-    assert set(found.chance) == set(found.metrics) <= set(METRICS)
+    infos = task_of(BOARDS[task]).metrics
+    assert list(found.metrics) == list(infos)
+    assert set(found.chance) == set(found.metrics)
     for name, metric in found.metrics.items():
-        assert METRICS[name].lowest <= metric.low <= metric.value <= metric.high <= METRICS[name].highest
+        assert infos[name].lowest <= metric.low <= metric.value <= metric.high <= infos[name].highest
         assert metric.low < metric.high
-        sign = 1 if METRICS[name].better == "higher" else -1
+        sign = 1 if infos[name].better == "higher" else -1
         assert sign * metric.value > sign * found.chance[name]
 
 
@@ -75,7 +76,7 @@ def test_the_order_of_clips_changes_neither_values_nor_intervals(task: str) -> N
 @pytest.mark.parametrize("task", BOARDS)
 def test_random_scores_measure_as_chance_says(task: str) -> None:
     rng = np.random.default_rng(0)
-    found: dict[str, list[float]] = {name: [] for name in TASK_METRICS[task]}
+    found: dict[str, list[float]] = {name: [] for name in task_of(BOARDS[task]).metrics}
     for _ in range(100):
         given = predictions(task, n=40)
         shapes = {"a": given.target.shape} if task != "retrieval" else {"a": (40, 8), "v": (40, 8)}
