@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench import registry
-from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from datamodules.boards import Board
+
+if TYPE_CHECKING:  # it imports torch, which tables, which name stages by their folds, do without
+    from bench.config.schema import BenchConfig, StageConfig
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""

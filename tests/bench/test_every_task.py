@@ -253,7 +253,7 @@ def test_no_file_but_a_task_s_own_compares_the_name_of_a_task_or_knows_its_optio
     names = set(known())
     options = {name for name, of in vars(boards).items() if isinstance(of, type) and issubclass(of, boards.BoardTask)}
     found = []
-    for path in python_files("bench", "experiments"):
+    for path in python_files("bench"):
         if path.parent == REPOSITORY / "bench" / "tasks":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
