@@ -317,7 +317,8 @@ Scale = Literal["logits", "probabilities"]
 
 
 class Outputs(TypedDict, total=False):
-    """What a method gives out for evaluation, keyed by what it looked at."""
+    """What a method gives out for evaluation, keyed by what it looked at. A task says which of these it measures, or
+    which other key (`bench.tasks.base.Task.outputs`)."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
