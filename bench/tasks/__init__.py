@@ -7,7 +7,7 @@ tasks share is in `base`, `predictions`, `metrics`, `ranks`, `ties`, `alignment`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -115,9 +115,9 @@ def board_of(definition: Mapping[str, Any]) -> Board:
 
 def _task(name: str, options: Mapping[str, Any]) -> BoardTask:
     if (board := known().get(name)) is not None:
-        taken = {f.name: options[f.name] for f in fields(board.task) if f.name in options}
+        made: Callable[..., BoardTask] = type(board.task)
         try:
-            return type(board.task)(**taken)
+            return made(**{f.name: options[f.name] for f in fields(board.task) if f.name in options})
         except TypeError:  # of a version of the package whose task has other options
             pass
     given = {key: value for key, value in options.items() if value != "" or key not in ONCE_OF_ALL_BOARDS}

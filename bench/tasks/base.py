@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -281,7 +281,7 @@ class Task(ABC, Generic[Options]):
             self.refuse_shape(modality, score, predictions)
         self.require_finite(f"scores of {modality!r}", score, np.asarray(predictions.clip_id))
 
-    def refuse_shape(self, modality: str, score: NDArray, predictions: Predictions) -> None:
+    def refuse_shape(self, modality: str, score: NDArray, predictions: Predictions) -> NoReturn:
         """Raises EvaluationError, always."""
         shape = np.shape(predictions.target)
         raise EvaluationError(f"{self.board.name}: scores {score.shape} of {modality!r} do not fit {shape}")
