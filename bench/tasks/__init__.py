@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -114,11 +115,10 @@ def board_of(definition: Mapping[str, Any]) -> Board:
 
 
 def _task(name: str, options: Mapping[str, Any]) -> BoardTask:
-    if (board := known().get(name)) is not None:
-        made: Callable[..., BoardTask] = type(board.task)
-        try:
-            return made(**{f.name: options[f.name] for f in fields(board.task) if f.name in options})
-        except TypeError:  # of a version of the package whose task has other options
-            pass
     given = {key: value for key, value in options.items() if value != "" or key not in ONCE_OF_ALL_BOARDS}
+    board = known().get(name)
+    if board is not None and given.keys() <= {f.name for f in fields(board.task)}:
+        made: Callable[..., BoardTask] = type(board.task)
+        with suppress(TypeError):  # of a version of the package whose task can do without what this one needs
+            return made(**given)
     return UnknownTask(name, tuple(sorted(given.items())))

@@ -274,8 +274,11 @@ def test_two_modules_of_the_harness_never_share_a_name():
     assert sorted(names) == sorted(set(names))
 
 
-def test_the_board_of_an_example_can_be_of_any_version_of_a_dataset():
-    """Options of a task that this version of it does not have make it one that is shown and not measured."""
-    definition = replace(EXAMPLES["retrieval"].board, name="gone").definition()
-    del definition["query"]
-    assert isinstance(board_of(definition).task, UnknownTask)
+@pytest.mark.parametrize("change", [{"query": None}, {"depth": 3}])
+def test_a_definition_of_another_version_of_a_task_is_shown_as_it_is(change: dict[str, int | None]):
+    """With options that this version does not have, or without one that it needs."""
+    board = replace(EXAMPLES["retrieval"].board, name="gone")
+    definition = {key: value for key, value in (board.definition() | change).items() if value is not None}
+    found = board_of(definition)
+    assert isinstance(found.task, UnknownTask) and found.task.name == "retrieval"
+    assert found.protocol() == {key: value for key, value in (board.protocol() | change).items() if value is not None}
