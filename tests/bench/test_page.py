@@ -186,7 +186,7 @@ def test_a_page_of_made_up_data_goes_when_its_records_go(tmp_path: Path):
 
 def test_records_that_cannot_be_shown_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = folder_of(tmp_path, measured())
-    unknown = record(BOARD.__class__("nowhere", "vggsound", "train", "test", "classification", "top1"))
+    unknown = record(replace(BOARD, name="nowhere"))
     for stray in (unknown, measured(sample=True, method="fake")):
         write(stray, folder / "results")
     (folder / "results" / "broken.json").write_text('{"n": NaN}')
