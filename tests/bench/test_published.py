@@ -184,5 +184,5 @@ def test_a_row_cannot_be_changed(published: list[PublishedMethod]):
 
 
 def test_needs_no_torch():
-    code = "import sys, bench.published; sys.exit('torch' in sys.modules)"
+    code = "import sys, bench.records.published; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300)
