@@ -11,7 +11,7 @@ METHOD ?= mavil
 OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
           $(if $(PRESET),preset=$(PRESET)) $(if $(STORE),store=$(STORE))
 
-.PHONY: help setup bench sweep sample test test-slow leaderboard page regress lint
+.PHONY: help setup bench sweep sample test test-slow leaderboard page docs regress lint
 help:         ## what there is to make
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 setup: $(INSTALLED)  ## install into $(VENV)
@@ -25,6 +25,8 @@ leaderboard: $(INSTALLED)  ## rebuild and print all boards
 	$(PY) -m bench table $(if $(STORE),--store $(STORE))
 page: $(INSTALLED)  ## write the boards, methods and runs as one page, leaderboards/page.html
 	$(PY) -m bench page
+docs: $(INSTALLED)  ## make the tables of datasets, boards and methods in README.md and docs/ anew
+	$(PY) -m bench docs
 regress: $(INSTALLED)  ## has a change made anything worse? (GNU make turns the exit status 1 into 2)
 	$(PY) -m bench regress $(ARGS)
 test: $(TESTABLE)  ## run the tests, but for the slow ones

@@ -168,6 +168,8 @@ def make_parser() -> argparse.ArgumentParser:
     export = command("export", export_boards, "write the boards as one Parquet file, and model cards that hubs read")
     export.add_argument("folder", metavar="FOLDER")
     export.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
+    docs = command("docs", write_docs, "make the tables of datasets, boards and methods in README.md and docs/ anew")
+    docs.add_argument("--check", action="store_true", help="only say which pages are not current; then 1")
     regress = command("regress", find_regressions, "has a change made anything worse? Runs a suite against a baseline")
     regress.description, regress.epilog = REGRESS_HELP, None
     regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
@@ -179,6 +181,15 @@ def make_parser() -> argparse.ArgumentParser:
     regress.add_argument("--folder", default="runs/regress", metavar="FOLDER", help="of the runs; emptied first")
     regress.add_argument("--sample-root", default="data/sample", metavar="FOLDER", help="of the sample data")
     return parser
+
+
+def write_docs(options: argparse.Namespace) -> int:
+    from bench.commands import docs
+
+    pages = docs.stale() if options.check else docs.write()
+    for page in pages:
+        print(f"{page}: {'not current; run `python -m bench docs`' if options.check else 'written'}")
+    return 1 if options.check and pages else 0
 
 
 def find_regressions(options: argparse.Namespace) -> int | None:
@@ -263,7 +274,7 @@ def make_sample_data(options: argparse.Namespace) -> None:
     from datamodules import sample
 
     settings = parse_settings(options.overrides, sample_root="data/sample")
-    sample.make(Path(settings["sample_root"]), list(sample.LAYOUTS), track=track)
+    sample.make(Path(settings["sample_root"]), list(sample.layouts()), track=track)
     print(f"the sample data is in {settings['sample_root']}")
 
 

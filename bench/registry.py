@@ -1,21 +1,24 @@
 """Finds methods and datasets by folder and by entry point, without importing torch.
 
 A method is a package with `config.yaml` and `method.py`: a folder of `experiments/`, or a package that
-somebody else's distribution names in the entry point group `avl_bench.methods`. Datasets are the
-`Source` classes of `datamodules/`, or those named in the group `avl_bench.datasets`.
+somebody else's distribution names in the entry point group `avl_bench.methods`. A dataset is a `Source` class with a
+`name` in a file at the top of `datamodules/`, or one that the group `avl_bench.datasets` names.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from bench.errors import unknown
+import datamodules
+from bench.errors import UserError, unknown
 from datamodules.boards import Board
 
 if TYPE_CHECKING:
@@ -23,19 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
-# Ours: name -> where its class is.
-DATASETS = {
-    "audioset": "datamodules.audioset:AudioSet",
-    "vggsound": "datamodules.vggsound:VGGSound",
-    "esc50": "datamodules.esc50:ESC50",
-    "esc10": "datamodules.esc50:ESC10",
-    "fsd50k": "datamodules.fsd50k:FSD50K",
-    "howto100m": "datamodules.howto100m:HowTo100M",
-    "youcook2": "datamodules.youcook2:YouCook2",
-    "crosstask": "datamodules.crosstask:CrossTask",
-    "mining_youtube": "datamodules.mining_youtube:MiningYouTube",
-    "msrvtt": "datamodules.msrvtt:MSRVTT",
-}
+DATAMODULES = Path(datamodules.__file__).parent
 
 
 @cache
@@ -73,16 +64,41 @@ def method_module(method: str) -> ModuleType:
 
 @cache
 def datasets() -> dict[str, str]:
-    """Dataset name -> `module:Class`."""
-    return DATASETS | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
+    """Dataset name -> `module:Class`, without importing any."""
+    ours = {name: place for path in sorted(DATAMODULES.glob("*.py")) for name, place in _named_classes(path)}
+    return ours | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
+
+
+def _named_classes(path: Path) -> Iterator[tuple[str, str]]:
+    """The name and `module:Class` of each class of a file that inherits and says `name = "…"`.
+
+    The source is read and not run: importing 40 datasets, and whatever else lies beside them, would take too long.
+    """
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ClassDef) and node.bases:
+            for line in node.body:
+                match line:
+                    case ast.Assign(targets=[ast.Name("name")], value=ast.Constant(str(name))):
+                        yield name, f"{datamodules.__name__}.{path.stem}:{node.name}"
 
 
 def dataset(name: str) -> type[Source]:
-    """The dataset's `Source` class."""
+    """The dataset's `Source` class.
+
+    Raises:
+        UserError: there is no such dataset, or what is registered under its name is no `Source` of that name.
+    """
     if name not in datasets():
         raise unknown("dataset", name, datasets())
     module, _, attribute = datasets()[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found = getattr(importlib.import_module(module), attribute)
+    from datamodules.source import Source  # imports pandas, which those who ask for a dataset have anyway
+
+    if not (isinstance(found, type) and issubclass(found, Source) and found.name == name):
+        raise UserError(
+            f"dataset {name}: {datasets()[name]} is no subclass of datamodules.source.Source that says name = {name!r}"
+        )
+    return found
 
 
 @cache

@@ -1,9 +1,9 @@
 """AudioSet (Gemmeke et al. 2017): 527 classes of sound in 10 s YouTube clips, several labels a clip.
 
 Official files: `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segments.csv`,
-`class_labels_indices.csv`. Media: one file a clip, anywhere below the folder, named as AST (`<id>_<start>.flac`) or
-downloaders (`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them; or, as PANNs (`Y<id>.wav`) and CAV-MAE
-(`<id>.flac`) do, by the id alone, as whole videos are.
+`class_labels_indices.csv`; a split needs only its own. Media: one file a clip, anywhere below the folder, named as AST
+(`<id>_<start>.flac`) or downloaders (`<id>_<start_ms>_<end_ms>.mp4`, `<id>_<start_ms>.mp4`) name them; or, as PANNs
+(`Y<id>.wav`) and CAV-MAE (`<id>.flac`) do, by the id alone, as whole videos are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ OFFICIAL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 class AudioSet(Source):
     name = "audioset"
     title = "AudioSet"
+    citation = "Gemmeke, Ellis, Freedman, Jansen, Lawrence, Moore, Plakal, Ritter. ICASSP 2017"
+    holds = "2.08 M clips of 10 s, 527 classes of sound, several a clip"
+    licence = "CC BY 4.0, its ontology CC BY-SA 4.0"
+    url = "https://research.google.com/audioset/download.html"
     folders = ("AudioSet", "audioset")
     splits = tuple(SEGMENT_FILES)
     sizes: ClassVar = {"balanced": 22160, "unbalanced": 2041789, "eval": 20371}  # PANNs (audioset_tagging_cnn)

@@ -3,7 +3,7 @@
 Official files, as the README and `data.py` of DmZhukov/CrossTask read them: `tasks_primary.txt` (a block of six lines a
 task: number, title, URL, how many steps, the steps between commas, a blank line), `videos.csv` and `videos_val.csv`
 (task, video, URL; no header) and `annotations/<task>_<video>.csv` (step counted from 1, start and end in seconds; no
-header). Media: whole videos, `<video>.{mp4,mkv,webm}`.
+header). Media: whole videos, `<video>.{mp4,mkv,webm}` or `<task>_<video>`.
 
 Of `videos.csv`, the videos of the 65 related tasks are left out: nothing is annotated in them.
 """
@@ -15,20 +15,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from datamodules.boards import Board, Localisation
-from datamodules.source import DataError, Official, Source, class_lists, read_rows
-from datamodules.source.official_text import read_text
+from datamodules.source import (
+    DataError,
+    Official,
+    Segment,
+    Source,
+    class_lists,
+    read_each,
+    read_rows,
+    read_text,
+    segments_table,
+)
 
 TASKS = "tasks_primary.txt"
 LISTS = {"annotated": "videos.csv", "val": "videos_val.csv"}
 BLOCK = 6
 """Lines a task, the blank one included."""
-
-Segment = tuple[int, float, float]
-"""Class, start and end in seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Task:
 class CrossTask(Source):
     name = "crosstask"
     title = "CrossTask"
+    citation = "Zhukov, Alayrac, Cinbis, Fouhey, Laptev, Sivic. CVPR 2019, arXiv 1903.08225"
+    holds = "videos of 18 tasks with timed steps, and of 65 related tasks without"
+    licence = "BSD 3-Clause, of the repository"
+    url = "https://github.com/DmZhukov/CrossTask"
     folders = ("CrossTask", "crosstask", "crosstask_release")
     splits = ("annotated", "val")
     """All videos of the primary tasks, on which zero-shot methods are scored; and the validation videos among them."""
@@ -101,14 +108,12 @@ class CrossTask(Source):
         rows = read_rows(self.find(LISTS[split]), ("task", "video_id", "url"))
         clip_id = rows["task"] + "_" + rows["video_id"]
         rows.belongs_elsewhere(~rows["task"].isin(list(self._tasks)))
-        folder, found = self._annotations(), dict[str, list[Segment]]()
-        faults = pd.Series(None, index=range(len(rows)), dtype="str")
-        for row, (task, clip) in enumerate(zip(rows["task"], clip_id, strict=True)):
-            try:
-                found[clip] = _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
-            except DataError as error:
-                found[clip], faults[row] = [], str(error)
-        rows.reject(faults.notna(), faults)
+        folder = self._annotations()
+
+        def read(task: str, clip: str) -> list[Segment]:
+            return _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
+
+        found = dict(zip(clip_id, read_each(rows, read, rows["task"], clip_id, otherwise=[]), strict=True))
         official = rows.official(
             {
                 "clip_id": clip_id,
@@ -122,10 +127,7 @@ class CrossTask(Source):
         clips = official.clips["clip_id"]
         return replace(
             official,
-            segments=pd.DataFrame(
-                [(clip, *segment) for clip in clips for segment in found[clip]],
-                columns=["clip_id", "label", "start", "end"],
-            ).astype({"clip_id": "str", "label": np.int64, "start": np.float64, "end": np.float64}),
+            segments=segments_table(clips, found),
             steps=class_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
         )
 

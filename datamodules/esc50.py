@@ -21,6 +21,10 @@ COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take"
 class ESC50(Source):
     name = "esc50"
     title = "ESC-50"
+    citation = "Piczak. ACM Multimedia 2015"
+    holds = "2,000 recordings of 5 s, 50 classes of environmental sound, one a recording"
+    licence = "CC BY-NC 3.0"
+    url = "https://github.com/karolpiczak/ESC-50"
     folders = ("ESC-50", "esc50", "ESC-50-master")
     splits = FOLDS
     sizes: ClassVar = dict.fromkeys(FOLDS, 400)
@@ -69,6 +73,8 @@ class ESC10(ESC50):
 
     name = "esc10"
     title = "ESC-10"
+    holds = "400 recordings of ESC-50, 10 classes"
+    licence = "CC BY"
     sizes: ClassVar = dict.fromkeys(FOLDS, 80)
     boards = (
         Board("esc10", dataset="esc10", train="rest", split="folds", task=Classification(), main="top1", folds=5),

@@ -16,6 +16,10 @@ from datamodules.source import DataError, Official, Rows, Source, read_rows, rea
 class FSD50K(Source):
     name = "fsd50k"
     title = "FSD50K"
+    citation = "Fonseca, Favory, Pons, Font, Serra. IEEE/ACM TASLP 2022, arXiv 2010.00475"
+    holds = "51,197 clips of 0.3 to 30 s (108 h), 200 classes of sound, several a clip"
+    licence = "Creative Commons, each clip its own"
+    url = "https://zenodo.org/record/4060432"
     folders = ("FSD50K", "fsd50k")
     splits = ("train", "val", "eval")
     sizes: ClassVar = {"train": 36796, "val": 4170, "eval": 10231}  # three public readers agree
@@ -58,8 +62,7 @@ class FSD50K(Source):
             rows = read_rows_by_header(self.find("eval.csv"), ("fname", "labels", "mids"))
         else:
             rows = read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
-            rows.reject(~rows["split"].isin(("train", "val")), "the split is neither train nor val: " + rows["split"])
-            rows.belongs_elsewhere(rows["split"].isin(("train", "val")) & (rows["split"] != split))
+            rows.keep_split("split", split, ("train", "val"))
         fname = rows["fname"].str.removesuffix(".wav")
         labels = rows.labels("labels", self.classes, separator=",")
         clips = {"clip_id": fname, "video_id": fname, "start": 0.0, "end": float("inf"), "labels": labels}

@@ -1,8 +1,9 @@
 """HowTo100M (Miech et al. 2019): 1.2 M narrated instructional videos and 136 M lines of what is said in them.
 
-Official files: `HowTo100M_v1.csv` (video_id, category_1, …), or one of the lists that methods have published; captions
-as `caption.json`, `raw_caption.json`, `raw_caption_superclean.json` or MIL-NCE's `howto100m_captions`. Media: whole
-videos `<id>.{mp4,webm,…}`, or precomputed features. It has no test split: it is trained on only.
+Official files: `HowTo100M_v1.csv` (video_id, category_1, …), or one of the lists that methods have published,
+`howto100m_videos.csv` (MIL-NCE) and `HowTo100M_1166_videopaths.txt` (AVLnet); captions as `caption.json`,
+`raw_caption_superclean.json`, `raw_caption.json`, MIL-NCE's `howto100m_captions.zip` or the folder it unpacks to.
+Media: whole videos `<id>.{mp4,webm,…}`, or precomputed features. It has no test split: it is trained on only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ CAPTIONS = ("caption.json", "raw_caption_superclean.json", "raw_caption.json", "
 class HowTo100M(Source):
     name = "howto100m"
     title = "HowTo100M"
+    citation = "Miech, Zhukov, Alayrac, Tapaswi, Laptev, Sivic. ICCV 2019"
+    holds = "1.2 M narrated instructional videos, 136 M lines of speech"
+    url = "https://www.di.ens.fr/willow/research/howto100m/"
     folders = ("HowTo100M", "howto100m")
     splits = ("train",)
     sizes: ClassVar = {"train": 1238911}  # rows of MIL-NCE's list

@@ -1,9 +1,10 @@
 """MSR-VTT (Xu et al. 2016): 10,000 web clips of 10 to 30 s, each with 20 captions.
 
-Official files, as ArrowLuo/CLIP4Clip packs them: `MSRVTT_data.json` (videos, sentences) or the two it was joined from;
-`MSRVTT_JSFUSION_test.csv`, the test set "1k-A" with one caption a video; `MSRVTT_train.{9k,7k}.csv` (video_id). Media:
-`videoN.mp4`, cut clips: their `start time` is that in the YouTube video they are from. A clip's class is its category.
-The full test split is told by its numbers, as in `MSRVTT_data.json` the `split` of every video is `train`.
+Official files, as ArrowLuo/CLIP4Clip packs them: `MSRVTT_data.json` (videos, sentences) or the two it was joined from,
+`train_val_videodatainfo.json` and `test_videodatainfo.json`; `MSRVTT_JSFUSION_test.csv`, the test set "1k-A" with one
+caption a video; `MSRVTT_train.{9k,7k}.csv` (video_id). Media: `videoN.mp4`, cut clips: their `start time` is that in
+the YouTube video they are from. A clip's class is its category. The full test split is told by its numbers, as in
+`MSRVTT_data.json` the `split` of every video is `train`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from datamodules.boards import Board, Retrieval
-from datamodules.source import DataError, Official, Rows, Source, class_lists, read_rows_by_header
-from datamodules.source.official_text import read_text
+from datamodules.source import (
+    DataError,
+    Official,
+    Rows,
+    Source,
+    class_lists,
+    read_rows_by_header,
+    read_text,
+    rows_of,
+)
 
 DATA = "MSRVTT_data.json"
 OLDER = ("train_val_videodatainfo.json", "test_videodatainfo.json")
@@ -65,6 +73,12 @@ def _board(name: str, query: str, gallery: str, split: str = "test_1k", train: s
 class MSRVTT(Source):
     name = "msrvtt"
     title = "MSR-VTT"
+    citation = "Xu, Mei, Yao, Rui. CVPR 2016"
+    holds = "10,000 web clips of 10 to 30 s (41 h), 20 captions each"
+    url = (
+        "https://www.microsoft.com/en-us/research/publication/"
+        "msr-vtt-a-large-video-description-dataset-for-bridging-video-and-language/"
+    )
     folders = ("MSRVTT", "MSR-VTT", "MSR_VTT")
     splits = ("train_9k", "train_7k", "test_1k", "test_full")
     sizes: ClassVar = {"train_9k": 180_000, "train_7k": 140_200, "test_1k": 1000, "test_full": 59_800}  # 20 a video
@@ -106,10 +120,9 @@ class MSRVTT(Source):
         return replace(captions, malformed=[*listed.malformed, *captions.malformed])
 
     def _captions(self, mask: pd.Series) -> Official:
-        """The sentences of a boolean mask; where JSON has no lines, the number of the sentence stands for it."""
+        """The sentences of a boolean mask."""
         chosen = self._told.sentences[mask]
-        columns = {name: pa.chunked_array([pa.array(chosen[name], pa.large_string())]) for name in chosen}
-        rows = Rows(self._told.path, columns, np.flatnonzero(mask) + 1, [])
+        rows = rows_of(self._told.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
         return self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
 
     def _official(self, rows: Rows, clip_id: pd.Series, text: pd.Series) -> Official:
@@ -128,13 +141,9 @@ class MSRVTT(Source):
     @cached_property
     def _json_files(self) -> list[Path]:
         """The joined JSON, or those of the two older ones that are there."""
-        found = {}
-        for name in (DATA, *OLDER):
-            try:
-                found[name] = self.find(name)
-            except DataError:
-                continue
-        return [found[DATA]] if DATA in found else list(found.values())
+        joined = self.find_any(DATA)
+        older = (self.find_any(name) for name in OLDER)
+        return [joined] if joined else [path for path in older if path]
 
     @cached_property
     def _told(self) -> Told:

@@ -23,6 +23,10 @@ CLIP_SECONDS = 10
 class VGGSound(Source):
     name = "vggsound"
     title = "VGGSound"
+    citation = "Chen, Xie, Vedaldi, Zisserman. ICASSP 2020, arXiv 2004.14368"
+    holds = "about 200,000 clips of 10 s, 309 classes, one a clip"
+    licence = "CC BY 4.0"
+    url = "https://github.com/hche11/VGGSound"
     folders = ("VGGSound", "vggsound", "VGG-Sound")
     splits = ("train", "test")
     sizes: ClassVar = {"test": 15446}  # measured on the official test.csv; train's 183,730 is not verified
@@ -77,9 +81,7 @@ class VGGSound(Source):
         if path.name == "vggsound.csv":
             rows = read_rows(path, ("video_id", "start_seconds", "label", "split"))
             start = rows.numbers("start_seconds")
-            known = rows["split"].isin(self.splits)
-            rows.reject(~known, "the split is none of train, test: " + rows["split"])
-            rows.belongs_elsewhere(known & (rows["split"] != split))
+            rows.keep_split("split", split, self.splits)
             return rows, rows["video_id"], start
         rows = read_rows(path, ("file", "label"))
         named = rows["file"].str.extract(r"^(?P<video>.+)_(?P<start>\d{6})\.mp4$")

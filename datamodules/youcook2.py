@@ -1,8 +1,10 @@
 """YouCook2 (Zhou et al. 2018): 2,000 cooking videos of 89 recipe types, their steps timed and described.
 
-Official files: `youcookii_annotations_trainval.json` (segments with sentences), `..._test_segments_only.json` (without)
-and MIL-NCE's `validation_youcook.csv`, the retrieval set of record: the validation segments whose videos are not in
-HowTo100M. Media: whole videos, `<id>.{mp4,mkv,webm}` in any folder shape. A clip's class is its recipe type.
+Official files: `youcookii_annotations_trainval.json` (segments with sentences),
+`youcookii_annotations_test_segments_only.json` (without) and MIL-NCE's `validation_youcook.csv`, the retrieval set of
+record: the validation segments whose videos are not in HowTo100M; a split needs only its own. `label_foodtype.csv`
+(type, dish) names the classes. Media: whole videos, `<id>.{mp4,mkv,webm}` in any folder shape. A clip's class is its
+recipe type.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import pyarrow as pa
-
 from datamodules.boards import Board, Retrieval
-from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
-from datamodules.source.official_text import read_text
+from datamodules.source import (
+    DataError,
+    Official,
+    Rows,
+    Source,
+    read_rows,
+    read_rows_by_header,
+    read_text,
+    rows_of,
+)
 
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
 TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
@@ -44,6 +51,9 @@ def _board(query: str, gallery: str, unit: Literal["", "video"] = "", missing: L
 class YouCook2(Source):
     name = "youcook2"
     title = "YouCook2"
+    citation = "Zhou, Xu, Corso. AAAI 2018, arXiv 1703.09788"
+    holds = "2,000 cooking videos of 89 recipes, their steps timed and described"
+    url = "http://youcook2.eecs.umich.edu"
     folders = ("YouCook2", "YouCookII", "youcook2", "youcook")
     splits = ("train", "val", "test", "retrieval")
     sizes: ClassVar = {"retrieval": 3350}  # measured on the csv
@@ -64,9 +74,9 @@ class YouCook2(Source):
         """Recipe types, by number where they are numbers, of all official files that are here."""
         found: set[str] = set()
         for names in (TRAINVAL, TEST):
-            if path := self._there(*names):
+            if path := self.find_any(*names):
                 found |= {str(video.get("recipe_type", "")) for video in _database(path).values()}
-        if path := self._there(*RETRIEVAL):
+        if path := self.find_any(*RETRIEVAL):
             found |= set(read_rows_by_header(path, ("task",))["task"])
         if not found:
             raise DataError(
@@ -78,19 +88,13 @@ class YouCook2(Source):
     @cached_property
     def classes(self) -> list[str]:
         """Recipe types, with the dish where `label_foodtype.csv` (no header) tells it."""
-        path, dishes = self._there("label_foodtype.csv"), {}
+        path, dishes = self.find_any("label_foodtype.csv"), {}
         if path:
             rows = read_rows(path, ("type", "dish"))
             if (twice := rows["type"].duplicated()).any():
                 raise DataError(f"{path}: the type {rows['type'][twice].iloc[0]} stands there twice")
             dishes = dict(zip(rows["type"], rows["dish"], strict=True))
         return [f"{type_} {dishes[type_]}" if type_ in dishes else type_ for type_ in self._types]
-
-    def _there(self, *names: str) -> Path | None:
-        try:
-            return self.find(*names)
-        except DataError:
-            return None
 
     def has_text(self, split: str) -> bool:
         return split != "test"
@@ -129,7 +133,7 @@ def _database(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _segments(path: Path, subset: str) -> Rows:
-    """The segments of a subset as rows; where JSON has no lines, the number of the segment stands for it."""
+    """The segments of a subset as rows."""
     columns: dict[str, list[str]] = {name: [] for name in ("video_id", "start", "end", "text", "task")}
     for video_id, video in _database(path).items():
         if video.get("subset") != subset:
@@ -142,5 +146,4 @@ def _segments(path: Path, subset: str) -> Rows:
             values = (video_id, start, end, str(sentence).strip(), video.get("recipe_type", ""))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(str(value))
-    arrays = {name: pa.chunked_array([pa.array(column, pa.large_string())]) for name, column in columns.items()}
-    return Rows(path, arrays, np.arange(1, len(columns["task"]) + 1), [])
+    return rows_of(path, columns)

@@ -54,7 +54,7 @@ def open_source(name: str, settings: dict[str, str]) -> Source:
     elif settings["data_root"]:
         root = find_root(source, Path(settings["data_root"]))
     else:
-        sample.make_for(name, Path(settings["sample_root"]), track)
+        sample.make_for(source, Path(settings["sample_root"]), track)
         root = find_root(source, Path(settings["sample_root"]))
     return source(root, Path(settings["runs"]) / "cache", track)
 

@@ -178,7 +178,7 @@ class Data:
         """
         source = registry.dataset(stage.dataset)
         if self._makes_sample:
-            sample.make_for(stage.dataset, Path(self.config.sample_root), track)
+            sample.make_for(source, Path(self.config.sample_root), track)
             return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
         root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
         found = source(root, self.cache, track)

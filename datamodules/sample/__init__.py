@@ -2,19 +2,23 @@
 
 `world` says what happens in a clip, `sound` and `picture` render it, `media` writes the file. `timeline` has recordings
 of other lengths, `recipes` those in which a voice (`narration`) says what happens, and `features` what a network might
-see in them. Each dataset's layout is a module of
-its own (`audioset`, `esc50`, ...) with `FOLDER`, `COUNTS` and `lay_out`, listed in `LAYOUTS`.
+see in them. The writer of a dataset's official files is the module called as the dataset's own (`audioset`, `esc50`,
+...), found by that name: it has a `FOLDER`, `COUNTS` (split -> number of clips) and `lay_out`. What writers have in
+common is in the three shapes of samples: `labelled` clips, `captioned` clips, and `steps` in time.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,19 +27,19 @@ from filelock import FileLock
 
 from datamodules.processes import end_with_parent
 from datamodules.progress import Track, no_progress
-from datamodules.sample import audioset, crosstask, esc50, fsd50k, howto100m, mining_youtube, msrvtt, vggsound, youcook2
 from datamodules.sample.media import Clip, write
-from datamodules.source import DataError
+from datamodules.source import DataError, Source
 
 VERSION = 3
 """Raised whenever the files of a seed change, so that old ones are made anew."""
 
-_MODULES = (audioset, vggsound, esc50, fsd50k, howto100m, youcook2, crosstask, mining_youtube, msrvtt)
-LAYOUTS = {layout.DATASET: layout for layout in _MODULES}
-SHARED = {"esc10": "esc50"}
-"""Datasets that are part of another one's layout."""
-COUNTS: Mapping[str, Mapping[str, int]] = {name: layout.COUNTS for name, layout in LAYOUTS.items()}
-"""Dataset -> split -> number of clips."""
+
+@cache
+def layouts() -> dict[str, ModuleType]:
+    """Dataset -> the writer of its official files: every module here that has a `lay_out`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "lay_out")}
 
 
 def make(
@@ -54,11 +58,12 @@ def make(
 
     Args:
         root: the folder of the datasets' folders; made if missing.
-        datasets: which, of `LAYOUTS`.
+        datasets: which, of `layouts`.
         seed: of all that is random.
         workers: processes that render; default one a CPU core of this process. They are spawned, so a script
             that calls this needs the usual `if __name__ == "__main__":`; with 1 nothing is spawned.
-        counts: dataset -> split -> number of clips; None makes `COUNTS`, and takes a complete folder of any size.
+        counts: dataset -> split -> number of clips; None makes the layouts' `COUNTS`, and takes a complete folder of
+            any size.
         track: shows progress, as `bench.progress.track` does.
 
     Raises:
@@ -68,29 +73,29 @@ def make(
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".sample.lock"):
         for name in datasets:
-            layout = LAYOUTS[name]
-            about = _about(name, seed, (counts or COUNTS)[name])
+            layout = layouts()[name]
+            about = _about(name, seed, counts[name] if counts else layout.COUNTS)
             if not _is_complete(root / layout.FOLDER, about, ignoring=() if counts else ("clips",)):
                 _make_one(root / layout.FOLDER, layout, about, workers, track)
 
 
-def make_for(dataset: str, root: Path, track: Track = no_progress) -> None:
-    """`make` of one dataset by the suite's name, in the usual size.
+def make_for(source: type[Source], root: Path, track: Track = no_progress) -> None:
+    """`make` of one dataset in the usual size, by the writer that is called as the file in which the dataset stands.
 
     Raises:
         DataError: there is no sample of it.
     """
-    layout = SHARED.get(dataset, dataset)
-    if layout not in LAYOUTS:
-        raise DataError(f"there is no sample data of {dataset}; give the real one with data_root=FOLDER")
-    make(root, [layout], track=track)
+    package, _, name = source.__module__.rpartition(".")
+    if package != "datamodules" or name not in layouts():
+        raise DataError(f"there is no sample data of {source.name}; give the real one with data_root=FOLDER")
+    make(root, [name], track=track)
 
 
 def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:
     """What two folders with the same bytes have in common."""
     return {
         "about": "MADE-UP DATA: a small artificial world of bouncing things, for trying and testing AVL-Bench, in the "
-        f"layout of {LAYOUTS[name].FOLDER}. It holds nothing of the real dataset, and numbers measured on it say "
+        f"layout of {layouts()[name].FOLDER}. It holds nothing of the real dataset, and numbers measured on it say "
         "nothing about the real one.",
         "dataset": name,
         "version": VERSION,

@@ -6,35 +6,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.sample.ids import youtube_id
+from datamodules.sample.labelled import classes_of
 from datamodules.sample.media import Clip, Flaw
-from datamodules.sample.world import KINDS, LOOKS, SECONDS, TIMBRES, balanced_kind, generator, scene
+from datamodules.sample.official import write_lines
+from datamodules.sample.world import KINDS, LOOKS, SECONDS, TIMBRES, generator, keys, scene
 
 DATASET = "audioset"
 FOLDER = "AudioSet"
 COUNTS = {"unbalanced_train": 720, "balanced_train": 360, "eval": 300}
 SHARE_OF_PAIRS = 0.4
-FLAWS: dict[str, dict[int, Flaw]] = {
-    "unbalanced_train": {7: "missing", 13: "truncated", 19: "missing", 31: "silent", 43: "text"}
+FLAWS: dict[tuple[str, int], Flaw] = {
+    **{("unbalanced_train", 7): "missing", ("unbalanced_train", 13): "truncated", ("unbalanced_train", 19): "missing"},
+    **{("unbalanced_train", 31): "silent", ("unbalanced_train", 43): "text"},
 }
-"""Split -> index of a clip -> what is wrong with its file."""
+"""Split and index of a clip -> what is wrong with its file."""
 
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official CSV files into `folder`; returns the media files that belong to them."""
-    _write_classes(folder / "class_labels_indices.csv")
+    classes = (f'{kind},{mid(kind)},"{display_name(kind)}"' for kind in range(len(KINDS)))
+    write_lines(folder / "class_labels_indices.csv", ["index,mid,display_name", *classes])
+    rows: dict[str, list[str]] = {split: [] for split in counts}
+    labels: dict[str, list[int]] = {split: [] for split in counts}
     clips = []
-    for split, count in counts.items():
-        scenes = [scene((seed, DATASET, split, i), _kinds(seed, split, i)) for i in range(count)]
-        ids = [youtube_id(seed, DATASET, split, i) for i in range(count)]
-        labels = [sorted(actor.kind for actor in scene.actors) for scene in scenes]
-        _write_segments(folder / f"{split}_segments.csv", seed, split, ids, labels)
-        media = folder / f"{split}_segments"
-        media.mkdir()
-        flaws = FLAWS.get(split, {})
-        clips += [
-            Clip(media / f"Y{id_}.mp4", scene, flaws.get(i, ""))
-            for i, (id_, scene) in enumerate(zip(ids, scenes, strict=True))
-        ]
+    for split in counts:
+        (folder / f"{split}_segments").mkdir()
+    for key in keys(seed, DATASET, counts):
+        *_, split, index = key
+        id_, happening = youtube_id(*key), scene(key, classes_of(key, len(KINDS), SHARE_OF_PAIRS))
+        kinds = sorted(actor.kind for actor in happening.actors)
+        start = 10 * int(generator(*key, "start").integers(0, 40))
+        labels[split] += kinds
+        rows[split].append(f'{id_}, {start:.3f}, {start + SECONDS:.3f}, "{",".join(map(mid, kinds))}"')
+        clips.append(Clip(folder / f"{split}_segments/Y{id_}.mp4", happening, FLAWS.get((split, index), "")))
+    for split, segments in rows.items():
+        write_lines(folder / f"{split}_segments.csv", [*_header(len(segments), labels[split]), *segments])
     return clips
 
 
@@ -48,30 +54,11 @@ def display_name(kind: int) -> str:
     return {"heard": timbre, "seen": look, "both": f"{timbre}, {look.lower()}"}[KINDS[kind].group]
 
 
-def _kinds(seed: int, split: str, index: int) -> tuple[int, ...]:
-    """The one or two classes of a clip; the first is balanced over the split."""
-    first = balanced_kind(seed, DATASET, split, index)
-    rng = generator(seed, DATASET, split, index, "second actor")
-    if rng.uniform() >= SHARE_OF_PAIRS:
-        return (first,)
-    return first, (first + int(rng.integers(1, len(KINDS)))) % len(KINDS)
-
-
-def _write_classes(path: Path) -> None:
-    rows = [f'{kind},{mid(kind)},"{display_name(kind)}"\n' for kind in range(len(KINDS))]
-    path.write_text("index,mid,display_name\n" + "".join(rows))
-
-
-def _write_segments(path: Path, seed: int, split: str, ids: list[str], labels: list[list[int]]) -> None:
-    """Three comment lines, then rows with a blank after each comma and all labels in one quoted field."""
-    present = {kind for kinds in labels for kind in kinds}
-    lines = [
+def _header(clips: int, labels: list[int]) -> list[str]:
+    """Three comment lines; the rows have a blank after each comma and all labels in one quoted field."""
+    return [
         "# Segments csv of made-up data, see SAMPLE.json",
-        f"# num_ytids={len(ids)}, num_segs={len(ids)}, num_unique_labels={len(present)}, "
-        f"num_positive_labels={sum(map(len, labels))}",
+        f"# num_ytids={clips}, num_segs={clips}, num_unique_labels={len(set(labels))}, "
+        f"num_positive_labels={len(labels)}",
         "# YTID, start_seconds, end_seconds, positive_labels",
     ]
-    for index, (id_, kinds) in enumerate(zip(ids, labels, strict=True)):
-        start = 10 * int(generator(seed, DATASET, split, index, "start").integers(0, 40))
-        lines.append(f'{id_}, {start:.3f}, {start + SECONDS:.3f}, "{",".join(map(mid, kinds))}"')
-    path.write_text("\n".join(lines) + "\n")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from datamodules.sample.labelled import recording
 from datamodules.sample.media import Clip
-from datamodules.sample.timeline import Timeline, Turn, impacts
-from datamodules.sample.world import HEARD_TIMBRES, NEUTRAL, ROOMS, TIMBRES, combination, generator, scene
+from datamodules.sample.official import write_csv
+from datamodules.sample.timeline import Timeline
+from datamodules.sample.world import HEARD_TIMBRES, NEUTRAL, ROOMS, TIMBRES, Key, combination, generator, keys, scene
 
 DATASET = "esc50"
 FOLDER = "ESC-50"
@@ -23,22 +23,18 @@ PADDED_EVERY = 7
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official CSV file into `folder`; returns the recordings that belong to it."""
-    (folder / "meta").mkdir()
     (folder / "audio").mkdir()
     rows, clips = [], []
-    for split, count in counts.items():
-        fold = int(split.removeprefix("fold"))
-        for index in range(count):
-            take, timbre = divmod(index, len(TIMBRES))
-            source, letter = _source(seed, fold, timbre, take // 2), "AB"[take % 2]
-            name = f"{fold}-{source}-{letter}-{timbre}.wav"
-            category, esc10 = TIMBRES[timbre].replace(" ", "_"), TIMBRES[timbre] in HEARD_TIMBRES
-            rows.append((name, fold, timbre, category, esc10, source, letter))
-            clips.append(Clip(folder / "audio" / name, _recording(seed, split, index, source, timbre)))
-    with (folder / "meta/esc50.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("filename", "fold", "target", "category", "esc10", "src_file", "take"))
-        writer.writerows(sorted(rows))
+    for key in keys(seed, DATASET, counts):
+        *_, split, index = key
+        fold, (take, timbre) = int(split.removeprefix("fold")), divmod(index, len(TIMBRES))
+        source, letter = _source(seed, fold, timbre, take // 2), "AB"[take % 2]
+        name = f"{fold}-{source}-{letter}-{timbre}.wav"
+        category, esc10 = TIMBRES[timbre].replace(" ", "_"), TIMBRES[timbre] in HEARD_TIMBRES
+        rows.append((name, fold, timbre, category, esc10, source, letter))
+        clips.append(Clip(folder / "audio" / name, _recording(key, source, timbre)))
+    header = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+    write_csv(folder / "meta/esc50.csv", sorted(rows), header)
     return clips
 
 
@@ -48,11 +44,10 @@ def _source(seed: int, fold: int, timbre: int, number: int) -> int:
     return 10_000 + 61 * place + int(generator(seed, DATASET, "source", place).integers(61))
 
 
-def _recording(seed: int, split: str, index: int, source: int, timbre: int) -> Timeline:
+def _recording(key: Key, source: int, timbre: int) -> Timeline:
     """Takes of one source have the same actor in the same room, and differ in rhythm and noise."""
-    key = (seed, DATASET, split, index)
-    (actor,) = scene((seed, DATASET, "source", source), (combination(timbre, NEUTRAL),)).actors
+    seed, *_, index = key
+    actors = scene((seed, DATASET, "source", source), (combination(timbre, NEUTRAL),)).actors
     room = int(generator(seed, DATASET, "room", source).integers(ROOMS))
-    padded = index % PADDED_EVERY == PADDED_EVERY - 1
-    actor = dataclasses.replace(actor, impacts=impacts(generator(*key, "impacts"), PADDED_FROM if padded else SECONDS))
-    return Timeline(key, room, SECONDS, (Turn(0, actor),), silent_from=PADDED_FROM if padded else math.inf)
+    silent_from = PADDED_FROM if index % PADDED_EVERY == PADDED_EVERY - 1 else math.inf
+    return recording(key, generator(*key, "impacts"), actors, room, SECONDS, silent_from)

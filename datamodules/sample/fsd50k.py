@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datamodules.sample.labelled import classes_of, recording
 from datamodules.sample.media import Clip
-from datamodules.sample.timeline import Timeline, Turn, impacts
-from datamodules.sample.world import NEUTRAL, TIMBRES, combination, generator, scene
+from datamodules.sample.official import write_csv
+from datamodules.sample.timeline import Timeline
+from datamodules.sample.world import NEUTRAL, TIMBRES, Key, combination, generator, keys, scene
 
 DATASET = "fsd50k"
 FOLDER = "FSD50K"
@@ -32,20 +32,20 @@ VOCABULARY = tuple(sorted({*LEAVES, *PARENTS.values()}))
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official CSV files into `folder`; returns the recordings that belong to them."""
     truth = folder / "FSD50K.ground_truth"
-    for made in (truth, folder / "FSD50K.dev_audio", folder / "FSD50K.eval_audio"):
-        made.mkdir()
-    _write(truth / "vocabulary.csv", ((i, label, mid(label)) for i, label in enumerate(VOCABULARY)))
+    for made in ("FSD50K.dev_audio", "FSD50K.eval_audio"):
+        (folder / made).mkdir()
+    write_csv(truth / "vocabulary.csv", ((i, label, mid(label)) for i, label in enumerate(VOCABULARY)))
     rows, clips = [], []
-    for split, count in counts.items():
-        media = folder / ("FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio")
-        for index in range(count):
-            timbres, name = _timbres(seed, split, index), _name(seed, split, index)
-            present = labels(timbres)
-            rows.append((name, ",".join(present), ",".join(map(mid, present)), split))
-            clips.append(Clip(media / f"{name}.wav", _recording((seed, DATASET, split, index), timbres)))
+    for key in keys(seed, DATASET, counts):
+        *_, split, index = key
+        timbres, name = classes_of(key, len(TIMBRES), SHARE_OF_PAIRS), _name(seed, split, index)
+        present = labels(timbres)
+        rows.append((name, ",".join(present), ",".join(map(mid, present)), split))
+        media = "FSD50K.eval_audio" if split == "eval" else "FSD50K.dev_audio"
+        clips.append(Clip(folder / media / f"{name}.wav", _recording(key, timbres)))
     header = ("fname", "labels", "mids", "split")
-    _write(truth / "dev.csv", (header, *sorted(row for row in rows if row[-1] != "eval")))
-    _write(truth / "eval.csv", (row[:-1] for row in (header, *sorted(row for row in rows if row[-1] == "eval"))))
+    write_csv(truth / "dev.csv", sorted(row for row in rows if row[-1] != "eval"), header)
+    write_csv(truth / "eval.csv", sorted(row[:-1] for row in rows if row[-1] == "eval"), header[:-1])
     return clips
 
 
@@ -66,32 +66,15 @@ def mid(label: str) -> str:
     return f"/t/dd91{number:02}" if number % 10 == 9 else f"/m/0fsd{number:02}"
 
 
-def _timbres(seed: int, split: str, index: int) -> tuple[int, ...]:
-    """One or two; the first is balanced over the split."""
-    block, position = divmod(index, len(TIMBRES))
-    first = int(generator(seed, DATASET, split, "block", block).permutation(len(TIMBRES))[position])
-    rng = generator(seed, DATASET, split, index, "second actor")
-    if rng.uniform() >= SHARE_OF_PAIRS:
-        return (first,)
-    return first, (first + int(rng.integers(1, len(TIMBRES)))) % len(TIMBRES)
-
-
 def _name(seed: int, split: str, index: int) -> int:
     """A made-up Freesound id: no two recordings share one, and the splits' lie between each other."""
     place = 3 * index + ("train", "val", "eval").index(split)
     return 1000 + 37 * place + int(generator(seed, DATASET, "name", place).integers(37))
 
 
-def _recording(key: tuple[str | int, ...], timbres: Sequence[int]) -> Timeline:
+def _recording(key: Key, timbres: Sequence[int]) -> Timeline:
     """Mostly about a second long, a few up to `LONGEST`."""
     rng = generator(*key, "recording")
     seconds = SHORTEST * (LONGEST / SHORTEST) ** (rng.uniform() ** 4)
     happening = scene(key, tuple(combination(timbre, NEUTRAL) for timbre in timbres))
-    turns = tuple(Turn(0, dataclasses.replace(actor, impacts=impacts(rng, seconds))) for actor in happening.actors)
-    return Timeline(key, happening.room, round(seconds, 3), turns)
-
-
-def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Fields are quoted only where they hold a comma."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    return recording(key, rng, happening.actors, happening.room, seconds)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 
-from datamodules.sample.ids import youtube_id
+import numpy as np
+
+from datamodules.sample.captioned import captioned_videos, video_clip
 from datamodules.sample.media import Clip
-from datamodules.sample.narration import VOCABULARY
-from datamodules.sample.recipes import RECIPES, Recipe, Video, film
-from datamodules.sample.world import FRAMES, generator
+from datamodules.sample.official import write_csv, write_json, write_lines, write_vocabulary
+from datamodules.sample.recipes import RECIPES, Video
+from datamodules.sample.world import FRAMES, Key, generator
 
 DATASET = "howto100m"
 FOLDER = "HowTo100M"
@@ -29,26 +29,17 @@ _CATEGORIES = (
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official CSV and JSON files into `folder`; returns the videos that belong to them."""
-    media, features = folder / "videos", folder / "features"
-    media.mkdir()
-    features.mkdir()
     rows, captions, clips = [], {}, []
-    for split, count in counts.items():
-        for index in range(count):
-            key = (seed, DATASET, split, index)
-            id_, (rank, number) = youtube_id(*key), divmod(index, len(RECIPES))
-            video = _video(key, RECIPES[number], QUIET if index % QUIET_EVERY == QUIET_EVERY // 2 else ())
-            rows.append((id_, *_CATEGORIES[number], rank + 1, _task(number)))
-            captions[id_] = _captions(key, video)
-            clips.append(Clip(media / f"{id_}.mp4", video.timeline, features=features))
-    with (folder / "HowTo100M_v1.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("video_id", "category_1", "category_2", "rank", "task_id"))
-        writer.writerows(rows)
-    tasks = [f"{_task(number)},Make a {recipe.name.title()}\n" for number, recipe in enumerate(RECIPES)]
-    (folder / "task_ids.csv").write_text("".join(tasks))
-    (folder / "caption.json").write_text(json.dumps(captions))
-    (folder / "vocabulary.txt").write_text("\n".join(VOCABULARY) + "\n")
+    for each in captioned_videos(seed, DATASET, counts, _starts, _quiet):
+        rows.append((each.id_, *_CATEGORIES[each.recipe], each.index // len(RECIPES) + 1, _task(each.recipe)))
+        captions[each.id_] = _captions((seed, DATASET, each.split, each.index), each.video)
+        clips.append(video_clip(folder, f"videos/{each.id_}.mp4", each.video))
+    header = ("video_id", "category_1", "category_2", "rank", "task_id")
+    write_csv(folder / "HowTo100M_v1.csv", rows, header)
+    tasks = [f"{_task(number)},Make a {recipe.name.title()}" for number, recipe in enumerate(RECIPES)]
+    write_lines(folder / "task_ids.csv", tasks)
+    write_json(folder / "caption.json", captions)
+    write_vocabulary(folder)
     return clips
 
 
@@ -56,15 +47,17 @@ def _task(number: int) -> int:
     return 10_007 + 613 * number
 
 
-def _video(key: tuple[str | int, ...], recipe: Recipe, quiet: tuple[int, ...]) -> Video:
+def _starts(rng: np.random.Generator) -> list[int]:
     """5 to 8 steps with pauses of a quarter of a second or more."""
-    rng = generator(*key, "steps")
     pauses = rng.integers(2, 6, size=rng.integers(5, 9))
-    starts = list(accumulate((FRAMES + int(pause) for pause in pauses[1:]), initial=4))
-    return film(key, recipe, starts, quiet)
+    return list(accumulate((FRAMES + int(pause) for pause in pauses[1:]), initial=4))
 
 
-def _captions(key: tuple[str | int, ...], video: Video) -> dict[str, list[float] | list[str]]:
+def _quiet(index: int) -> tuple[int, ...]:
+    return QUIET if index % QUIET_EVERY == QUIET_EVERY // 2 else ()
+
+
+def _captions(key: Key, video: Video) -> dict[str, list[float] | list[str]]:
     """One line an utterance, with times that are a little off and run into the next line."""
     rng = generator(*key, "captions")
     said = video.utterances

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
-from datamodules.sample.ids import youtube_id
+import numpy as np
+
+from datamodules.sample.captioned import video_clip
 from datamodules.sample.media import Clip
-from datamodules.sample.narration import VOCABULARY, sentence
-from datamodules.sample.recipes import RECIPES, Video, film_steps, irregular_starts
-from datamodules.sample.world import COMBINATIONS, FPS, FRAMES, SECONDS, generator
+from datamodules.sample.official import write_lines, write_vocabulary
+from datamodules.sample.steps import Plan, Timed, make_plans, say, timed_videos
+from datamodules.sample.world import FPS, FRAMES
 
 DATASET = "mining_youtube"
 FOLDER = "MiningYouTube"
@@ -22,61 +24,50 @@ BACKGROUND = "background"
 
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official files into `folder`; returns the videos that belong to them."""
-    texts = {name: folder / "test" / name for name in ("groundTruth", "transcript", "annotations")}
-    media, features = folder / "test/vids", folder / "features"
-    for made in (*texts.values(), media, features):
-        made.mkdir(parents=True)
-    plans = [recipe.plan(generator(seed, DATASET, "dish", n)) for n, recipe in enumerate(RECIPES)]
+    plans, test = make_plans(seed, DATASET, "dish"), folder / "test"
     names = dict.fromkeys(_name(kind) for plan in plans for kind in plan)  # two dishes may share one
-    mapping = [f"{number} {name}\n" for number, name in enumerate([*names, BACKGROUND])]
-    (folder / "mapping_without_meta.txt").write_text("".join(mapping))
-
+    mapping = [f"{number} {name}" for number, name in enumerate([*names, BACKGROUND])]
+    write_lines(folder / "mapping_without_meta.txt", mapping)
     ids, clips = [], []
-    for split, count in counts.items():
-        for index in range(count):
-            key = (seed, DATASET, split, index)
-            ids.append(id_ := youtube_id(*key))
-            kinds, video = _video(key, plans[index % len(RECIPES)])
-            labels = _labels(kinds, video)
-            (texts["groundTruth"] / f"{id_}.txt").write_text("".join(f"{label}\n" for label in labels))
-            (texts["transcript"] / f"{id_}.txt").write_text("".join(f"{label}\n" for label, _ in groupby(labels)))
-            # With a byte order mark and line ends of Windows, as the official ones.
-            (texts["annotations"] / f"{id_}.srt").write_bytes(b"\xef\xbb\xbf" + _subtitles(kinds, video).encode())
-            clips.append(Clip(media / f"{id_}.mp4", video.timeline, features=features))
-    (folder / "test/videos_test.txt").write_text("\n".join(ids))  # the official list ends without a line end
-    (folder / "test/videos_val.txt").write_text("".join(f"{id_}\n" for id_ in ids[:VALIDATION]))
-    (folder / "vocabulary.txt").write_text("\n".join(VOCABULARY) + "\n")
+    (test / "annotations").mkdir(parents=True)
+    for video in timed_videos(seed, DATASET, counts, plans, _any_order):
+        ids.append(video.id_)
+        labels = _labels(video)
+        write_lines(test / f"groundTruth/{video.id_}.txt", labels)
+        write_lines(test / f"transcript/{video.id_}.txt", (label for label, _ in groupby(labels)))
+        # With a byte order mark and line ends of Windows, as the official ones.
+        (test / f"annotations/{video.id_}.srt").write_bytes(b"\xef\xbb\xbf" + _subtitles(video).encode())
+        clips.append(video_clip(folder, f"test/vids/{video.id_}.mp4", video.video))
+    (test / "videos_test.txt").write_text("\n".join(ids))  # the official list ends without a line end
+    write_lines(test / "videos_val.txt", ids[:VALIDATION])
+    write_vocabulary(folder)
     return clips
 
 
 def _name(kind: int) -> str:
     """`ring_bell_with_red_square`."""
-    return "_".join(word for word in sentence(COMBINATIONS[kind]) if word != "the")
+    return "_".join(word for word in say(kind).split() if word != "the")
 
 
-def _video(key: tuple[str | int, ...], plan: tuple[int, ...]) -> tuple[list[int], Video]:
-    """Four or five of the dish's steps in any order, in about every other video the first again at the end."""
-    rng = generator(*key, "steps")
+def _any_order(rng: np.random.Generator, plan: Plan) -> list[int]:
+    """Four or five of the dish's steps, in about every other video the first again at the end."""
     kinds = [int(kind) for kind in rng.permutation(plan)[: rng.integers(4, 6)]]
-    kinds += kinds[: rng.integers(2)]
-    starts = irregular_starts(rng, len(kinds))
-    return kinds, film_steps(key, kinds, starts)
+    return kinds + kinds[: rng.integers(2)]
 
 
-def _labels(kinds: list[int], video: Video) -> list[str]:
+def _labels(video: Timed) -> list[str]:
     """Of each frame."""
-    labels = [BACKGROUND] * round(video.timeline.seconds * FPS)
-    for kind, step in zip(kinds, video.steps, strict=True):
+    labels = [BACKGROUND] * round(video.video.timeline.seconds * FPS)
+    for kind, step in zip(video.kinds, video.video.steps, strict=True):
         labels[step.start : step.start + FRAMES] = [_name(kind)] * FRAMES
     return labels
 
 
-def _subtitles(kinds: list[int], video: Video) -> str:
-    parts = []
-    for number, (kind, step) in enumerate(zip(kinds, video.steps, strict=True), 1):
-        start = step.start / FPS
-        parts.append(f"{number}\r\n{_clock(start)} --> {_clock(start + SECONDS)}\r\n{_name(kind)}\r\n\r\n")
-    return "".join(parts)
+def _subtitles(video: Timed) -> str:
+    return "".join(
+        f"{number}\r\n{_clock(start)} --> {_clock(end)}\r\n{_name(kind)}\r\n\r\n"
+        for number, (kind, start, end) in enumerate(video.segments, 1)
+    )
 
 
 def _clock(seconds: float) -> str:

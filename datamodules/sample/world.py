@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,16 +126,19 @@ class Scene:
     actors: tuple[Actor, ...]
 
 
+Key = tuple[int, str, str, int]
+"""Of a clip: (seed, dataset, split, index)."""
+
+
 def generator(*key: str | int) -> np.random.Generator:
     """Random numbers that are a function of the key only, in every process and on every machine."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
-def balanced_kind(seed: int, dataset: str, split: str, index: int) -> int:
-    """The class of clip `index`: every 30 clips in a row hold each class once, in a random order."""
-    block, position = divmod(index, len(KINDS))
-    return int(generator(seed, dataset, split, "block", block).permutation(len(KINDS))[position])
+def keys(seed: int, dataset: str, counts: Mapping[str, int]) -> Iterator[Key]:
+    """The keys of all clips of some splits."""
+    return ((seed, dataset, split, index) for split, count in counts.items() for index in range(count))
 
 
 def scene(key: tuple[str | int, ...], kinds: tuple[int, ...]) -> Scene:

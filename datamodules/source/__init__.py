@@ -1,6 +1,7 @@
 """What official files say of a dataset. A dataset's file imports all that it needs from here."""
 
 from datamodules.errors import DataError
+from datamodules.source.annotations import Segment, read_each, rows_of, segments_table
 from datamodules.source.dataset import (
     LABELS,
     MediaKind,
@@ -14,6 +15,7 @@ from datamodules.source.dataset import (
     read_rows,
     read_rows_by_header,
 )
+from datamodules.source.official_text import read_text
 
 __all__ = [
     "LABELS",
@@ -21,11 +23,16 @@ __all__ = [
     "MediaKind",
     "Official",
     "Rows",
+    "Segment",
     "Source",
     "class_lists",
     "find_root",
     "milliseconds",
     "padded",
+    "read_each",
     "read_rows",
     "read_rows_by_header",
+    "read_text",
+    "rows_of",
+    "segments_table",
 ]

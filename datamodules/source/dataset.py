@@ -64,6 +64,14 @@ class Source(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    citation: ClassVar[str] = ""
+    """Authors, where and when it was published, arXiv number."""
+    holds: ClassVar[str] = ""
+    """How much there is of what, in words."""
+    licence: ClassVar[str] = ""
+    """As its makers state it, of the official files where the media have terms of their own; none = not known here."""
+    url: ClassVar[str] = ""
+    """Where its makers give it out."""
     folders: ClassVar[tuple[str, ...]]
     """Names of its folder under the data root, as people have it; case does not matter."""
     splits: ClassVar[tuple[str, ...]]
@@ -143,11 +151,14 @@ class Source(ABC):
         Raises:
             DataError: naming all that was looked for.
         """
-        for name in names:
-            for path in (self.root / name, *sorted(self.root.glob(f"*/{name}"))):
-                if path.is_file():
-                    return path
+        if path := self.find_any(*names):
+            return path
         raise DataError(f"{self.title}: found none of {', '.join(names)} in {self.root} or one folder below it")
+
+    def find_any(self, *names: str) -> Path | None:
+        """As `find`, of files that need not be there."""
+        places = (path for name in names for path in (self.root / name, *sorted(self.root.glob(f"*/{name}"))))
+        return next((path for path in places if path.is_file()), None)
 
 
 SAMPLE_MARK = "SAMPLE.json"
@@ -235,6 +246,12 @@ class Rows:
     def belongs_elsewhere(self, mask: Any) -> None:
         """Leaves rows out that are known to be of another split; what is wrong with them is a fault of that one."""
         self._elsewhere |= np.asarray(mask, dtype=bool)
+
+    def keep_split(self, column: str, split: str, splits: Sequence[str]) -> None:
+        """Keeps the rows of a split, of a list of several; a row that is of none of them is a fault of all."""
+        known = self[column].isin(list(splits))
+        self.reject(~known, f"the {column} is none of {', '.join(splits)}: " + self[column])
+        self.belongs_elsewhere(known & (self[column] != split))
 
     def _lines_mask(self, rows: np.ndarray) -> np.ndarray:
         mask = np.zeros(len(self), dtype=bool)

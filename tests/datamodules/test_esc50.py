@@ -100,12 +100,6 @@ def test_an_empty_or_other_file_is_refused_with_its_name(esc50, content):
         source.read_split("fold1")
 
 
-def test_a_shortened_list_does_not_pass_for_complete(esc50, tmp_path):
-    assert esc50("").official_size("fold1") == 400 and esc50("", ESC10).official_size("fold1") == 80
-    (tmp_path / "SAMPLE.json").write_text("{}")
-    assert esc50("").official_size("fold1") is None
-
-
 def test_the_official_folder_of_the_zip_is_found(tmp_path):
     (tmp_path / "ESC-50-MASTER").mkdir()
     assert find_root(ESC50, tmp_path).name == "ESC-50-MASTER"

@@ -61,7 +61,7 @@ def test_malformed_rows_are_counted_with_their_lines_in_their_own_split(fsd50k):
     official = source.read_split("train")
     assert official.clips["clip_id"].tolist() == ["1"]
     assert [row.split(": ")[0] for row in official.malformed] == [f"dev.csv:{line}" for line in range(3, 10)]
-    whys = ("'Unicorn'", "''", "3 fields instead of 4", "train nor val: test", "twice", "no video id", "' Animal'")
+    whys = ("'Unicorn'", "''", "3 fields instead of 4", "none of train, val: test", "twice", "no video id", "' Animal'")
     for why, row in zip(whys, official.malformed, strict=True):
         assert why in row
     assert [row.split(":")[1] for row in source.read_split("val").malformed] == ["5", "6", "10"]

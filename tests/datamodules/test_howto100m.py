@@ -38,28 +38,11 @@ def test_each_published_list_gives_the_same_ids(tmp_path, name, quirk):
     assert official.clips["labels"].tolist() == [[], [], []] and set(official.clips["end"]) == {float("inf")}
 
 
-def test_malformed_and_repeated_rows_are_counted(tmp_path):
-    rows = "a,b & c,d,1,2\na,b,c,1,2\nb,1\n,b,c,1,2\n"
-    official = source_of(
-        tmp_path, "HowTo100M_v1.csv", "video_id,category_1,category_2,rank,task_id\n" + rows
-    ).read_split("train")
-    assert official.clips["clip_id"].tolist() == ["a"]
-    for (line, why), row in zip(((3, "twice"), (4, "2 fields"), (5, "no video id")), official.malformed, strict=True):
-        assert row.startswith(f"HowTo100M_v1.csv:{line}: ") and why in row
-
-
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_without_its_header_or_empty_is_refused(tmp_path, name):
     for content in ("", "\n".join(LISTS[name].splitlines()[1:])):
         with pytest.raises(DataError, match=rf"{name}: no column"):
             source_of(tmp_path, name, content).read_split("train")
-
-
-def test_a_shortened_list_is_told_by_the_size_of_the_release(tmp_path):
-    source = source_of(tmp_path, "howto100m_videos.csv", LISTS["howto100m_videos.csv"])
-    assert source.official_size("train") == 1_238_911
-    (tmp_path / "SAMPLE.json").write_text("{}")
-    assert source.official_size("train") is None
 
 
 def as_csv() -> str:

@@ -167,7 +167,7 @@ def test_a_missing_folder_is_an_error_that_names_the_archive(tmp_path, folder, a
 
 
 def test_the_sample_labels_every_frame(tmp_path):
-    layout = sample.LAYOUTS["mining_youtube"]
+    layout = sample.layouts()["mining_youtube"]
     (tmp_path / layout.FOLDER).mkdir()
     clips = layout.lay_out(tmp_path / layout.FOLDER, 0, layout.COUNTS)
     source = MiningYouTube(tmp_path / layout.FOLDER)

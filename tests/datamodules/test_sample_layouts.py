@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import inspect
 import itertools
 import json
@@ -30,18 +29,7 @@ SMALL = {
     "fsd50k": {"train": 32, "val": 8, "eval": 16},
     "howto100m": {"train": 11},
     "youcook2": {"training": 3, "validation": 15},
-    "crosstask": {"annotated": 3},
-    "mining_youtube": {"test": 3},
     "msrvtt": {"train": 2, "test": 12},
-}
-TINY = {
-    "esc50": {"fold1": 3, "fold2": 3},
-    "fsd50k": {"train": 3, "val": 1, "eval": 3},
-    "howto100m": {"train": 2},
-    "youcook2": {"training": 1, "validation": 3},
-    "crosstask": {"annotated": 2},
-    "mining_youtube": {"test": 2},
-    "msrvtt": {"train": 1, "test": 3},
 }
 RATE = sound.SAMPLE_RATE
 REPOSITORY = Path(sample.__file__).parents[2]
@@ -59,7 +47,7 @@ def full_lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official files of the default size, without the media."""
     root = tmp_path_factory.mktemp("lists")
     for name in SMALL:
-        layout = sample.LAYOUTS[name]
+        layout = sample.layouts()[name]
         (root / layout.FOLDER).mkdir()
         layout.lay_out(root / layout.FOLDER, 0, layout.COUNTS)
     return root
@@ -78,11 +66,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def read_sound(path: Path) -> NDArray[np.float32]:
     with Media(path) as opened:
         return opened.audio(0, 1000, RATE)
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 # ESC-50
@@ -465,35 +448,6 @@ def test_the_voice_is_louder_than_the_impacts() -> None:
 
 
 # Making
-
-
-@pytest.mark.slow
-def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
-    sample.make(tmp_path / "one", tuple(TINY), counts=TINY, workers=1)
-    sample.make(tmp_path / "two", ("esc50", "youcook2", "crosstask"), counts=TINY, workers=2)
-    sample.make(tmp_path / "two", ("fsd50k", "howto100m", "mining_youtube", "msrvtt"), counts=TINY, workers=1)
-    one = hashes(tmp_path / "one")
-    assert one == hashes(tmp_path / "two")
-    assert {Path(path).suffix for path in one} >= {".wav", ".mp4", ".mkv", ".csv", ".json", ".npz"}
-    sample.make(tmp_path / "other", tuple(TINY), counts=TINY, workers=1, seed=1)
-    other = hashes(tmp_path / "other")
-    fixed = {hash_ for path, hash_ in one.items() if Path(path).name in UNSEEDED}
-    assert set(one.values()) & set(other.values()) == fixed
-
-
-UNSEEDED = {
-    *(".sample.lock", "vocabulary.csv", "vocabulary.txt", "task_ids.csv", "label_foodtype.csv"),
-    *("MSRVTT_train.7k.csv", "MSRVTT_train.9k.csv"),
-}
-
-
-def test_a_recording_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
-    sample.make(tmp_path, tuple(TINY), counts=TINY, workers=1)
-    small = hashes(root)
-    suffixes = {".wav", ".mp4", ".mkv"}
-    tiny = {path: hash_ for path, hash_ in hashes(tmp_path).items() if Path(path).suffix in suffixes}
-    assert len(tiny) == sum(sum(counts.values()) for counts in TINY.values())
-    assert all(small[path] == hash_ for path, hash_ in tiny.items())
 
 
 def test_they_are_made_only_if_asked_for() -> None:

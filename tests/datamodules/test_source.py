@@ -115,6 +115,16 @@ def test_the_first_reason_of_a_row_stays_and_stems_stay_aligned():
     assert official.malformed == ["list.csv:2: n is no number: x", "list.csv:6: the clip c stands here twice"]
 
 
+def test_rows_without_an_id_and_segments_that_are_none_are_rejected():
+    found = read_text("a,0,9\nb,9,0\nc,-1,9\nd,9,9\n,0,9\ne,0\n", ["id", "start", "end"])
+    clips = {"clip_id": "clip_" + found["id"], "video_id": found["id"]}
+    official = found.official(clips | {"start": found.numbers("start"), "end": found.numbers("end")}, [])
+    assert official.clips["video_id"].tolist() == ["a"]
+    whys = ["9.0 to 0.0 s is no segment", "-1.0 to 9.0 s is no segment", "9.0 to 9.0 s is no segment", "no video id"]
+    whys.append("2 fields instead of 3")
+    assert official.malformed == [f"list.csv:{line}: {why}" for line, why in enumerate(whys, 2)]
+
+
 def test_the_line_of_a_row_is_where_it_ends_in_the_file(tmp_path):
     (tmp_path / "a.csv").write_text('id,text\n1,"two\nlines"\n2\n')
     found = read_rows_by_header(tmp_path / "a.csv", ["text"])

@@ -98,17 +98,6 @@ def test_whole_videos_are_found_in_the_official_folders(tmp_path, suffix):
     assert YouCook2.media == "videos"
 
 
-def test_malformed_rows_are_counted_with_their_lines(tmp_path):
-    rows = "9,0,1,a,v\n0,9,1,b,v\nnan,0,1,c,v\n9,-1,1,d,v\n9,0,1,e\n9,0,1,f,\n9,9,1,g,v\n"
-    official = write_csv(tmp_path, HEADER + rows).read_split("retrieval")
-    assert official.clips["text"].tolist() == ["a"]
-    places = [row.split(": ")[0] for row in official.malformed]
-    assert places == [f"validation_youcook.csv:{line}" for line in range(3, 9)]
-    whys = ("9.0 to 0.0 s", "end is no number: nan", "-1.0 to 9.0 s", "4 fields", "no video id", "9.0 to 9.0 s")
-    for why, row in zip(whys, official.malformed, strict=True):
-        assert why in row
-
-
 def test_steps_without_times_or_types_are_counted(tmp_path):
     videos = {
         "a": video("training", "1", (0, 9, "good"), (float("nan"), 9, "nan"), (9, 0, "reversed"), (None, 2, "none")),
