@@ -28,8 +28,12 @@ regress: $(INSTALLED)  ## has a change made anything worse? (GNU make turns the 
 	$(PY) -m bench regress $(ARGS)
 test: $(TESTABLE)  ## run the tests
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
-lint: $(TESTABLE)  ## check style
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: $(TESTABLE)  ## check style, types, imports and spelling
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(if $(VENV),$(VENV)/bin/)lint-imports
+	$(PY) -m codespell_lib
 
 $(VENV)/installed: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AVL-Bench needs Python 3.11 or newer; set PYTHON=")'

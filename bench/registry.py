@@ -92,6 +92,7 @@ def boards() -> dict[str, Board]:
 
 
 def board(name: str) -> Board:
+    """The board of a name."""
     if name not in boards():
         raise unknown("board", name, boards())
     return boards()[name]

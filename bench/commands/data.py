@@ -60,11 +60,13 @@ def open_source(name: str, settings: dict[str, str]) -> Source:
 
 
 def open_checks(name: str, settings: dict[str, str]) -> Checks:
+    """The checks of a dataset's media that are kept below `runs`."""
     folder = Path(settings["runs"]) / "cache" / "checks" / name
     return Checks(folder, workers=whole(settings, "workers"), track=track)
 
 
 def whole(settings: dict[str, str], key: str) -> int:
+    """A setting as a whole number."""
     try:
         return int(settings[key])
     except ValueError:
@@ -72,6 +74,7 @@ def whole(settings: dict[str, str], key: str) -> int:
 
 
 def number(settings: dict[str, str], key: str) -> float:
+    """A setting as a number."""
     try:
         return float(settings[key])
     except ValueError:
@@ -79,6 +82,7 @@ def number(settings: dict[str, str], key: str) -> float:
 
 
 def media_kind(settings: dict[str, str]) -> str | None:
+    """The setting `data.media`; None = whatever the dataset says."""
     kinds = ("auto", "clips", "videos")
     if settings["data.media"] and settings["data.media"] not in kinds:
         raise unknown("data.media", settings["data.media"], kinds)
@@ -184,6 +188,7 @@ def features(name: str, settings: dict[str, str]) -> None:
 
 
 def print_survey(found: Survey) -> None:
+    """A table of what was found of each split, and what follows from it."""
     source = registry.dataset(found.dataset)
     table = Table("split", "official", "listed", "with", "usable", "coverage", "excluded", "for example")
     table.title, table.title_justify = f"{source.title} in {found.root}", "left"

@@ -26,7 +26,6 @@ def git_state(repo: Path, generated: Sequence[str] = GENERATED) -> tuple[str | N
 
     New files that git does not ignore count as changes. Changes in the folders `generated` do not.
     """
-
     try:
         if Path(_git(repo, "rev-parse", "--show-toplevel")).resolve() != repo.resolve():
             return None, None

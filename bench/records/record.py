@@ -210,6 +210,7 @@ class Record(_Part):
 
 
 def json_text(content: Mapping[str, Any]) -> str:
+    """A record's content as it is written and hashed."""
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 

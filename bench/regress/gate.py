@@ -170,6 +170,7 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
 
 
 def working_tree(folder: Path, devices: int, sample_root: Path) -> Side:
+    """The files as they are now."""
     return side(REPOSITORY, folder / "after", devices, sample_root)
 
 
@@ -197,14 +198,17 @@ def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> Sid
 
 
 def side(tree: Path, folder: Path, devices: int, sample_root: Path) -> Side:
+    """What a tree's methods are run with."""
     return Side(tree, folder, (f"trainer.devices={devices}", f"sample_root={sample_root.resolve()}"))
 
 
 def git_bytes(*arguments: str) -> bytes:
+    """What git prints in this repository."""
     return subprocess.run(["git", "-C", str(REPOSITORY), *arguments], check=True, capture_output=True).stdout
 
 
 def git(*arguments: str) -> str:
+    """What git prints in this repository, as text."""
     return git_bytes(*arguments).decode().strip()
 
 

@@ -70,6 +70,7 @@ def is_first_process() -> bool:
 
 @rank_zero_only
 def say(text: str) -> None:
+    """Prints a line as it is, without markup and breaks."""
     console.print(text, markup=False, soft_wrap=True)
 
 

@@ -92,6 +92,7 @@ def finished_cost(stage: PlannedStage) -> dict[str, Any]:
 
 
 def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, Any]:
+    """What a record says of the clips that a stage used."""
     return {
         "dataset": dataset,
         "split": "+".join(splits),

@@ -95,6 +95,7 @@ def _make_clip(path: Path, seed: int) -> None:
 
 
 def manifest_of(paths: list[Path]) -> Manifest:
+    """A manifest of the clips that are read."""
     n = len(paths)
     table = pd.DataFrame(
         {
@@ -234,6 +235,7 @@ def others() -> tuple[list[Step], list[str]]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
+    """Within it, PyTorch computes on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -294,6 +296,7 @@ def data(folder: Path, clips: int, rounds: int) -> None:
 
 
 def packed_steps(packed: Manifest) -> list[Step]:
+    """The steps of reading from a pack."""
     clips = ClipDataset(packed, DataConfig(inputs=INPUTS), seed=0)
     log_mel = LogMel(INPUTS.audio)
     row = {clip: i for i, clip in enumerate(packed.table["clip_id"])}
@@ -317,6 +320,7 @@ def packed_steps(packed: Manifest) -> list[Step]:
 
 
 def print_steps(steps: list[Step], seconds: dict[int, list[float]], clips: int, rounds: int) -> None:
+    """Prints the median speed of each step."""
     table = Table("", "step", "clips/s", "ms a clip", "fastest and slowest round")
     table.title = (
         f"one thread, {clips} clips of {SECONDS} s, {WIDTH} x {HEIGHT}, {FPS} fps, H.264/AAC; median of {rounds} rounds"

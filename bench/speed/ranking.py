@@ -33,6 +33,8 @@ ROWS = 128
 
 @dataclass
 class Timing:
+    """What ranking all queries took."""
+
     method: str
     seconds: float
     """For all queries."""
@@ -125,6 +127,7 @@ def memory(field: str) -> int:
 
 
 def processor() -> str:
+    """The processor's name."""
     try:
         return re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
     except (OSError, TypeError):
@@ -132,6 +135,7 @@ def processor() -> str:
 
 
 def print_timings(timings: list[Timing], queries: int, title: str) -> None:
+    """Prints the ways of ranking side by side; ours is the last one."""
     ours = timings[-1].seconds
     table = Table(
         "method", "seconds", "processor seconds", "queries/s", "times ours", "peak memory above the embeddings"

@@ -18,6 +18,7 @@ from bench.tables.show import console
 
 
 def print_measured(found: Measured, packed: bool) -> None:
+    """Prints the loops' speeds side by side."""
     timed = found.timed
     table = Table("loop", "samples/s", "ms a step", "processor ms a step", "peak memory")
     console.print(

@@ -51,6 +51,7 @@ def _measured(board: Board) -> str:
 
 
 def shown(info: MetricInfo | ShownMetric, value: float) -> str:
+    """A metric's value in its unit and with its decimals."""
     return f"{value * (100 if info.percent else 1):.{info.decimals}f}"
 
 
@@ -144,6 +145,7 @@ def _published_texts(table: BoardTable, line: Published) -> list[str]:
 
 
 def legend(table: BoardTable) -> list[str]:
+    """What must be known to read a board's table, line by line."""
     board = table.board
     lines = [
         f"{board.dataset}, split {board.split}, {board.task}"

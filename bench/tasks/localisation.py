@@ -55,7 +55,7 @@ class _Outcome(NamedTuple):
 
 
 def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """What the official codes leave open, or do differently from each other:
+    """What the official codes leave open, or do differently from each other.
 
     - `recall` is that of MCN (brian7685/Multimodal-Clustering-Network `eval_cross.py`): the share of a video's
       annotated steps that is found, averaged over videos. With `board.average` "task": over the videos of each task

@@ -251,7 +251,7 @@ def _claim(path: Path, origin: dict[str, Any]) -> None:
 
 
 def _normalise(frames: np.ndarray, mean: Any, std: Any, device: str) -> Tensor:
-    """uint8 [..., 3] -> float32 [..., 3]"""
+    """uint8 [..., 3] -> float32 [..., 3]."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).float() / 255
     return (pixels - torch.tensor(mean, device=device)) / torch.tensor(std, device=device)
 

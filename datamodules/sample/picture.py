@@ -44,6 +44,7 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def rounded(picture: Floats) -> NDArray[np.uint8]:
+    """Levels as bytes."""
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
