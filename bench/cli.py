@@ -184,9 +184,9 @@ def make_parser() -> argparse.ArgumentParser:
 def find_regressions(options: argparse.Namespace) -> int | None:
     from pathlib import Path
 
-    from bench.regress.gate import Settings, regress, store
+    from bench.regress.gate import RegressOptions, regress, store
 
-    settings = Settings(
+    settings = RegressOptions(
         suite=Path(options.suite),
         baselines=Path(options.baselines),
         folder=Path(options.folder),

@@ -19,11 +19,11 @@ from bench.tasks import METRICS
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class _PublishedPart(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=500)
 
 
-class PublishedRow(_Part):
+class PublishedRow(_PublishedPart):
     """What one variant of a method scored on one benchmark."""
 
     benchmark: Text
@@ -70,7 +70,7 @@ class PublishedRow(_Part):
         return self
 
 
-class PublishedMethod(_Part):
+class PublishedMethod(_PublishedPart):
     """A paper with its main rows."""
 
     name: Slug

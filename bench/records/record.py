@@ -108,7 +108,7 @@ class ShownMetric(_Part):
     decimals: Annotated[int, Field(ge=0, le=6)]
 
 
-class Cost(_Part):
+class StageCost(_Part):
     """What the stage took, evaluation included; None where it was not measured."""
 
     wall_seconds: Amount | None = None
@@ -175,7 +175,7 @@ class Record(_Part):
     """Of what is outside the suite: the method, and the datasets of this stage and of those it comes from."""
     versions: dict[Name, str] = {}
     hardware: dict[Name, Scalar] = {}
-    cost: Cost = Cost()
+    cost: StageCost = StageCost()
     predictions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     scored_precision: str = ""
     """In which the scores were computed, whatever the training's precision; empty: in that (older records)."""

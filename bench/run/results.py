@@ -72,7 +72,7 @@ def read_predictions(path: Path) -> tasks.Predictions:
 
 
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
-    """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
+    """The stage's `StageCost`, as a dict; times are those of training, restarts included."""
     hours = tracked.seconds / 3600 * processes
     return {
         "wall_seconds": tracked.seconds,

@@ -30,7 +30,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoopSettings:
     """What the harness's Trainer is told, too."""
 
     device: torch.device
@@ -40,7 +40,9 @@ class Settings:
     seed: int
 
 
-def plain_loop(module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: Settings) -> Iterator[Tensor]:
+def plain_loop(
+    module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: LoopSettings
+) -> Iterator[Tensor]:
     """Trains the module, a step each time that the next item is asked for.
 
     It does what the harness's steps do and in the same order: in float32 the weights are the same bit for bit.
@@ -88,7 +90,7 @@ def on_device(raw: RawBatch, device: torch.device) -> RawBatch:
     return move_data_to_device(raw, device)
 
 
-def autocast(settings: Settings) -> AbstractContextManager[None]:
+def autocast(settings: LoopSettings) -> AbstractContextManager[None]:
     """What the forward pass runs in. Unlike Lightning's, autocast keeps a weight that it has cast: the gradients of one
     that is used twice are added in bfloat16, and only in float32 is the harness the same bit for bit."""
     if settings.precision == "32-true":

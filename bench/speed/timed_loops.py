@@ -24,7 +24,7 @@ from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Cost, StageProgress
 from bench.run.trainer import make_trainer
 from bench.speed.flops import synchronise
-from bench.speed.plain_loop import Settings, hand_written_attention, plain_loop
+from bench.speed.plain_loop import LoopSettings, hand_written_attention, plain_loop
 from bench.speed.ranking import clocks
 from datamodules.base import AVDataModule, Features
 from datamodules.loading.loader import Loader
@@ -45,7 +45,7 @@ class Timed:
     trainer: TrainerConfig
     stage: PlannedStage
     """Its folder gets what a training writes."""
-    settings: Settings
+    settings: LoopSettings
     steps: int
     """Of one turn."""
     rounds: int
