@@ -22,6 +22,7 @@ from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
 from bench.errors import UserError
+from bench.run.compat import send_signal
 
 LOG = "log.txt"
 """In a job's folder: all that its command printed."""
@@ -242,8 +243,8 @@ class LocalLauncher:
         while any(not process.done() for process, _ in self._running.values()):
             for process, _ in self._running.values():
                 # Again and again: one that has just started does not listen yet.
-                if not process.done() and process._process is not None:
-                    process._process.send_signal(signal.SIGTERM)
+                if not process.done():
+                    send_signal(process, signal.SIGTERM)
             time.sleep(self.poll_seconds)
         return f"{stopped} jobs were stopped"
 

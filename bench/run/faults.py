@@ -15,9 +15,9 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from bench.errors import UserError
+from bench.run.compat import norms
 
 GO_ON = "what was saved stands, and the same command goes on from it"
 LOST_RANK = "another process of this run was lost (killed, or its machine is gone)"
@@ -131,5 +131,5 @@ class FiniteLoss(Callback):
 
 def all_finite(module: torch.nn.Module) -> bool:
     """Whether all parameters are."""
-    norms: list[Tensor] = torch._foreach_norm([parameter.detach() for parameter in module.parameters()])
-    return bool(torch.isfinite(torch.stack([norm.double() for norm in norms])).all()) if norms else True
+    found = norms([parameter.detach() for parameter in module.parameters()])
+    return bool(torch.isfinite(torch.stack([norm.double() for norm in found])).all()) if found else True

@@ -18,6 +18,7 @@ from bench.plan.devices import cluster_environment, resolve_accelerator, resolve
 from bench.plan.graph import PlannedStage
 from bench.run.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
 from bench.run.checkpoints import Checkpoint, CheckpointFile
+from bench.run.compat import leave_signals_alone
 from bench.run.ema import Ema
 from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopWhenTold
@@ -84,17 +85,6 @@ def in_float32(trainer: L.Trainer) -> Iterator[None]:
             yield
     finally:
         strategy.precision_plugin = training
-
-
-def leave_signals_alone(trainer: L.Trainer) -> None:
-    """Signals are heard by `preemption.py`.
-
-    Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
-    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
-    device each time.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
 
 
 def make_strategy(config: TrainerConfig, stage: PlannedStage) -> Strategy | str:

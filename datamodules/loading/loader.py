@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.compat import workers_of
 from datamodules.processes import WorkerContext, any_ends, deaf_processes
 from datamodules.types import RawBatch
 
@@ -95,7 +96,7 @@ class Loader(DataLoader):
             except StopIteration:
                 return
             except (OSError, EOFError) as error:
-                if self.num_workers and any_ends(batches._workers):
+                if self.num_workers and any_ends(workers_of(batches)):
                     raise RuntimeError("a DataLoader worker exited unexpectedly") from error
                 raise
             finally:
