@@ -351,7 +351,7 @@ class Board:
     unit: Literal["", "video"] = ""
     """Retrieval: what is asked for and found; a clip, or a whole video by its clips."""
     missing: Literal["", "misses"] = ""
-    """Retrieval: official clips that are not there are left out, or count as not found (PROTOCOLS.md section 8)."""
+    """Retrieval: official clips that are not there are left out, or count as misses (docs/protocols.md, section 8)."""
     normalise: Literal["", "log_softmax"] = ""
     """Localisation: what is done to a second's scores of the steps to be found before these are placed."""
     average: Literal["", "task"] = ""

@@ -1,6 +1,6 @@
 """`bench speed eval`: ranks of retrieval, beside sorting every row of the similarities with numpy.
 
-The latter is what most repositories do (PROTOCOLS.md, rule 6). It is timed on some rows and told for all of them.
+The latter is what most repositories do (docs/protocols.md, rule 6). It is timed on some rows and told for all of them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from bench.tasks import METRICS, TASK_METRICS, MetricInfo
 from datamodules.types import Board
 
 CLIPS_TOLERANCE = 0.05
-"""Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
+"""Rows whose number of clips differs by more are flagged (docs/protocols.md, section 8)."""
 
 
 @dataclass(frozen=True)

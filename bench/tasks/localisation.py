@@ -1,4 +1,4 @@
-"""Temporal localisation: step recall, and overlap after alignment (CrossTask, Mining YouTube; PROTOCOLS.md section 7).
+"""Temporal localisation: step recall, and overlap after alignment (docs/protocols.md, section 7).
 
 A row is a second of a video. Recall: every step that the video may show is placed, in order, on a second of its own,
 and is found if that second is annotated with it. IoD and IoU: the segments of the annotation against those that the
