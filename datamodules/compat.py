@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 
 def time_tasks_steadily() -> None:
@@ -19,7 +19,8 @@ def time_tasks_steadily() -> None:
     """
     import pebble  # the loader's processes need none of it
 
-    pebble.pool.process.time = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
+    clock = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
+    pebble.pool.process.time = clock  # type: ignore[assignment]  # a module otherwise
 
 
 def workers_of(batches: Iterator[Any]) -> Sequence[BaseProcess]:
@@ -27,4 +28,4 @@ def workers_of(batches: Iterator[Any]) -> Sequence[BaseProcess]:
 
     Without them, a worker that was killed while it handed over a batch could not be told from a broken pipe.
     """
-    return batches._workers
+    return cast(Any, batches)._workers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +16,7 @@ from bench.tables.show import console
 from datamodules import sample
 from datamodules.files import write_json
 from datamodules.manifest.checks import Checks
-from datamodules.source import DataError, Source, find_root
+from datamodules.source import DataError, MediaKind, Source, find_root
 
 if TYPE_CHECKING:  # it imports torch
     from datamodules.survey.facts import Survey
@@ -81,12 +81,12 @@ def number(settings: dict[str, str], key: str) -> float:
         raise UserError(f"{key}={settings[key]}: expected a number") from None
 
 
-def media_kind(settings: dict[str, str]) -> str | None:
+def media_kind(settings: dict[str, str]) -> MediaKind | None:
     """The setting `data.media`; None = whatever the dataset says."""
-    kinds = ("auto", "clips", "videos")
+    kinds = get_args(MediaKind)
     if settings["data.media"] and settings["data.media"] not in kinds:
         raise unknown("data.media", settings["data.media"], kinds)
-    return settings["data.media"] or None
+    return cast(MediaKind, settings["data.media"]) if settings["data.media"] else None
 
 
 def check(name: str, settings: dict[str, str]) -> bool:

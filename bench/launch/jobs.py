@@ -234,7 +234,9 @@ class LocalLauncher:
         executor = LocalExecutor(job.folder)
         executor.update_parameters(timeout_min=FOREVER_MINUTES, stderr_to_stdout=True)
         with _deaf_to_interrupts():
-            self._running[job.name] = (executor.submit(local_work, work), place)
+            process = executor.submit(local_work, work)
+            assert isinstance(process, LocalJob)
+            self._running[job.name] = (process, place)
         self._states[job.name] = State.RUNS
 
     def stop(self) -> str:

@@ -70,7 +70,7 @@ def _package(role: str, name: str, place: str, group: str) -> dict[str, Any] | N
         "commit": commit or (_installed_commit(distribution) if distribution else None),
         "dirty": dirty,
         # Of the whole package: a dataset's class is in one of its files, its helpers in others.
-        "source_sha256": source_hash(*map(Path, top.submodule_search_locations or [source])),
+        "source_sha256": source_hash(*(Path(place) for place in top.submodule_search_locations or [str(source)])),
     }
 
 

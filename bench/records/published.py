@@ -118,7 +118,10 @@ def on_board(published: Iterable[PublishedMethod], board: str) -> list[tuple[Pub
     return [(method, row) for method in published for row in method.rows if row.verified and row.board == board]
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Refuses keys that come twice, of which YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -79,10 +79,10 @@ def regress(settings: RegressOptions) -> int:
         for number, (name, run) in enumerate(suite.runs.items(), 1):
             console.print(f"[{number}/{len(suite.runs)}] {name}, against {against}", markup=False, soft_wrap=True)
             if before is None:
-                pair = [load(stored / name), *measure(name, run, [after])]
+                was, (now,) = load(stored / name), measure(name, run, [after])
             else:
-                pair = measure(name, run, [before, after])
-            found += figures(*pair, suite.tolerances)
+                was, now = measure(name, run, [before, after])
+            found += figures(was, now, suite.tolerances)
     show(found, f"bench regress on {machine}", {"machine": machine, "baseline": against}, settings.junit)
     return 1 if any(figure.regressed for figure in found) else 0
 

@@ -158,7 +158,7 @@ class _Process:
             record = json.loads(path.read_text())
             file = "-".join(filter(None, (record["stage"], record["board"], record["fold"]))) + ".parquet"
             shutil.move(path.with_name(PREDICTIONS), self.folder / file)
-            scored.append(Scored(*(record[key] for key in ("stage", "board", "modality", "fold")), file))
+            scored.append(Scored(record["stage"], record["board"], record["modality"], record["fold"], file))
             about = {key: record[key] for key in ("created", "commit", "dirty", "hardware", "versions")}
         if not scored:
             return MeasuredRun(self.folder, self.run, failure="it measured no board")

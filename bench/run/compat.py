@@ -31,12 +31,22 @@ def leave_signals_alone(trainer: L.Trainer) -> None:
     epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
+def callbacks_of(trainer: L.Trainer) -> list[L.Callback]:
+    """The list of the Trainer's callbacks, which Lightning (2.6.6) sets without declaring it."""
+    return trainer.callbacks  # type: ignore[attr-defined]
+
+
+def steps_between_logs(trainer: L.Trainer) -> int:
+    """`log_every_n_steps` of the Trainer, which Lightning (2.6.6) sets without declaring it."""
+    return trainer.log_every_n_steps  # type: ignore[attr-defined]
+
+
 def observe_ranks(watch: Callable[[list[subprocess.Popen]], None]) -> None:
     """Has the ranks that Lightning (2.6.6) starts on this machine watched by `watch`.
 
     Lightning's own observer kills this process without a word when a rank has ended, even where it is saving.
     """
-    subprocess_script._launch_process_observer = watch
+    subprocess_script._launch_process_observer = watch  # type: ignore[assignment]  # its argument has a name
 
 
 def times_written(tensor: Tensor) -> int:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from bench.errors import UserError
-from bench.run.compat import norms
+from bench.run.compat import norms, steps_between_logs
 
 GO_ON = "what was saved stands, and the same command goes on from it"
 LOST_RANK = "another process of this run was lost (killed, or its machine is gone)"
@@ -113,7 +113,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
         finite, step = torch.isfinite(outputs["loss"]), trainer.global_step
         self._first = torch.where(finite, self._first, self._first.clamp(max=step))
-        if step % trainer.log_every_n_steps == 0 or step >= trainer.estimated_stepping_batches:
+        if step % steps_between_logs(trainer) == 0 or step >= trainer.estimated_stepping_batches:
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:

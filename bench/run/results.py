@@ -108,7 +108,7 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
     for each in (*stage.ancestors, stage):
-        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start or ""]
         found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
             data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""

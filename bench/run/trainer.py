@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -37,14 +38,14 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     environment = cluster_environment()
     end_together()
     # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class
     trainer = L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=make_strategy(config, stage),
         plugins=[CheckpointFile(), *([environment] if environment else [])],
-        precision=resolve_precision(config),
+        precision=cast(Any, resolve_precision(config)),  # Lightning refuses what it does not know
         max_epochs=1,
         accumulate_grad_batches=stage.parts,
         gradient_clip_val=config.grad_clip or None,

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
+import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities import move_data_to_device
@@ -60,7 +62,8 @@ def plain_loop(
         UserError: for a precision other than 32-true and bf16-mixed.
     """
     device, parts = settings.device, settings.parts
-    module.trainer = alone = Alone(parts)
+    alone = Alone(parts)
+    module.trainer = cast(L.Trainer, alone)
     module.to(device).train()
     features.to(device)
     module.on_fit_start()

@@ -225,12 +225,14 @@ def to_rich(table: BoardTable) -> Table:
     for column in ("chance", *others, "n", "coverage", "seeds"):
         grid.add_column(Text(column), justify="right", no_wrap=True)
     for line in table.lines:
-        paper = isinstance(line, Published)
-        cells = _published_texts(table, line) if paper else _texts(table, line)
+        cells = _published_texts(table, line) if isinstance(line, Published) else _texts(table, line)
         texts = dict(zip(_columns(table), cells, strict=True))
         for name in others:
             texts[name] = texts[name].split(" ")[0]
-        grid.add_row(*(Text(texts[str(column.header)]) for column in grid.columns), style="dim" if paper else "")
+        grid.add_row(
+            *(Text(texts[str(column.header)]) for column in grid.columns),
+            style="dim" if isinstance(line, Published) else "",
+        )
     return grid
 
 

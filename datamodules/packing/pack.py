@@ -150,7 +150,7 @@ def _check(manifest: Manifest, dataset: str, format: PackedFormat) -> None:
     if manifest.steps:
         raise DataError(f"{dataset}: videos with steps to be found in time are read around each second and not packed")
     if manifest.pack is not None:
-        raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.shards.url})")
+        raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.url})")
     if not format.sample_rate and not format.fps:
         raise DataError(f"{dataset}: a pack needs a sample rate or frames a second")
     for kind, wanted in (("audio", format.sample_rate), ("video", format.fps)):
@@ -314,5 +314,5 @@ def _collect(fs: fsspec.AbstractFileSystem, folder: str, manifest: Manifest, nam
     usable = table[table["reason"] == ""].drop(columns="reason").reset_index(drop=True)
     failed = table[table["reason"] != ""][["clip_id", "labels", "reason"]]
     left_out = pd.concat([manifest.left_out, failed], ignore_index=True)
-    excluded = dict(sorted(excluded.items()))
-    return replace(manifest, table=usable, excluded=excluded, examples=examples, left_out=left_out)
+    counts = dict(sorted(excluded.items()))
+    return replace(manifest, table=usable, excluded=counts, examples=examples, left_out=left_out)
