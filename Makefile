@@ -6,13 +6,14 @@ VENV ?= .venv
 PY = $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 INSTALLED = $(if $(VENV),$(VENV)/installed)
 TESTABLE = $(if $(VENV),$(VENV)/installed-test)
+TWO_AT_A_TIME = -n 2 --dist loadfile --no-loadscope-reorder
 METHOD ?= mavil
 OPTIONS = $(if $(DATA),data_root=$(DATA)) $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.nodes=$(NODES)) \
           $(if $(PRESET),preset=$(PRESET)) $(if $(STORE),store=$(STORE))
 
-.PHONY: help setup bench sweep sample test leaderboard page regress lint
+.PHONY: help setup bench sweep sample test test-slow leaderboard page regress lint
 help:         ## what there is to make
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 setup: $(INSTALLED)  ## install into $(VENV)
 bench: $(INSTALLED)  ## train and measure METHOD, print the boards
 	$(PY) -m bench run $(METHOD) $(OPTIONS) $(if $(SEED),seed=$(SEED)) $(ARGS)
@@ -26,8 +27,10 @@ page: $(INSTALLED)  ## write the boards, methods and runs as one page, leaderboa
 	$(PY) -m bench page
 regress: $(INSTALLED)  ## has a change made anything worse? (GNU make turns the exit status 1 into 2)
 	$(PY) -m bench regress $(ARGS)
-test: $(TESTABLE)  ## run the tests
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(TESTABLE)  ## run the tests, but for the slow ones
+	$(PY) -m pytest -m 'not slow' $(TWO_AT_A_TIME) $(ARGS)
+test-slow: $(TESTABLE)  ## run the slow ones: full size, kills, several processes, Slurm, browser, fuzzing
+	$(PY) -m pytest -m slow $(TWO_AT_A_TIME) $(ARGS)
 lint: $(TESTABLE)  ## check style, types, imports and spelling
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,6 +14,13 @@ from experiments.common.stage import Stage, StageSpec
 def parameters(module: torch.nn.Module) -> int:
     """Trainable and fixed parameters that the stage's result consists of."""
     return sum(p.numel() for p in module.parameters())
+
+
+def flops_of(run: Callable[[], object]) -> int:
+    """FLOPs (two a multiply-add) of all products and convolutions in `run`, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch:
@@ -46,12 +55,10 @@ def build_on_meta(stage_class: type[Stage], spec: StageSpec) -> Stage:
 
 def inference_flops(stage_class: type[Stage], spec: StageSpec) -> int:
     """FLOPs (two a multiply-add) to measure one clip; 0 for a stage that measures nothing."""
-    with FlopCounterMode(display=False) as counter:
-        try:
-            _predict_on_meta(stage_class, spec)
-        except NotImplementedError:
-            return 0
-    return counter.get_total_flops()
+    try:
+        return flops_of(lambda: _predict_on_meta(stage_class, spec))
+    except NotImplementedError:
+        return 0
 
 
 def features_shape(stage_class: type[Stage], spec: StageSpec) -> tuple[int, int]:

@@ -1,13 +1,11 @@
-"""Floating-point operations: how many something takes, and how many a device does at best."""
+"""How many floating-point operations a device does at best."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 DATA_SHEETS = {
     "H200": (989e12, "https://www.nvidia.com/en-us/data-center/h200/"),
@@ -31,13 +29,6 @@ class Peak:
     told: float | None
     """By the data sheet."""
     source: str | None
-
-
-def flops_of(run: Callable[[], object]) -> int:
-    """FLOPs (two a multiply-add) of all products and convolutions in `run`, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> Peak:

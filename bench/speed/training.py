@@ -23,13 +23,14 @@ from bench.commands import data
 from bench.config.compose import compose
 from bench.config.schema import BenchConfig
 from bench.errors import UserError, unknown
+from bench.plan.cost import flops_of
 from bench.plan.devices import resolve_accelerator, resolve_precision
 from bench.plan.graph import Plan, PlannedStage, make_plan
 from bench.plan.layout import DONE
 from bench.progress import track
 from bench.run.execute import quiet_libraries
 from bench.speed import timed_loops
-from bench.speed.flops import Peak, flops_of, peak
+from bench.speed.flops import Peak, peak
 from bench.speed.plain_loop import LoopSettings
 from bench.speed.ranking import measured
 from bench.speed.timed_loops import HARNESS, Timed

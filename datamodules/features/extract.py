@@ -25,6 +25,7 @@ from datamodules.files import replacing
 from datamodules.media.decode import Media, MediaError
 from datamodules.progress import Track, no_progress
 from datamodules.source import DataError
+from datamodules.weight_files import read_checkpoint
 
 VECTOR_LENGTH = 1.0
 """L2 norm of each vector, as with the `--l2_normalize 1` that video_feature_extractor has by default. Methods that
@@ -268,26 +269,18 @@ def _need_weights(name: str, weights: Path | None, pretrained: bool) -> None:
 
 
 def _load(model: nn.Module, path: Path, heads: tuple[str, ...]) -> None:
-    """Loads a state dict, bare or below `state_dict` or `model`, with or without `module.`, but for the classifier."""
+    """Loads a file's weights, with or without `module.` before their names, but for the classifier."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its parser stumbles over
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: no checkpoint of plain tensors: {reason}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise DataError(f"{path}: a {type(state).__name__} instead of a state dict")
-    state = {str(name).removeprefix("module."): value for name, value in state.items()}
+        state = read_checkpoint(str(path))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    state = {name.removeprefix("module."): value for name, value in state.items()}
     state = {name: value for name, value in state.items() if not name.startswith(tuple(f"{head}." for head in heads))}
     wanted = model.state_dict()
     faults = {
         "missing": wanted.keys() - state.keys(),
         "unknown": state.keys() - wanted.keys(),
-        "of another shape": {
-            name for name in wanted.keys() & state.keys() if wanted[name].shape != getattr(state[name], "shape", None)
-        },
+        "of another shape": {name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape},
     }
     if any(faults.values()):
         text = "; ".join(

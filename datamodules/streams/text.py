@@ -27,13 +27,15 @@ from tokenizers.processors import TemplateProcessing
 from datamodules.source import DataError
 from datamodules.types import TextInputs
 
-_SAMPLE_TEXT = (
-    "and ball bar beat beeper bell black blow blue bounce buzzer chime cricket cross cyan diamond disc "
-    "drum fan first gonna green grey here horn just lower magenta next now okay orange pluck press raise "
-    "rattle red ring shake siren so spin square star start steam strike string the then tone triangle "
-    "vent violet wake we whistle white with yellow"
-)
-SAMPLE_WORDS = _SAMPLE_TEXT.split(" ")
+# fmt: off
+SAMPLE_WORDS = [
+    "and", "ball", "bar", "beat", "beeper", "bell", "black", "blow", "blue", "bounce", "buzzer", "chime", "cricket",
+    "cross", "cyan", "diamond", "disc", "drum", "fan", "first", "gonna", "green", "grey", "here", "horn", "just",
+    "lower", "magenta", "next", "now", "okay", "orange", "pluck", "press", "raise", "rattle", "red", "ring",
+    "shake", "siren", "so", "spin", "square", "star", "start", "steam", "strike", "string", "the", "then", "tone",
+    "triangle", "vent", "violet", "wake", "we", "whistle", "white", "with", "yellow",
+]
+# fmt: on
 """All words of the sample data, sorted: `sample.narration.VOCABULARY`, which nothing but the sample data imports."""
 WORD = re.compile(r"[\w']+")
 """A word, as AVLnet, MCN and Everything at Once cut them (`youtube_dataloader.py`): apostrophes belong to it."""

@@ -179,6 +179,7 @@ SETTING = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(changes=st.lists(SETTING, unique=True, max_size=4))
 def test_a_row_s_settings_are_those_that_determine_a_result_in_new_and_old_records_alike(changes):

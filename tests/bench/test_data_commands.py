@@ -70,6 +70,7 @@ def test_mistakes_in_features_are_told(arguments, part, sample_root, tmp_path, c
     assert part in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_speed_of_data_is_told_in_ratios(tmp_path: Path, capsys):
     assert main(["speed", "data", f"folder={tmp_path}", "clips=2", "rounds=1"]) == 0
     shown = capsys.readouterr().out

@@ -26,6 +26,8 @@ from datamodules.files import replacing
 from tests.bench.runs import LIMIT, SCRIPT, TWO_PROCESSES, Server, arguments, bench, environment, run_folders, weights
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 GO_ON = "what was saved stands, and the same command goes on from it\n"
 
 

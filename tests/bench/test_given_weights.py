@@ -81,6 +81,7 @@ def test_a_file_that_holds_no_weights_is_told_by_its_name(sample_root: Path, rel
     assert str(released) in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_released_files_is_measured_by_their_mean_probability(sample_root: Path, released: Path, tmp_path):
     """As AST's and PSLA's `ensemble.py` do it; each file is a network of its own, head and all."""
     folder, given = tmp_path / "ensemble", torch.load(released, weights_only=True)

@@ -16,6 +16,8 @@ import torch
 from bench.records import archive
 from tests.bench.runs import Server, arguments, run_folders, weights
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 

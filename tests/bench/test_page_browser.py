@@ -27,7 +27,7 @@ from tests.bench.test_published import method, row
 from tests.bench.test_tables import record
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")]
 
 PATIENCE = 200
 """Seconds; a busy machine may need many of them, a page that works needs none."""

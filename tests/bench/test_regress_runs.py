@@ -19,6 +19,8 @@ import yaml
 from bench.regress.measure import MeasuredTree, Run, measure
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 MBT = [
     *("preset=tiny", "stage=train_vggsound_a", "model.depth=2", "model.fusion_layer=1"),
     *("stages.train_vggsound_a.epochs=20", "stages.train_vggsound_a.batch_size=16"),
@@ -72,7 +74,6 @@ def plant(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-@pytest.mark.slow
 def test_a_broken_learning_rate_is_named_with_its_figure(copy: Path, sample_root: Path, tmp_path: Path):
     plant(copy / "experiments/mbt/config.yaml", "algorithm: adamw, lr: 2.0e-3", "algorithm: adamw, lr: 2.0e-9")
     done = regress(copy, sample_root, suite(copy, mbt=MBT), "--junit", str(tmp_path / "junit.xml"))
@@ -85,7 +86,6 @@ def test_a_broken_learning_rate_is_named_with_its_figure(copy: Path, sample_root
     assert len(failed) == len(lines) and {place for place, _ in failed} == {"mbt.train_vggsound_a"}
 
 
-@pytest.mark.slow
 def test_an_unchanged_tree_has_the_last_commits_metrics_and_a_sleep_shows_against_a_stored_baseline(
     copy: Path, sample_root: Path
 ):

@@ -31,6 +31,7 @@ def board(leaderboards: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_grid_is_shown_as_rows_that_differ_by_its_setting(media: Path, tmp_path: Path, capsys):
     places = [f"sample_root={media}", f"runs={tmp_path / 'runs'}", f"leaderboards={tmp_path / 'boards'}"]
     grid = ["--jobs", "1", "--grid", "stages.train_esc10.epochs=1,2"]

@@ -22,7 +22,7 @@ from tests.bench.sweeps import METHODS, places, scores
 from tests.conftest import REPOSITORY
 from tests.slurm_cluster import SlurmCluster, missing
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 DEADLINE_SECONDS = 500.0
 
 
@@ -104,7 +104,6 @@ while time.monotonic() < deadline:
     assert shown(here, number)["TimeLimit"] == "00:30:00"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1500)  # only there to find what hangs
 def test_a_preempted_job_comes_back_and_the_board_is_that_of_local_runs(
     here: SlurmCluster, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

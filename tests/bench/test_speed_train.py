@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.plan.cost import flops_of
 from bench.speed import timed_loops, training
-from bench.speed.flops import DATA_SHEETS, flops_of, peak
+from bench.speed.flops import DATA_SHEETS, peak
 from bench.speed.plain_loop import attention_by_hand, hand_written_attention
 from bench.speed.timed_loops import WARM_UP, Timed
 from tests.bench.runs import SMALLEST

@@ -282,6 +282,7 @@ def uavm(clips: Path, cut_off: Path) -> SimpleNamespace:
     return SimpleNamespace(stages=found, there=there, before=before, state=state, added=added, folder=cut_off)
 
 
+@pytest.mark.slow
 def test_extraction_goes_on_where_it_was_killed(uavm):
     sound = uavm.stages["extract_vggsound_a"]
     wanted, folder = set(sound.extracted.table["clip_id"]), sound.folder / "features"
@@ -314,6 +315,7 @@ def test_the_trained_stage_measures_what_it_read(uavm):
     np.testing.assert_allclose(scores(stage, "av"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_extract_each_clip_once_and_measure_what_one_does(clips: Path, uavm, tmp_path):
     """33 and 17 clips do not divide by two."""
     shutil.copytree(uavm.folder / "runs", tmp_path / "runs")

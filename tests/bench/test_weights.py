@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.run.weights import read_checkpoint
+from datamodules.weight_files import read_checkpoint
 from experiments.common.stage import Stage
 
 WEIGHTS = OrderedDict({"layer.weight": torch.arange(4.0).view(2, 2), "layer.bias": torch.ones(2)})

@@ -30,6 +30,8 @@ from tests.datamodules.damage import (
 from tests.datamodules.examine import FRAME_TIMES, Outcome, examine_all
 from tests.media_files import noise, numbered_frame, write_media
 
+pytestmark = pytest.mark.slow
+
 FILES_A_CONTAINER = 3
 LIMIT_SECONDS = 5.0
 MEGABYTE = 1_000_000

@@ -202,10 +202,10 @@ def test_checkpoints_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing: .*, …"):
         Extractor3D("r3d_18", path)
     torch.save({"state_dict": print}, path)  # a function is no plain tensor
-    with pytest.raises(DataError, match="no checkpoint of plain tensors"):
+    with pytest.raises(DataError, match="it holds print, whose code could do anything"):
         Extractor2D("test_resnet", path)
     path.write_bytes(b"text")
-    with pytest.raises(DataError, match="no checkpoint of plain tensors"):
+    with pytest.raises(DataError, match="it is no file of weights that torch can read"):
         Extractor2D("test_resnet", path)
     with pytest.raises(DataError, match="no video model 'r9d'"):
         Extractor3D("r9d", path)

@@ -467,6 +467,7 @@ def test_the_voice_is_louder_than_the_impacts() -> None:
 # Making
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     sample.make(tmp_path / "one", tuple(TINY), counts=TINY, workers=1)
     sample.make(tmp_path / "two", ("esc50", "youcook2", "crosstask"), counts=TINY, workers=2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.run.weights import read_checkpoint
+from datamodules.weight_files import read_checkpoint
 from experiments.everything_at_once.checkpoints import from_official, is_official, load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig
 from tests.experiments.test_everything_at_once_parity import GOLDEN, network, released

@@ -15,6 +15,8 @@ from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import collate
 from datamodules.loading.samplers import ClipRef
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("pretrain", "pretrain_2", "finetune_vggsound_a", "finetune_vggsound_v", "finetune_vggsound_av")
 
 
@@ -29,7 +31,6 @@ def plan(sample_root: Path, tmp_path_factory: pytest.TempPathFactory):
     return {stage.name: stage for stage in make_plan(compose("mavil", options)).stages}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_a_step_at_full_size_lowers_the_loss_of_its_batch(plan, name):
     stage = plan[name]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.run.weights import read_checkpoint
+from datamodules.weight_files import read_checkpoint
 from tests.experiments.test_narrated_stages import TINY, official
 
 

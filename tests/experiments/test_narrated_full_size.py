@@ -20,7 +20,7 @@ from experiments.common.stage import StageSpec
 from experiments.common.stages.narrated import NarratedStage
 from tests.experiments.narrated_tiny import word2vec
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:You are trying to")]  # log without a Trainer
 METHODS = ("avlnet", "mcn", "everything_at_once")
 PUBLISHED = {
     ("avlnet", "AVLnet"): (84_531_202, 84_531_200),

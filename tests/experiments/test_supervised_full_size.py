@@ -20,7 +20,7 @@ from bench.plan import cost
 from datamodules.types import Batch, Inputs
 from experiments.common.stage import Stage, StageSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:You are trying to")]  # log without a Trainer
 CLASSES = {"audioset": 527, "fsd50k": 200, "esc50": 50, "vggsound": 309}
 SEVERAL_LABELS = ("audioset", "fsd50k")
 RUNS = [
@@ -219,7 +219,6 @@ def test_uavm_s_unified_network_learns_a_batch_of_30_steps_of_1024_numbers():
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.slow
 def test_cmkd_distils_efficientnet_b2_into_ast_base():
     """Of 300 frames, not of 1000: 348 patches in the place of 1188."""
     config = compose("cmkd", ["preset=paper", "data_root=none", "data.inputs.audio.frames=300"])
@@ -235,7 +234,6 @@ def test_cmkd_distils_efficientnet_b2_into_ast_base():
     assert all(torch.equal(value, before[key]) for key, value in stage.teacher.state_dict().items())
 
 
-@pytest.mark.slow
 def test_mbt_b_learns_a_batch_of_both_modalities():
     """Of one frame, not of 8: 197 tokens in the place of 1569."""
     train = "stages.train_vggsound_av"
