@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,9 @@ def _default(value: ast.expr) -> str:
 
 
 def _signature(node: ast.FunctionDef) -> str:
-    """`name(arguments)`, without types, which the docstring says in words."""
+    """`name(arguments)`, without types, which the docstring says in words; a property is a name."""
+    if any(isinstance(each, ast.Name) and each.id.endswith("property") for each in node.decorator_list):
+        return node.name
     arguments = node.args
     names = [
         argument.arg for argument in (*arguments.posonlyargs, *arguments.args) if argument.arg not in ("self", "cls")
@@ -170,7 +173,7 @@ def _described(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> Iterator[st
     for paragraph in re.split(r"\n{2,}", text):
         head, _, body = paragraph.partition("\n")
         if head.rstrip(":") in SECTIONS and head.endswith(":"):
-            yield from (f"**{SECTIONS[head.rstrip(':')]}**", "", *_entries(inspect.cleandoc(body)))
+            yield from (f"**{SECTIONS[head.rstrip(':')]}**", "", *_entries(textwrap.dedent(body)))
         else:
             yield paragraph
         yield ""

@@ -23,6 +23,13 @@ def test_the_reference_is_made_from_the_docstrings_as_they_are() -> None:
     assert stale == []
 
 
+def test_what_is_said_of_an_argument_or_an_error_stands_in_one_entry() -> None:
+    text = "".join(reference.pages().values())
+    sections = re.findall(r"^\*\*(?:Arguments|Raises)\*\*\n\n((?:- .*\n)+)", text, re.MULTILINE)
+    entries = [line for section in sections for line in section.splitlines()]
+    assert len(entries) > 20 and [entry for entry in entries if not re.match(r"- \*{0,2}[\w, ]+: ", entry)] == []
+
+
 def test_every_setting_of_a_run_is_in_the_reference() -> None:
     from dataclasses import fields
 
