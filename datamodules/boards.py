@@ -70,7 +70,7 @@ class Retrieval(BoardTask):
     unit: Literal["", "video"] = ""
     """What is asked for and found: a clip, or a whole video by its clips."""
     missing: Literal["", "misses"] = ""
-    """Official clips that are not there are left out, or count as not found (PROTOCOLS.md section 8)."""
+    """Official clips that are not there are left out, or count as not found (docs/protocols.md, section 8)."""
 
     @property
     def looked_at(self) -> str:

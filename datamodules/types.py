@@ -229,7 +229,7 @@ class DataConfig:
     narration: NarrationConfig = field(default_factory=NarrationConfig)
 
 
-FEATURE_KEYS = {"a": "audio_feat", "v": "video_feat"}
+FEATURE_KEYS: dict[str, Literal["audio_feat", "video_feat"]] = {"a": "audio_feat", "v": "video_feat"}
 """Modality -> key of its features in a batch."""
 
 
@@ -300,7 +300,8 @@ class RawBatch(TypedDict, total=False):
     text_length: Tensor
     video_feat: Tensor
     video_feat_length: Tensor
-    """These five as in `Batch`."""
+    audio_feat: Tensor
+    """These six as in `Batch`."""
     label: Tensor
     partner: RawBatch
     """The clips that are mixed into some of these, M of them; see `mixing.py`."""

@@ -80,13 +80,13 @@ def compare_methods(
     _check_protocols([record for side in chosen for record in side])
     first = [side[0] for side in chosen]
     told_by = labels([row_key(record) for record in first], first)
-    sides = [
+    left, right = (
         Side(tuple(side), task.predictions.joined([_predictions(record, runs, task) for record in side]), settings)
         for side, settings in zip(chosen, told_by, strict=True)
-    ]
+    )
     modalities = (first[0].modality, first[1].modality)
-    comparison = compare(wanted, sides[0].predictions, sides[1].predictions, modalities)
-    return Compared(wanted, *sides, comparison, per_class(task, sides, modalities))
+    comparison = compare(wanted, left.predictions, right.predictions, modalities)
+    return Compared(wanted, left, right, comparison, per_class(task, (left, right), modalities))
 
 
 def _row(text: str, records: Sequence[Record], board: str) -> list[Record]:
@@ -178,7 +178,8 @@ def per_class(task: Task[Any], sides: Sequence[Side], modalities: Sequence[str])
     """(class, before, after), of tasks that measure classes by themselves."""
     if not task.class_score:
         return []
-    common = np.intersect1d(*(np.asarray(side.predictions.clip_id) for side in sides))
+    before, after = (np.asarray(side.predictions.clip_id) for side in sides)
+    common = np.intersect1d(before, after)
     values = []
     for side, modality in zip(sides, modalities, strict=True):
         order = np.argsort(side.predictions.clip_id)

@@ -92,11 +92,11 @@ def compare(
     blocks = [measure(weight_UB) for weight_UB in resamples(len(units), count)]
     differences = {}
     for name, info in task_of(board).metrics.items():
-        values = [float(side[name][0]) for side in whole]
+        was, now = (float(side[name][0]) for side in whole)
         change_B = np.concatenate([right[name] - left[name] for left, right in blocks])
-        if np.isfinite(values).all() and np.isfinite(change_B).any():
-            low, high = sides[0].interval(change_B, values[1] - values[0])
-            differences[name] = Difference(name, info, *values, low, high, _p_value(change_B))
+        if np.isfinite([was, now]).all() and np.isfinite(change_B).any():
+            low, high = sides[0].interval(change_B, now - was)
+            differences[name] = Difference(name, info, was, now, low, high, _p_value(change_B))
     return Comparison(differences, len(units))
 
 
@@ -109,7 +109,7 @@ def _p_value(change_B: NDArray) -> float:
 
 def _on_common_clips(board: Board, before: Predictions, after: Predictions) -> tuple[Predictions, Predictions]:
     ids = [np.asarray(side.clip_id, dtype=str) for side in (before, after)]
-    common = np.intersect1d(*ids)
+    common = np.intersect1d(ids[0], ids[1])
     if not len(common):
         raise ComparisonError(f"{board.name}: the two sides have no clip in common")
     sides = [

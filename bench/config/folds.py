@@ -45,6 +45,7 @@ def expand(config: BenchConfig) -> BenchConfig:
 
 
 def fold_name(name: str, fold: int) -> str:
+    """The name of a stage's fold; the stage's own name where it has no folds (0)."""
     return f"{name}_fold{fold}" if fold else name
 
 

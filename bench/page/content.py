@@ -124,7 +124,7 @@ def _board(table: BoardTable, number: Mapping[str, int]) -> Json:
 
 def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     record = row.newest
-    values = {}
+    values: Json = {}
     for name in table.metrics:
         cell = row.cells.get(name)
         low, high = cell.interval if cell else (None, None)

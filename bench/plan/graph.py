@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import registry
 from bench.config.compose import stage_class
@@ -27,8 +27,8 @@ from datamodules.manifest.checks import Checks
 from datamodules.manifest.exclusions import told
 from datamodules.manifest.relabel import relabelled
 from datamodules.packing.shards import open_pack
-from datamodules.source import DataError, Source, find_root
-from datamodules.types import Inputs, TextInputs
+from datamodules.source import DataError, MediaKind, Source, find_root
+from datamodules.types import Inputs, Modality, TextInputs
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -201,7 +201,9 @@ class Data:
             self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
         if key not in self._manifests:
             checks = Checks(self.cache / "checks" / stage.dataset, track=track)
-            self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)
+            self._manifests[key] = build_manifest(
+                self.source(stage), splits, inputs, checks, cast(MediaKind | None, stage.data.media)
+            )
         return self._manifests[key]
 
     def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
@@ -292,7 +294,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         model=config.model,
         options=stage.options,
         inputs=stage.data.inputs,
-        modality=stage.modality,
+        modality=cast(Modality, stage.modality),  # `combinations.py` has looked at it
         num_classes=len(any_manifest.classes),
         multilabel=any_manifest.multilabel,
         optim=stage.optim,

@@ -27,7 +27,6 @@ def git_state(repo: Path, generated: Sequence[str] = GENERATED) -> tuple[str | N
 
     New files that git does not ignore count as changes. Changes in the folders `generated` do not.
     """
-
     try:
         if Path(_git(repo, "rev-parse", "--show-toplevel")).resolve() != repo.resolve():
             return None, None
@@ -87,7 +86,7 @@ def _described(
         "commit": commit or (_installed_commit(distribution) if distribution else None),
         "dirty": dirty,
         # Of the whole package: a class is in one of its files, its helpers in others.
-        "source_sha256": source_hash(*map(Path, top.submodule_search_locations or [source])),
+        "source_sha256": source_hash(*(Path(place) for place in top.submodule_search_locations or [str(source)])),
     }
 
 

@@ -19,11 +19,11 @@ from bench.tasks import metric_infos
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class _PublishedPart(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=500)
 
 
-class PublishedRow(_Part):
+class PublishedRow(_PublishedPart):
     """What one variant of a method scored on one benchmark."""
 
     benchmark: Text
@@ -71,7 +71,7 @@ class PublishedRow(_Part):
         return self
 
 
-class PublishedMethod(_Part):
+class PublishedMethod(_PublishedPart):
     """A paper with its main rows."""
 
     name: Slug
@@ -119,7 +119,10 @@ def on_board(published: Iterable[PublishedMethod], board: str) -> list[tuple[Pub
     return [(method, row) for method in published for row in method.rows if row.verified and row.board == board]
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Refuses keys that come twice, of which YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

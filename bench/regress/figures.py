@@ -11,7 +11,7 @@ import numpy as np
 from bench import registry
 from bench.compare.paired import Difference, compare
 from bench.errors import UserError
-from bench.regress.measure import Measured, Scored
+from bench.regress.measure import MeasuredRun, Scored
 from bench.run.results import read_predictions
 from bench.tasks import task_of
 from bench.tasks.metrics import CONFIDENCE, RESAMPLES, interval
@@ -61,7 +61,7 @@ class Figure:
         return f"{where} {self.name}: {self.before} -> {self.after}, {self.change} ({self.verdict})"
 
 
-def figures(before: Measured, after: Measured, tolerances: Tolerances) -> list[Figure]:
+def figures(before: MeasuredRun, after: MeasuredRun, tolerances: Tolerances) -> list[Figure]:
     """All that can be said of a run."""
     method = after.run.method
     if after.failure:
@@ -83,7 +83,7 @@ def figures(before: Measured, after: Measured, tolerances: Tolerances) -> list[F
     return found
 
 
-def metric_figures(before: Measured, was: Scored, after: Measured, now: Scored) -> list[Figure]:
+def metric_figures(before: MeasuredRun, was: Scored, after: MeasuredRun, now: Scored) -> list[Figure]:
     """The board's metrics on the clips that both sides measured."""
     board = registry.board(now.board)
     shape = task_of(board).predictions

@@ -31,6 +31,7 @@ from bench.run import checkpoints, preemption
 from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Collect, Cost, Extract
 from bench.run.claims import claimed
+from bench.run.compat import callbacks_of
 from bench.run.faults import explained
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
@@ -65,11 +66,12 @@ def run(config: BenchConfig) -> Plan:
 
 def is_first_process() -> bool:
     """Of those that train together: the one that tells and writes."""
-    return rank_zero_only.rank == 0
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # an attribute of a function
 
 
 @rank_zero_only
 def say(text: str) -> None:
+    """Prints a line as it is, without markup and breaks."""
     console.print(text, markup=False, soft_wrap=True)
 
 
@@ -239,11 +241,11 @@ def ensemble(stage: PlannedStage) -> tasks.Predictions:
 
 def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Collect | Extract) -> None:
     """Gives all of `data.scored` to the module once, and what it makes of them to the callback."""
-    trainer.callbacks.append(callback)
+    callbacks_of(trainer).append(callback)
     try:
         trainer.test(module, datamodule=data, verbose=False)
     finally:
-        trainer.callbacks.remove(callback)
+        callbacks_of(trainer).remove(callback)
 
 
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule, task: tasks.Task[Any]) -> tasks.Predictions:

@@ -40,7 +40,7 @@ def read_predictions(path: Path, shape: type[tasks.Predictions] = tasks.Predicti
 
 
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
-    """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
+    """The stage's `StageCost`, as a dict; times are those of training, restarts included."""
     hours = tracked.seconds / 3600 * processes
     return {
         "wall_seconds": tracked.seconds,
@@ -60,6 +60,7 @@ def finished_cost(stage: PlannedStage) -> dict[str, Any]:
 
 
 def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, Any]:
+    """What a record says of the clips that a stage used."""
     return {
         "dataset": dataset,
         "split": "+".join(splits),
@@ -75,7 +76,7 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
     for each in (*stage.ancestors, stage):
-        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start or ""]
         found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
             data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""

@@ -14,6 +14,7 @@ from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
 from bench.plan.layout import WEIGHTS
 from bench.run.callbacks import epoch_weights
+from bench.run.compat import times_written
 from bench.tasks import task_of
 from datamodules.weight_files import read_checkpoint
 from experiments.common.stage import Stage
@@ -67,7 +68,7 @@ def load(stage: PlannedStage, module: Stage, weights: Mapping[str, Tensor]) -> N
 
 def versions(module: Stage) -> dict[str, int]:
     """How often each parameter was written: torch counts it, and loading is writing."""
-    return {name: parameter._version for name, parameter in module.named_parameters()}
+    return {name: times_written(parameter) for name, parameter in module.named_parameters()}
 
 
 def require_loaded(stage: PlannedStage, module: Stage, drawn: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from bench.records.published import PublishedMethod, PublishedRow, on_board
 from bench.records.record import Record, ShownMetric
@@ -19,7 +20,7 @@ from bench.tasks import MetricInfo, task_of
 from datamodules.boards import Board
 
 CLIPS_TOLERANCE = 0.05
-"""Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
+"""Rows whose number of clips differs by more are flagged (docs/protocols.md, section 8)."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _remark(rows: Sequence[Row], views: int) -> None:
         remarks = []
         if row.dirty:
             remarks.append("uncommitted changes")
-        if own := sorted({record.protocol.get("views", 1) for record in row.records} - {views}):
+        if own := sorted({cast(int, record.protocol.get("views", 1)) for record in row.records} - {views}):
             remarks.append(
                 f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
             )

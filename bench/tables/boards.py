@@ -32,6 +32,7 @@ def board_folder(leaderboards: Path, sample: bool) -> Path:
 
 
 def records_folder(leaderboards: Path, sample: bool) -> Path:
+    """Where the records lie."""
     return board_folder(leaderboards, sample) / "results"
 
 

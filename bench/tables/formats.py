@@ -35,6 +35,7 @@ LINK = re.compile(r"(?i)(www)(\.)|(https?)(:)")
 
 
 def shown(info: MetricInfo | ShownMetric, value: float) -> str:
+    """A metric's value in its unit and with its decimals."""
     return f"{value * (100 if info.percent else 1):.{info.decimals}f}"
 
 
@@ -128,6 +129,7 @@ def _published_texts(table: BoardTable, line: Published) -> list[str]:
 
 
 def legend(table: BoardTable) -> list[str]:
+    """What must be known to read a board's table, line by line."""
     board, task = table.board, task_of(table.board)
     lines = [
         f"{board.dataset}, split {board.split}, {task.title}; sorted by {table.info[board.main].label}; "
@@ -206,12 +208,14 @@ def to_rich(table: BoardTable) -> Table:
     for column in ("chance", *others, "n", "coverage", "seeds"):
         grid.add_column(Text(column), justify="right", no_wrap=True)
     for line in table.lines:
-        paper = isinstance(line, Published)
-        cells = _published_texts(table, line) if paper else _texts(table, line)
+        cells = _published_texts(table, line) if isinstance(line, Published) else _texts(table, line)
         texts = dict(zip(_columns(table), cells, strict=True))
         for name in others:
             texts[name] = texts[name].split(" ")[0]
-        grid.add_row(*(Text(texts[str(column.header)]) for column in grid.columns), style="dim" if paper else "")
+        grid.add_row(
+            *(Text(texts[str(column.header)]) for column in grid.columns),
+            style="dim" if isinstance(line, Published) else "",
+        )
     return grid
 
 

@@ -1,4 +1,7 @@
-"""Single-label classification: top-1, top-5 and mean class accuracy (VGGSound, ESC-50; PROTOCOLS.md sections 2, 3)."""
+"""Single-label classification: top-1, top-5 and mean class accuracy.
+
+VGGSound, ESC-50: docs/protocols.md, sections 2, 3.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporal localisation: step recall, and overlap after alignment (CrossTask, Mining YouTube; PROTOCOLS.md section 7).
+"""Temporal localisation: step recall, and overlap after alignment (docs/protocols.md, section 7).
 
 A row is a second of a video. Recall: every step that the video may show is placed, in order, on a second of its own,
 and is found if that second is annotated with it. IoD and IoU: the segments of the annotation against those that the
@@ -57,7 +57,7 @@ class _Outcome(NamedTuple):
 
 
 class LocalisationTask(Task[Localisation]):
-    """What the official codes leave open, or do differently from each other:
+    """What the official codes leave open, or do differently from each other.
 
     - `recall` is that of MCN (brian7685/Multimodal-Clustering-Network `eval_cross.py`): the share of a video's
       annotated steps that is found, averaged over videos. With `average` "task": over the videos of each task

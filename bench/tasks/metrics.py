@@ -155,7 +155,7 @@ def _column(weight_N: ArrayLike | None, clips: int) -> Floats:
 
 
 def macro(value_BC: Floats) -> Floats:
-    """[B] mean over the classes that have a value; NaN where none has (PROTOCOLS.md, rule 4)."""
+    """[B] mean over the classes that have a value; NaN where none has (docs/protocols.md, rule 4)."""
     known = ~np.isnan(value_BC)
     with np.errstate(invalid="ignore"):
         return np.where(known, value_BC, 0).sum(-1) / known.sum(-1)

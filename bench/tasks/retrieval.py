@@ -1,4 +1,4 @@
-"""Retrieval between modalities: R@1, R@5, R@10, median and mean rank (PROTOCOLS.md rule 6).
+"""Retrieval between modalities: R@1, R@5, R@10, median and mean rank (docs/protocols.md, rule 6).
 
 Where items tie, R@k is the share of queries that is expected to find a right one in random order of the tied items, and
 median and mean rank are those of averaged ranks; so a collapsed embedding gets what chance gets.

@@ -1,4 +1,4 @@
-"""Multi-label tagging: macro mAP, mean AUC, d', lwlrap (AudioSet, FSD50K; PROTOCOLS.md sections 1 and 4)."""
+"""Multi-label tagging: macro mAP, mean AUC, d', lwlrap (AudioSet, FSD50K; docs/protocols.md, sections 1, 4)."""
 
 from __future__ import annotations
 
