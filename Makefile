@@ -33,8 +33,12 @@ test: $(TESTABLE)  ## run the tests, but for the slow ones
 	$(PY) -m pytest -m 'not slow' $(TWO_AT_A_TIME) $(ARGS)
 test-slow: $(TESTABLE)  ## run the slow ones: full size, kills, several processes, Slurm, browser, fuzzing
 	$(PY) -m pytest -m slow $(TWO_AT_A_TIME) $(ARGS)
-lint: $(TESTABLE)  ## check style
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: $(TESTABLE)  ## check style, types, imports and spelling
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(if $(VENV),$(VENV)/bin/)lint-imports
+	$(PY) -m codespell_lib
 
 $(VENV)/installed: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AVL-Bench needs Python 3.11 or newer; set PYTHON=")'

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bench.commands.help_texts import (
     CHECK_HELP,
@@ -105,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--folder", metavar="FOLDER", help="default: experiments/; elsewhere the method is a package of its own"
     )
     command("list", show_list, "list methods, datasets and boards")
-    plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    plain: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     data = command("data", None, "check or pack a dataset, extract features, make the sample data")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
     make_sample = actions.add_parser("sample", help="make the sample data")
@@ -195,9 +196,9 @@ def write_docs(options: argparse.Namespace) -> int:
 def find_regressions(options: argparse.Namespace) -> int | None:
     from pathlib import Path
 
-    from bench.regress.gate import Settings, regress, store
+    from bench.regress.gate import RegressOptions, regress, store
 
-    settings = Settings(
+    settings = RegressOptions(
         suite=Path(options.suite),
         baselines=Path(options.baselines),
         folder=Path(options.folder),
@@ -206,7 +207,10 @@ def find_regressions(options: argparse.Namespace) -> int | None:
         junit=Path(options.junit) if options.junit else None,
         against=options.against,
     )
-    return store(settings) if options.store else regress(settings)
+    if not options.store:
+        return regress(settings)
+    store(settings)
+    return None
 
 
 def run_method(options: argparse.Namespace) -> None:

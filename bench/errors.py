@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """`no such method 'mavli'; did you mean 'mavil'? Valid: ...`"""
+    """For example `no such method: 'mavli'. Did you mean 'mavil'? There are: ...`."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import datamodules
 from bench.errors import UserError, unknown
-from datamodules.types import Board
+from datamodules.boards import Board
 
 if TYPE_CHECKING:
     from datamodules.source import Source
@@ -52,9 +52,11 @@ def method_folder(method: str) -> Path:
 @cache
 def method_version(method: str) -> int:
     """The `version` of the method's `config.yaml`: raised when its code changes in a way that changes results."""
-    from omegaconf import OmegaConf  # `bench list` need not wait for it
+    from omegaconf import DictConfig, OmegaConf  # `bench list` need not wait for it
 
-    return int(OmegaConf.load(method_folder(method) / "config.yaml").get("version", 1))
+    config = OmegaConf.load(method_folder(method) / "config.yaml")
+    assert isinstance(config, DictConfig)
+    return int(config.get("version", 1))
 
 
 def method_module(method: str) -> ModuleType:
@@ -108,6 +110,7 @@ def boards() -> dict[str, Board]:
 
 
 def board(name: str) -> Board:
+    """The board of a name."""
     if name not in boards():
         raise unknown("board", name, boards())
     return boards()[name]

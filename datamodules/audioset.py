@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from datamodules.boards import Board, Tagging
 from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows, read_rows_by_header
-from datamodules.types import Board
 
 SEGMENT_FILES = {
     "balanced": "balanced_train_segments.csv",
@@ -36,8 +36,8 @@ class AudioSet(Source):
     multilabel = True
     defaults: ClassVar = {"inputs": {"audio": {"mean": -4.2677393, "std": 4.5689974}}}  # AST, AudioMAE dataset.py
     boards = (
-        Board("audioset-20k", dataset="audioset", train="balanced", split="eval", task="tagging", main="mAP"),
-        Board("audioset-2m", dataset="audioset", train="unbalanced+balanced", split="eval", task="tagging", main="mAP"),
+        Board("audioset-20k", dataset="audioset", train="balanced", split="eval", task=Tagging(), main="mAP"),
+        Board("audioset-2m", dataset="audioset", train="unbalanced+balanced", split="eval", task=Tagging(), main="mAP"),
     )
 
     @classmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import torch
@@ -22,9 +23,22 @@ from datamodules.manifest.build import Manifest, label_arrays
 from datamodules.streams import audio as audio_features
 from datamodules.streams import decibels
 from datamodules.streams import video as video_features
-from datamodules.types import FEATURE_KEYS, AudioInputs, AugmentConfig, Batch, DataConfig, Inputs, RawBatch, VideoInputs
+from datamodules.types import (
+    FEATURE_KEYS,
+    AudioInputs,
+    AugmentConfig,
+    Batch,
+    DataConfig,
+    Inputs,
+    Partner,
+    RawBatch,
+    VideoInputs,
+)
 
-LOG_MELS = {"kaldi": audio_features.LogMel, "decibel": decibels.DecibelMel}
+LOG_MELS: dict[str, type[audio_features.LogMel] | type[decibels.DecibelMel]] = {
+    "kaldi": audio_features.LogMel,
+    "decibel": decibels.DecibelMel,
+}
 """`AudioInputs.kind` -> its log-mels."""
 
 
@@ -44,6 +58,9 @@ def starting_over(values: Tensor, length_B: Tensor) -> Tensor:
 
 class Features(nn.Module):
     """What the workers decoded -> what a method sees; with augmentation in training. On the batch's device."""
+
+    log_mel: audio_features.LogMel | decibels.DecibelMel
+    """Where there is sound."""
 
     def __init__(self, inputs: Inputs, augment: AugmentConfig):
         super().__init__()
@@ -70,7 +87,7 @@ class Features(nn.Module):
             if name in raw and name not in batch:
                 batch[name] = raw[name]
         if "partner" in raw:
-            batch["partner"] = raw["partner"]
+            batch["partner"] = cast(Partner, raw["partner"])  # `mixup` has made it one
         if (audio := self.inputs.audio) is not None:
             batch["audio"], batch["audio_length"] = self._audio(raw, audio, train)
         if self.inputs.video is not None:
@@ -160,8 +177,13 @@ class AVDataModule(L.LightningDataModule):
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features = Features(config.inputs, config.augment)
 
+    @property
+    def _trained(self) -> L.Trainer:
+        assert self.trainer is not None  # it is a Trainer that asks for loaders
+        return self.trainer
+
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
-        workers = worker_count(self.config.loader.workers, self.trainer.num_devices)
+        workers = worker_count(self.config.loader.workers, self._trained.num_devices)
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
         return Loader(
@@ -169,13 +191,13 @@ class AVDataModule(L.LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=self._trained.strategy.root_device.type == "cuda",
         )
 
     def train_dataloader(self) -> Loader:
         """All batches of all epochs that are left to do."""
         assert self.train is not None
-        loader, accumulate = self.config.loader, self.trainer.accumulate_grad_batches
+        loader, accumulate = self.config.loader, self._trained.accumulate_grad_batches
         weights = None
         if loader.weighted_draws:
             weights = class_balancing_weights(*label_arrays(self.train.table["labels"]), len(self.train.classes))
@@ -183,10 +205,10 @@ class AVDataModule(L.LightningDataModule):
             len(self.train),
             self.epochs,
             self.batch_size // accumulate // self.train.clips_a_row(self.config.narration),
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
+            rank=self._trained.global_rank,
+            ranks=self._trained.world_size,
             seed=self.seed,
-            start=self.trainer.global_step * accumulate,
+            start=self._trained.global_step * accumulate,
             weights=weights,
             draws=loader.draws(len(self.train)),
             replacement=loader.weighted_replacement,
@@ -196,11 +218,11 @@ class AVDataModule(L.LightningDataModule):
     def test_dataloader(self) -> Loader:
         """Each view of each scored clip once, on one of the ranks."""
         assert self.scored is not None
-        ranks = self.trainer.world_size
-        batch = max(1, self.batch_size // (ranks * self.trainer.accumulate_grad_batches))
-        sampler = EvalSampler(len(self.scored), batch, rank=self.trainer.global_rank, ranks=ranks, views=self.views)
+        ranks = self._trained.world_size
+        batch = max(1, self.batch_size // (ranks * self._trained.accumulate_grad_batches))
+        sampler = EvalSampler(len(self.scored), batch, rank=self._trained.global_rank, ranks=ranks, views=self.views)
         return self._loader(self.scored, sampler)
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         self.features.to(batch["key"].device)
-        return self.features(batch, train=self.trainer.training)
+        return self.features(batch, train=self._trained.training)

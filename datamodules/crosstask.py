@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from datamodules.boards import Board, Localisation
 from datamodules.source import (
     DataError,
     Official,
@@ -26,7 +27,6 @@ from datamodules.source import (
     read_text,
     segments_table,
 )
-from datamodules.types import Board
 
 TASKS = "tasks_primary.txt"
 LISTS = {"annotated": "videos.csv", "val": "videos_val.csv"}
@@ -63,9 +63,8 @@ class CrossTask(Source):
             dataset="crosstask",
             train="none",
             split="annotated",
-            task="localisation",
+            task=Localisation(average="task"),
             main="recall",
-            average="task",
         ),
     )
 

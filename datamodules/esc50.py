@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import pandas as pd
 
+from datamodules.boards import Board, Classification
 from datamodules.source import DataError, Official, Rows, Source, read_rows_by_header
-from datamodules.types import Board
 
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
@@ -31,7 +31,7 @@ class ESC50(Source):
     # AST's ESC-50 recipe. 512 frames cover the 5 s.
     defaults: ClassVar = {"inputs": {"audio": {"frames": 512, "mean": -6.6268077, "std": 5.358466}}}
     boards = (
-        Board("esc50", dataset="esc50", train="rest", split="folds", task="classification", main="top1", folds=5),
+        Board("esc50", dataset="esc50", train="rest", split="folds", task=Classification(), main="top1", folds=5),
     )
 
     @classmethod
@@ -77,7 +77,7 @@ class ESC10(ESC50):
     licence = "CC BY"
     sizes: ClassVar = dict.fromkeys(FOLDS, 80)
     boards = (
-        Board("esc10", dataset="esc10", train="rest", split="folds", task="classification", main="top1", folds=5),
+        Board("esc10", dataset="esc10", train="rest", split="folds", task=Classification(), main="top1", folds=5),
     )
 
     def _of_this_set(self, rows: Rows) -> pd.Series:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from datamodules.boards import Board, Tagging
 from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
-from datamodules.types import Board
 
 
 class FSD50K(Source):
@@ -27,9 +27,9 @@ class FSD50K(Source):
     # PSLA's FSD50K recipe: 3,000 frames cover 30 s.
     defaults: ClassVar = {"inputs": {"audio": {"frames": 3000, "mean": -4.6476, "std": 4.5699}}}
     boards = (
-        Board("fsd50k", dataset="fsd50k", train="train", split="eval", task="tagging", main="mAP"),
+        Board("fsd50k", dataset="fsd50k", train="train", split="eval", task=Tagging(), main="mAP"),
         # On which a model is chosen; the paper's protocol reports the chosen one's score on `eval`.
-        Board("fsd50k-val", dataset="fsd50k", train="train", split="val", task="tagging", main="mAP"),
+        Board("fsd50k-val", dataset="fsd50k", train="train", split="val", task=Tagging(), main="mAP"),
     )
 
     @classmethod

@@ -23,6 +23,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.boards import Board, Localisation
 from datamodules.source import (
     DataError,
     Official,
@@ -34,7 +35,6 @@ from datamodules.source import (
     read_text,
     segments_table,
 )
-from datamodules.types import Board
 
 MAPPING = "mapping_without_meta.txt"
 BACKGROUND = "background"
@@ -71,9 +71,8 @@ class MiningYouTube(Source):
             dataset="mining_youtube",
             train="none",
             split="test",
-            task="localisation",
+            task=Localisation(normalise="log_softmax"),
             main="IoU",
-            normalise="log_softmax",
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -16,7 +17,11 @@ def full_precision(device: torch.device) -> Iterator[None]:
     TF32; they would cost up to 1e-3 of a log-mel.
     """
     cuda, cpu = torch.backends.cudnn, torch.backends.mkldnn
-    backends = (torch.backends.cuda.matmul, cpu.matmul, cuda.conv, cuda.rnn, cpu.conv, cpu.rnn)
+    backends: tuple[Any, ...] = (  # modules that torch puts in place when it is imported
+        torch.backends.cuda.matmul,
+        *(getattr(cpu, part) for part in ("matmul", "conv", "rnn")),
+        *(getattr(cuda, part) for part in ("conv", "rnn")),
+    )
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

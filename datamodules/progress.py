@@ -11,4 +11,5 @@ Track = Callable[[Iterable[T], str, int], Iterable[T]]
 
 
 def no_progress(items: Iterable[T], title: str, total: int) -> Iterable[T]:
+    """The items, without showing how far they are."""
     return items

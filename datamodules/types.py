@@ -6,7 +6,7 @@ Nothing here imports torch, so that the configuration can be read and checked wi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,7 +229,7 @@ class DataConfig:
     narration: NarrationConfig = field(default_factory=NarrationConfig)
 
 
-FEATURE_KEYS = {"a": "audio_feat", "v": "video_feat"}
+FEATURE_KEYS: dict[str, Literal["audio_feat", "video_feat"]] = {"a": "audio_feat", "v": "video_feat"}
 """Modality -> key of its features in a batch."""
 
 
@@ -300,7 +300,8 @@ class RawBatch(TypedDict, total=False):
     text_length: Tensor
     video_feat: Tensor
     video_feat_length: Tensor
-    """These five as in `Batch`."""
+    audio_feat: Tensor
+    """These six as in `Batch`."""
     label: Tensor
     partner: RawBatch
     """The clips that are mixed into some of these, M of them; see `mixing.py`."""
@@ -317,7 +318,8 @@ Scale = Literal["logits", "probabilities"]
 
 
 class Outputs(TypedDict, total=False):
-    """What a method gives out for evaluation, keyed by what it looked at."""
+    """What a method gives out for evaluation, keyed by what it looked at. A task says which of these it measures, or
+    which other key (`bench.tasks.base.Task.outputs`)."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
@@ -328,43 +330,3 @@ class Outputs(TypedDict, total=False):
     """Modality -> [B, D]; retrieval compares them as the stage's `similarity` says."""
     features: Tensor
     """[B, T, D], of a stage that extracts."""
-
-
-@dataclass(frozen=True)
-class Board:
-    """A leaderboard, declared next to its dataset: dataset + split + protocol."""
-
-    name: str
-    """E.g. `audioset-20k`; also the file name of its tables."""
-    dataset: str
-    train: str
-    """The split methods train on, as readers of the board expect; it is shown, not enforced."""
-    split: str
-    """The split that is scored."""
-    task: Literal["tagging", "classification", "retrieval", "localisation"]
-    main: str
-    """The metric that sorts the board, e.g. `mAP`, `top1`, `R@1`."""
-    query: str = ""
-    """Retrieval: the modality of the queries, e.g. `a`."""
-    gallery: str = ""
-    """Retrieval: the modality of the gallery, e.g. `v`."""
-    unit: Literal["", "video"] = ""
-    """Retrieval: what is asked for and found; a clip, or a whole video by its clips."""
-    missing: Literal["", "misses"] = ""
-    """Retrieval: official clips that are not there are left out, or count as not found (PROTOCOLS.md section 8)."""
-    normalise: Literal["", "log_softmax"] = ""
-    """Localisation: what is done to a second's scores of the steps to be found before these are placed."""
-    average: Literal["", "task"] = ""
-    """Localisation: recall is averaged over videos, or over those of a task (with the same steps), then over tasks."""
-    views: int = 1
-    """Windows of each clip, evenly spaced over it, whose outputs are averaged."""
-    folds: int = 0
-    """Cross-validation over the splits `fold1`, `fold2`, …: each is scored by what was trained on the others."""
-    per_class: int = 0
-    """Retrieval: score only the first clips of each class by id; 0 = all."""
-    version: int = 1
-    """Raised whenever the protocol changes in a way that changes scores."""
-
-    def protocol(self) -> dict[str, Any]:
-        """All that must be equal for two scores to be comparable."""
-        return {k: v for k, v in vars(self).items() if v not in ("", 0) and k != "main"}

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import pandas as pd
 
+from datamodules.boards import Board, Classification, Retrieval
 from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows
-from datamodules.types import Board
 
 CLIP_SECONDS = 10
 
@@ -33,7 +33,7 @@ class VGGSound(Source):
     media = "auto"
     version = 2  # a split's own list is read before vggsound.csv
     boards = (
-        Board("vggsound", dataset="vggsound", train="train", split="test", task="classification", main="top1"),
+        Board("vggsound", dataset="vggsound", train="train", split="test", task=Classification(), main="top1"),
         # CAV-MAE's retrieval takes 5 clips a class too, but by a list of its own (cav-mae `retrieval.py`); here they
         # are the first five by id, so that everybody's are the same.
         *(
@@ -42,10 +42,8 @@ class VGGSound(Source):
                 dataset="vggsound",
                 train="none",
                 split="test",
-                task="retrieval",
+                task=Retrieval(query=query, gallery=gallery),
                 main="R@1",
-                query=query,
-                gallery=gallery,
                 per_class=5,
                 version=2,  # ties; the clips are selected from the official list
             )

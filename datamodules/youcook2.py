@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from datamodules.boards import Board, Retrieval
 from datamodules.source import (
     DataError,
     Official,
@@ -24,7 +25,6 @@ from datamodules.source import (
     read_text,
     rows_of,
 )
-from datamodules.types import Board
 
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
 TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
@@ -40,12 +40,8 @@ def _board(query: str, gallery: str, unit: Literal["", "video"] = "", missing: L
         dataset="youcook2",
         train="none or train",
         split="retrieval",
-        task="retrieval",
+        task=Retrieval(query=query, gallery=gallery, unit=unit, missing=missing),
         main="R@1",
-        query=query,
-        gallery=gallery,
-        unit=unit,
-        missing=missing,
         # MIL-NCE's default of `num_windows_test`; its README's commands use 10.
         views=4,
         version=2,  # ties

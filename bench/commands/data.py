@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +16,7 @@ from bench.tables.show import console
 from datamodules import sample
 from datamodules.files import write_json
 from datamodules.manifest.checks import Checks
-from datamodules.source import DataError, Source, find_root
+from datamodules.source import DataError, MediaKind, Source, find_root
 
 if TYPE_CHECKING:  # it imports torch
     from datamodules.survey.facts import Survey
@@ -60,11 +60,13 @@ def open_source(name: str, settings: dict[str, str]) -> Source:
 
 
 def open_checks(name: str, settings: dict[str, str]) -> Checks:
+    """The checks of a dataset's media that are kept below `runs`."""
     folder = Path(settings["runs"]) / "cache" / "checks" / name
     return Checks(folder, workers=whole(settings, "workers"), track=track)
 
 
 def whole(settings: dict[str, str], key: str) -> int:
+    """A setting as a whole number."""
     try:
         return int(settings[key])
     except ValueError:
@@ -72,17 +74,19 @@ def whole(settings: dict[str, str], key: str) -> int:
 
 
 def number(settings: dict[str, str], key: str) -> float:
+    """A setting as a number."""
     try:
         return float(settings[key])
     except ValueError:
         raise UserError(f"{key}={settings[key]}: expected a number") from None
 
 
-def media_kind(settings: dict[str, str]) -> str | None:
-    kinds = ("auto", "clips", "videos")
+def media_kind(settings: dict[str, str]) -> MediaKind | None:
+    """The setting `data.media`; None = whatever the dataset says."""
+    kinds = get_args(MediaKind)
     if settings["data.media"] and settings["data.media"] not in kinds:
         raise unknown("data.media", settings["data.media"], kinds)
-    return settings["data.media"] or None
+    return cast(MediaKind, settings["data.media"]) if settings["data.media"] else None
 
 
 def check(name: str, settings: dict[str, str]) -> bool:
@@ -184,6 +188,7 @@ def features(name: str, settings: dict[str, str]) -> None:
 
 
 def print_survey(found: Survey) -> None:
+    """A table of what was found of each split, and what follows from it."""
     source = registry.dataset(found.dataset)
     table = Table("split", "official", "listed", "with", "usable", "coverage", "excluded", "for example")
     table.title, table.title_justify = f"{source.title} in {found.root}", "left"

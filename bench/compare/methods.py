@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -18,9 +19,8 @@ from bench.run.results import read_predictions
 from bench.tables.boards import find_board, records_folder
 from bench.tables.row_key import RowKey, RowKeys, Setting, labels, row_key
 from bench.tables.show import console
-from bench.tasks import METRICS, TASK_METRICS, Predictions
-from bench.tasks.metrics import average_precision, top_k
-from datamodules.types import Board
+from bench.tasks import Predictions, Task, task_of
+from datamodules.boards import Board
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def compare_methods(
     name, sample = board.removeprefix("sample/"), board.startswith("sample/")
     records = read_all(records_folder(leaderboards, sample))[0]
     wanted = find_board(name, records)
-    if wanted.task not in TASK_METRICS:
-        raise UserError(f"{board}: its task {wanted.task!r} is not known here; install the package that brings it")
+    task = task_of(wanted)
+    if not task.metrics:
+        raise UserError(f"{board}: its task {task.title!r} is not known here; install the package that brings it")
     found = [record for record in records if record.board == name]
     rows = [_row(text, found, board) for text in (before, after)]
     seeds = _seeds((before, after), rows, seed)
@@ -79,13 +80,13 @@ def compare_methods(
     _check_protocols([record for side in chosen for record in side])
     first = [side[0] for side in chosen]
     told_by = labels([row_key(record) for record in first], first)
-    sides = [
-        Side(tuple(side), together([_predictions(record, runs) for record in side]), settings)
+    left, right = (
+        Side(tuple(side), task.predictions.joined([_predictions(record, runs, task) for record in side]), settings)
         for side, settings in zip(chosen, told_by, strict=True)
-    ]
+    )
     modalities = (first[0].modality, first[1].modality)
-    comparison = compare(wanted, sides[0].predictions, sides[1].predictions, modalities)
-    return Compared(wanted, *sides, comparison, per_class(wanted, sides, modalities))
+    comparison = compare(wanted, left.predictions, right.predictions, modalities)
+    return Compared(wanted, left, right, comparison, per_class(task, (left, right), modalities))
 
 
 def _row(text: str, records: Sequence[Record], board: str) -> list[Record]:
@@ -160,7 +161,7 @@ def _check_protocols(records: Sequence[Record]) -> None:
         raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}{cure}")
 
 
-def _predictions(record: Record, runs: Path) -> Predictions:
+def _predictions(record: Record, runs: Path, task: Task[Any]) -> Predictions:
     """What the record was made from."""
     paths = list((runs / record.method).glob(f"*-{record.identity}/{PREDICTIONS}"))
     if not paths:
@@ -170,39 +171,20 @@ def _predictions(record: Record, runs: Path) -> Predictions:
         )
     if file_hash(paths[0]) != record.predictions_sha256:
         raise UserError(f"{paths[0]} is not what {record.id} was made from; its hash differs")
-    return read_predictions(paths[0])
+    return read_predictions(paths[0], task.predictions)
 
 
-def together(parts: Sequence[Predictions]) -> Predictions:
-    """The predictions of all folds, of which each has clips of its own."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    return Predictions(
-        np.concatenate([np.asarray(part.clip_id) for part in parts]),
-        np.concatenate([part.target for part in parts]),
-        {name: np.concatenate([part.scores[name] for part in parts]) for name in first.scores},
-        similarity=first.similarity,
-        classes=first.classes,
-    )
-
-
-def per_class(board: Board, sides: Sequence[Side], modalities: Sequence[str]) -> list[tuple[str, float, float]]:
-    """(class, before, after), for boards that measure classes."""
-    if board.task not in ("tagging", "classification"):
+def per_class(task: Task[Any], sides: Sequence[Side], modalities: Sequence[str]) -> list[tuple[str, float, float]]:
+    """(class, before, after), of tasks that measure classes by themselves."""
+    if not task.class_score:
         return []
-    common = np.intersect1d(*(np.asarray(side.predictions.clip_id) for side in sides))
+    before, after = (np.asarray(side.predictions.clip_id) for side in sides)
+    common = np.intersect1d(before, after)
     values = []
     for side, modality in zip(sides, modalities, strict=True):
         order = np.argsort(side.predictions.clip_id)
         taken = side.predictions.take(order[np.searchsorted(np.asarray(side.predictions.clip_id)[order], common)])
-        target, score = taken.target > 0, taken.scores[modality]
-        if board.task == "tagging":
-            values.append(average_precision(target, score))
-        else:
-            right = top_k(target.argmax(1), score, 1)
-            with np.errstate(invalid="ignore"):  # classes without clips
-                values.append(right @ target / target.sum(0))
+        values.append(task.by_class(modality, taken))
     names = sides[0].predictions.classes or [f"class {number}" for number in range(len(values[0]))]
     both = zip(names, *values, strict=True)
     return [(name, float(a), float(b)) for name, a, b in both if np.isfinite(a) and np.isfinite(b)]
@@ -211,13 +193,14 @@ def per_class(board: Board, sides: Sequence[Side], modalities: Sequence[str]) ->
 def print_compared(found: Compared, classes: int) -> None:
     """A table of the metrics, and the classes that gain and lose most."""
     sides = (found.before, found.after)
-    unit = "videos" if found.board.task == "localisation" or found.board.unit == "video" else "clips"
     counts = " and ".join(str(len(side.predictions.clip_id)) for side in sides)
     console.print(f"{found.board.name}\nA  {found.before.name}\nB  {found.after.name}", markup=False)
-    console.print(f"on the {found.comparison.n} {unit} that both were measured on (rows of each: {counts})")
+    console.print(
+        f"on the {found.comparison.n} {task_of(found.board).unit} that both were measured on (rows of each: {counts})"
+    )
     table = Table("metric", "A", "B", "B - A", "95 % interval", "p", "")
-    for name, difference in found.comparison.differences.items():
-        info = METRICS[name]
+    for difference in found.comparison.differences.values():
+        info = difference.info
         scale = 100 if info.percent else 1
         shown = [f"{scale * value:.{info.decimals}f}" for value in (difference.before, difference.after)]
         changes = (difference.change, difference.low, difference.high)

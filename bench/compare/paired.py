@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench import tasks
 from bench.errors import UserError
-from bench.tasks import METRICS, Predictions
+from bench.tasks import MetricInfo, Predictions, statistic, task_of
 from bench.tasks.metrics import RESAMPLES, resamples
-from datamodules.types import Board
+from datamodules.boards import Board
 
 
 class ComparisonError(UserError, ValueError):
@@ -29,6 +28,7 @@ class Difference:
     """A metric of two sides on the same clips. `change` is after - before, whichever of them is better."""
 
     metric: str
+    info: MetricInfo
     before: float
     after: float
     low: float
@@ -44,7 +44,7 @@ class Difference:
     @property
     def gain(self) -> float:
         """The change, turned so that more is better."""
-        return self.change if METRICS[self.metric].better == "higher" else -self.change
+        return self.change if self.info.better == "higher" else -self.change
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Comparison:
     """What `compare` finds."""
 
     differences: dict[str, Difference]
-    """By metric, in the order of `TASK_METRICS`; a metric that a side has no value of is left out."""
+    """By metric, in the order of `Task.metrics`; a metric that a side has no value of is left out."""
     n: int
     """Clips, or videos, that both sides were measured on."""
 
@@ -79,7 +79,7 @@ def compare(
         bench.tasks.EvaluationError: see `tasks.evaluate`.
     """
     before, after = _on_common_clips(board, before, after)
-    sides = [tasks.statistic(board, m, p) for p, m in zip((before, after), modalities, strict=True)]
+    sides = [statistic(board, m, p) for p, m in zip((before, after), modalities, strict=True)]
     units = np.sort(sides[0].units)
     if not np.array_equal(units, np.sort(sides[1].units)):
         raise ComparisonError(f"{board.name}: the two sides group their clips in different ways")
@@ -91,12 +91,12 @@ def compare(
     whole = measure(np.ones((len(units), 1), np.float32))
     blocks = [measure(weight_UB) for weight_UB in resamples(len(units), count)]
     differences = {}
-    for name in tasks.TASK_METRICS[board.task]:
-        values = [float(side[name][0]) for side in whole]
+    for name, info in task_of(board).metrics.items():
+        was, now = (float(side[name][0]) for side in whole)
         change_B = np.concatenate([right[name] - left[name] for left, right in blocks])
-        if np.isfinite(values).all() and np.isfinite(change_B).any():
-            low, high = sides[0].interval(change_B, values[1] - values[0])
-            differences[name] = Difference(name, *values, low, high, _p_value(change_B))
+        if np.isfinite([was, now]).all() and np.isfinite(change_B).any():
+            low, high = sides[0].interval(change_B, now - was)
+            differences[name] = Difference(name, info, was, now, low, high, _p_value(change_B))
     return Comparison(differences, len(units))
 
 
@@ -109,13 +109,13 @@ def _p_value(change_B: NDArray) -> float:
 
 def _on_common_clips(board: Board, before: Predictions, after: Predictions) -> tuple[Predictions, Predictions]:
     ids = [np.asarray(side.clip_id, dtype=str) for side in (before, after)]
-    common = np.intersect1d(*ids)
+    common = np.intersect1d(ids[0], ids[1])
     if not len(common):
         raise ComparisonError(f"{board.name}: the two sides have no clip in common")
     sides = [
         replace(side.take(_rows(board, own, common)), missing=0) for side, own in zip((before, after), ids, strict=True)
     ]
-    labels = [side.target > 0 for side in sides]
+    labels = [np.asarray(side.target).reshape(len(common), -1) for side in sides]
     if labels[0].shape != labels[1].shape:
         raise ComparisonError(f"{board.name}: {labels[0].shape[1]} classes before, {labels[1].shape[1]} after")
     changed = common[(labels[0] != labels[1]).any(1)]

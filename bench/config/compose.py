@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bench import registry
 from bench.config import folds
 from bench.config.launched import as_launched
+from bench.config.omegaconf_compat import declared_type, element_type, is_missing, is_none, node
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from experiments.common.stage import Stage
@@ -170,10 +171,10 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
     """All dotted keys, inner nodes included."""
     if not isinstance(config, (DictConfig, Mapping)) or config is None:
         return
-    if isinstance(config, DictConfig) and config._is_missing():
+    if isinstance(config, DictConfig) and is_missing(config):
         return
-    if isinstance(config, DictConfig) and config._is_none():
-        kind = config._metadata.ref_type
+    if isinstance(config, DictConfig) and is_none(config):
+        kind = declared_type(config)
         if not is_dataclass(kind):
             return
         config = OmegaConf.structured(kind)  # what may be left out, and has keys where it is not
@@ -184,13 +185,13 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
             OmegaConf.is_missing(config, name) or OmegaConf.is_interpolation(config, name)
         ):
             continue
-        yield from _keys(config._get_node(name) if isinstance(config, DictConfig) else config[name], f"{key}.")
+        yield from _keys(node(config, name) if isinstance(config, DictConfig) else config[name], f"{key}.")
 
 
 def _is_entry(schema: DictConfig, key: str) -> bool:
     """Whether the key names an entry of a field like `dict[str, str]`, which may have any."""
     parent = OmegaConf.select(schema, key.rpartition(".")[0])
-    return isinstance(parent, DictConfig) and parent._metadata.element_type is str
+    return isinstance(parent, DictConfig) and element_type(parent) is str
 
 
 def _unknown_key(key: str, valid: list[str], source: str) -> str:

@@ -40,14 +40,16 @@ def first_settings(method: str, config: Mapping[str, Any]) -> Settings:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return json.loads(DEFAULTS.read_text(encoding="utf-8"))
+    defaults: dict[str, Any] = json.loads(DEFAULTS.read_text(encoding="utf-8"))
+    return defaults
 
 
 @cache
 def _of_method(method: str) -> Mapping[str, Any]:
     """Its defaults; none where it is neither the suite's nor installed, so that all of its settings count."""
-    if method in _defaults()["methods"] or method not in registry.methods():
-        return _defaults()["methods"].get(method, {})
+    known: Mapping[str, Mapping[str, Any]] = _defaults()["methods"]
+    if method in known or method not in registry.methods():
+        return known.get(method, {})
     from bench.config.defaults import of_method  # imports the method, and torch
 
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench import registry
-from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
-from datamodules.types import Board
+from datamodules.boards import Board
+
+if TYPE_CHECKING:  # it imports torch, which tables, which name stages by their folds, do without
+    from bench.config.schema import BenchConfig, StageConfig
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""
@@ -42,6 +45,7 @@ def expand(config: BenchConfig) -> BenchConfig:
 
 
 def fold_name(name: str, fold: int) -> str:
+    """The name of a stage's fold; the stage's own name where it has no folds (0)."""
     return f"{name}_fold{fold}" if fold else name
 
 

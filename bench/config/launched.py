@@ -10,6 +10,7 @@ from bench.errors import UserError
 
 
 def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
 
 

@@ -22,6 +22,7 @@ from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
 from bench.errors import UserError
+from bench.run.compat import send_signal
 
 LOG = "log.txt"
 """In a job's folder: all that its command printed."""
@@ -233,7 +234,9 @@ class LocalLauncher:
         executor = LocalExecutor(job.folder)
         executor.update_parameters(timeout_min=FOREVER_MINUTES, stderr_to_stdout=True)
         with _deaf_to_interrupts():
-            self._running[job.name] = (executor.submit(local_work, work), place)
+            process = executor.submit(local_work, work)
+            assert isinstance(process, LocalJob)
+            self._running[job.name] = (process, place)
         self._states[job.name] = State.RUNS
 
     def stop(self) -> str:
@@ -242,8 +245,8 @@ class LocalLauncher:
         while any(not process.done() for process, _ in self._running.values()):
             for process, _ in self._running.values():
                 # Again and again: one that has just started does not listen yet.
-                if not process.done() and process._process is not None:
-                    process._process.send_signal(signal.SIGTERM)
+                if not process.done():
+                    send_signal(process, signal.SIGTERM)
             time.sleep(self.poll_seconds)
         return f"{stopped} jobs were stopped"
 

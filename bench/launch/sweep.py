@@ -23,7 +23,7 @@ JOBS = "sweeps"
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepRun:
     """One run of the sweep."""
 
     method: str
@@ -50,7 +50,7 @@ class Entry:
         return " ".join((self.method, self.stage, f"seed={self.seed}", *self.varied))
 
 
-def make_cells(arguments: Sequence[str], seeds: Sequence[int], grid: Sequence[str]) -> list[Cell]:
+def make_cells(arguments: Sequence[str], seeds: Sequence[int], grid: Sequence[str]) -> list[SweepRun]:
     """All combinations.
 
     Args:
@@ -74,7 +74,7 @@ def make_cells(arguments: Sequence[str], seeds: Sequence[int], grid: Sequence[st
     cells = []
     for method, seed, varied in itertools.product(methods, dict.fromkeys(seeds), settings):
         own = tuple(filter(None, (_of_method(override, method, methods) for override in overrides)))
-        cells.append(Cell(method, (*own, *varied, f"seed={seed}"), seed, varied))
+        cells.append(SweepRun(method, (*own, *varied, f"seed={seed}"), seed, varied))
     return cells
 
 
@@ -93,8 +93,8 @@ def _values(setting: str) -> list[str]:
 
 
 def plan_cell(
-    cell: Cell, datasets: Sequence[str], machine: Callable[[TrainerConfig], Sequence[str]]
-) -> tuple[Cell, Plan]:
+    cell: SweepRun, datasets: Sequence[str], machine: Callable[[TrainerConfig], Sequence[str]]
+) -> tuple[SweepRun, Plan]:
     """The stages of a run.
 
     Args:
@@ -139,7 +139,7 @@ def measured_on(config: BenchConfig, datasets: Sequence[str]) -> list[str]:
     return found
 
 
-def make_table(planned: Iterable[tuple[Cell, Plan]]) -> list[Entry]:
+def make_table(planned: Iterable[tuple[SweepRun, Plan]]) -> list[Entry]:
     """One entry a distinct stage, each after those it needs.
 
     Raises:
@@ -153,7 +153,7 @@ def make_table(planned: Iterable[tuple[Cell, Plan]]) -> list[Entry]:
     return list(entries.values())
 
 
-def make_job(cell: Cell, config: BenchConfig, stage: PlannedStage) -> Job:
+def make_job(cell: SweepRun, config: BenchConfig, stage: PlannedStage) -> Job:
     """The job that runs one stage, when those that it uses are done."""
     _check_init(config, stage)
     name = job_name(config, stage)

@@ -157,6 +157,7 @@ def tell_failures(entries: Sequence[Entry], states: Mapping[str, State]) -> None
 
 
 def last_line(log: Path) -> str:
+    """The last line of a log that is not blank."""
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "it printed nothing")
 

@@ -16,7 +16,7 @@ from bench.records.record import MetricValue, Record
 from bench.tables.board_table import BoardTable, Published
 from bench.tables.formats import PAPERS, device_hours, legend
 from bench.tables.row import Row
-from bench.tasks import METRICS
+from bench.tasks import metric_infos
 
 EXACT = 2**53
 """JavaScript's numbers are exact up to here; larger ones are shown as text."""
@@ -66,7 +66,7 @@ def page_data(
             "sample": any(record.sample for record in records),
             "metrics": {
                 name: {"label": m.label, "better": m.better, "percent": m.percent, "decimals": m.decimals}
-                for name, m in {**METRICS, **{n: i for table in tables for n, i in table.info.items()}}.items()
+                for name, m in {**metric_infos(), **{n: i for table in tables for n, i in table.info.items()}}.items()
             },
             "boards": [_board(table, number) for table in tables],
             "methods": _methods(tables, papers, methods),
@@ -109,7 +109,7 @@ def _board(table: BoardTable, number: Mapping[str, int]) -> Json:
         "name": board.name,
         "dataset": board.dataset,
         "split": board.split,
-        "task": board.task,
+        "task": board.task.name,
         "metrics": list(table.metrics),
         "legend": [line for line in legend(table) if line != PAPERS],  # the page marks them in its own words
         "rows": columns(
@@ -124,7 +124,7 @@ def _board(table: BoardTable, number: Mapping[str, int]) -> Json:
 
 def _row(table: BoardTable, row: Row, number: Mapping[str, int]) -> Json:
     record = row.newest
-    values = {}
+    values: Json = {}
     for name in table.metrics:
         cell = row.cells.get(name)
         low, high = cell.interval if cell else (None, None)
@@ -196,7 +196,8 @@ def _published(table: BoardTable, line: Published) -> Json:
 def printed(name: str, value: float) -> str:
     """A published value with all its digits, and with the zeros that YAML drops where tables show them."""
     full = f"{value:.12g}"
-    padded = f"{value:.{METRICS[name].decimals}f}" if name in METRICS and METRICS[name].percent else full
+    info = metric_infos().get(name)
+    padded = f"{value:.{info.decimals}f}" if info and info.percent else full
     return padded if float(padded) == value else full
 
 

@@ -74,7 +74,7 @@ def collect(leaderboards: Path, runs: Path, sample: bool) -> PageData:
         papers=published,
         methods={name: method_text(registry.method_folder(name) / "README.md") for name in registry.methods()},
         command=command,
-        evidence=evidence(shown, {name: board.task for name, board in boards.items()}, runs),
+        evidence=evidence(shown, boards, runs),
     )
 
 

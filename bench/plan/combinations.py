@@ -10,6 +10,7 @@ from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
+from bench.tasks import known, task_of
 
 
 def check_combinations(config: BenchConfig, names: list[str]) -> None:
@@ -111,7 +112,7 @@ def _check_text(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.data.narration.cut={cut}: {'no text' if cut == 'windows' else 'text'} is read; {cure}"
         )
-    names_of_steps = stage.board is not None and registry.board(stage.board).task == "localisation"
+    names_of_steps = stage.board is not None and task_of(registry.board(stage.board)).names_classes
     text = stage.data.inputs.text
     read = "t" in stage.modality or names_of_steps
     if read and text and text.tokenizer != "words" and not Path(text.file or "").is_file():
@@ -138,7 +139,7 @@ def _check_reading(stage: StageConfig, where: str) -> None:
                 f"{where}.data.inputs.audio.reference=source: clips are cut of log-mels, and data.augment.roll_gain "
                 f"and mixup change waveforms; leave these out, or set reference=clip"
             )
-    in_time = not stage.train and stage.board is not None and registry.board(stage.board).task == "localisation"
+    in_time = not stage.train and stage.board is not None and task_of(registry.board(stage.board)).in_time
     if inputs.features is not None and inputs.features.rows == "pooled" and not in_time:
         raise UserError(f"{where}.data.inputs.features.rows=pooled is by the seconds in which steps are to be found")
 
@@ -201,8 +202,9 @@ def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None
 
 
 def _check_probabilities(stage: StageConfig, where: str) -> None:
-    if stage.board is None or registry.board(stage.board).task not in ("tagging", "classification"):
-        raise UserError(f"{where}: probabilities can be averaged on boards of tagging and classification only")
+    if stage.board is None or not task_of(registry.board(stage.board)).averages:
+        those = " and ".join(name for name, board in known().items() if task_of(board).averages)
+        raise UserError(f"{where}: probabilities can be averaged on boards of {those} only")
 
 
 def _check_features(stage: StageConfig, where: str, name: str, other: StageConfig) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import registry
 from bench.config.compose import stage_class
@@ -19,14 +19,16 @@ from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.progress import track
+from bench.tasks import task_of
 from datamodules import sample
+from datamodules.boards import Board
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.exclusions import told
 from datamodules.manifest.relabel import relabelled
 from datamodules.packing.shards import open_pack
-from datamodules.source import DataError, Source, find_root
-from datamodules.types import Board, Inputs, TextInputs
+from datamodules.source import DataError, MediaKind, Source, find_root
+from datamodules.types import Inputs, Modality, TextInputs
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -199,7 +201,9 @@ class Data:
             self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
         if key not in self._manifests:
             checks = Checks(self.cache / "checks" / stage.dataset, track=track)
-            self._manifests[key] = build_manifest(self.source(stage), splits, inputs, checks, stage.data.media)
+            self._manifests[key] = build_manifest(
+                self.source(stage), splits, inputs, checks, cast(MediaKind | None, stage.data.media)
+            )
         return self._manifests[key]
 
     def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
@@ -274,6 +278,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         train = train.once_each()
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
+    if board and scored:
+        task_of(board).require_columns(scored.table)
     if board and scored and board.per_class:
         scored = scored.first_of_each_class(board.per_class)
     if board and scored and scored.coverage < stage.data.min_coverage:
@@ -288,7 +294,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         model=config.model,
         options=stage.options,
         inputs=stage.data.inputs,
-        modality=stage.modality,
+        modality=cast(Modality, stage.modality),  # `combinations.py` has looked at it
         num_classes=len(any_manifest.classes),
         multilabel=any_manifest.multilabel,
         optim=stage.optim,
@@ -298,7 +304,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         epochs=stage.epochs,
         seed=identity.data_seed(config.seed, stage.repeat),
         text=text,
-        class_text=data.class_text(stage, text) if board and board.task == "localisation" else [],
+        class_text=data.class_text(stage, text) if board and task_of(board).names_classes else [],
         features={modality: _features_shape(other) for modality, other in features.items()},
     )
     if train is not None and spec.steps_per_epoch == 0:

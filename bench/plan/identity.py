@@ -23,9 +23,9 @@ from bench.config.configured import (
 )
 from bench.config.schema import BenchConfig, StageConfig
 from bench.plan.devices import resolve_precision
+from datamodules.boards import Board
 from datamodules.keyed import stable_hash
 from datamodules.manifest.build import Manifest
-from datamodules.types import Board
 from experiments.common.stage import Stage
 
 IMAGENET = "imagenet"

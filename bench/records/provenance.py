@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import registry
 from bench.records.record import Scalar
+from datamodules.boards import BoardTask
 
 GENERATED = ("leaderboards", "runs", "data")
 """Folders of the repository that running the suite changes; that does not make the tree dirty."""
@@ -26,7 +27,6 @@ def git_state(repo: Path, generated: Sequence[str] = GENERATED) -> tuple[str | N
 
     New files that git does not ignore count as changes. Changes in the folders `generated` do not.
     """
-
     try:
         if Path(_git(repo, "rev-parse", "--show-toplevel")).resolve() != repo.resolve():
             return None, None
@@ -44,22 +44,37 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
-def packages(method: str, datasets: Iterable[str]) -> tuple[dict[str, Any], ...]:
-    """The `records.Package` of the method and the datasets that are none of the suite's own, as dicts."""
+def packages(method: str, datasets: Iterable[str], task: BoardTask | None = None) -> tuple[dict[str, Any], ...]:
+    """The `records.Package` of the method, the datasets and the task that are none of the suite's own, as dicts."""
     found = [_package("method", method, registry.methods()[method], "avl_bench.methods")]
     found += [_package("dataset", name, registry.datasets()[name], "avl_bench.datasets") for name in sorted(datasets)]
+    if task is not None:
+        found.append(_package_of_task(task))
     return tuple(package for package in found if package)
 
 
 def _package(role: str, name: str, place: str, group: str) -> dict[str, Any] | None:
     """None: it is the suite's own."""
     points = [point for point in importlib.metadata.entry_points(group=group, name=name) if point.value == place]
-    if not points:
+    return _described(role, name, place.partition(":")[0], points[0].dist) if points else None
+
+
+def _package_of_task(task: BoardTask) -> dict[str, Any] | None:
+    """None: it is the suite's own. A task has no entry point, so its package is found by the name of its module."""
+    module = task.measured_by.partition(":")[0]
+    top = module.partition(".")[0]
+    if top == "bench":
         return None
-    module = place.partition(":")[0]
+    found = importlib.metadata.packages_distributions().get(top, [])
+    return _described("task", task.name, module, importlib.metadata.distribution(found[0]) if found else None)
+
+
+def _described(
+    role: str, name: str, module: str, distribution: importlib.metadata.Distribution | None
+) -> dict[str, Any]:
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None, f"{module} has been imported before"
-    source, distribution = Path(spec.origin), points[0].dist
+    source = Path(spec.origin)
     top = importlib.util.find_spec(module.partition(".")[0])
     assert top is not None, f"{module} has been imported before"
     commit, dirty = _source_state(source)
@@ -70,8 +85,8 @@ def _package(role: str, name: str, place: str, group: str) -> dict[str, Any] | N
         "version": distribution.version if distribution else "",
         "commit": commit or (_installed_commit(distribution) if distribution else None),
         "dirty": dirty,
-        # Of the whole package: a dataset's class is in one of its files, its helpers in others.
-        "source_sha256": source_hash(*map(Path, top.submodule_search_locations or [source])),
+        # Of the whole package: a class is in one of its files, its helpers in others.
+        "source_sha256": source_hash(*(Path(place) for place in top.submodule_search_locations or [str(source)])),
     }
 
 

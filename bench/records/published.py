@@ -14,16 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.errors import UserError
 from bench.records.record import Count, Name, Number, Slug
-from bench.tasks import METRICS
+from bench.tasks import metric_infos
 
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class _PublishedPart(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=500)
 
 
-class PublishedRow(_Part):
+class PublishedRow(_PublishedPart):
     """What one variant of a method scored on one benchmark."""
 
     benchmark: Text
@@ -34,7 +34,7 @@ class PublishedRow(_Part):
     """All that takes part; an image is `v`, speech and music are `a`."""
     variant: Text
     metrics: Annotated[dict[Name, Number], Field(min_length=1)]
-    """As printed. Of those in `bench.tasks.METRICS`, what tables show in percent is in percent; others have the paper's
+    """As printed. Of those that a task measures, what tables show in percent is in percent; others have the paper's
     names and units."""
     place: str = ""
     """The table or page where the numbers stand."""
@@ -51,8 +51,9 @@ class PublishedRow(_Part):
     @field_validator("metrics")
     @classmethod
     def _possible(cls, metrics: dict[str, float]) -> dict[str, float]:
+        infos = metric_infos()
         for name, value in metrics.items():
-            if info := METRICS.get(name):
+            if info := infos.get(name):
                 scale = 100 if info.percent else 1
                 low, high = scale * info.lowest, scale * info.highest
                 if not low <= value <= high:
@@ -70,7 +71,7 @@ class PublishedRow(_Part):
         return self
 
 
-class PublishedMethod(_Part):
+class PublishedMethod(_PublishedPart):
     """A paper with its main rows."""
 
     name: Slug
@@ -118,7 +119,10 @@ def on_board(published: Iterable[PublishedMethod], board: str) -> list[tuple[Pub
     return [(method, row) for method in published for row in method.rows if row.verified and row.board == board]
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Refuses keys that come twice, of which YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-SCHEMA = 1
+SCHEMA: Final = 1
 FINITE = json.JSONEncoder(allow_nan=False)
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
@@ -81,11 +81,11 @@ class Parent(_Part):
 
 
 class Package(_Part):
-    """Where a method or a dataset comes from that is none of the suite's own."""
+    """Where a method, a dataset or a task comes from that is none of the suite's own."""
 
-    role: Literal["method", "dataset"]
+    role: Literal["method", "dataset", "task"]
     name: Slug
-    """Of the method or dataset."""
+    """Of the method, dataset or task."""
     distribution: str
     """The installed package that brings it."""
     version: str
@@ -108,7 +108,7 @@ class ShownMetric(_Part):
     decimals: Annotated[int, Field(ge=0, le=6)]
 
 
-class Cost(_Part):
+class StageCost(_Part):
     """What the stage took, evaluation included; None where it was not measured."""
 
     wall_seconds: Amount | None = None
@@ -172,10 +172,10 @@ class Record(_Part):
     dirty: bool | None = None
     """Whether the tree had uncommitted changes; None if there is no repository."""
     packages: tuple[Package, ...] = ()
-    """Of what is outside the suite: the method, and the datasets of this stage and of those it comes from."""
+    """Of what is outside the suite: the method, the datasets of this stage and of those it comes from, and its task."""
     versions: dict[Name, str] = {}
     hardware: dict[Name, Scalar] = {}
-    cost: Cost = Cost()
+    cost: StageCost = StageCost()
     predictions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     scored_precision: str = ""
     """In which the scores were computed, whatever the training's precision; empty: in that (older records)."""
@@ -210,6 +210,7 @@ class Record(_Part):
 
 
 def json_text(content: Mapping[str, Any]) -> str:
+    """A record's content as it is written and hashed."""
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from bench import registry
 from bench.compare.paired import Difference, compare
 from bench.errors import UserError
-from bench.regress.measure import Measured, Scored
+from bench.regress.measure import MeasuredRun, Scored
 from bench.run.results import read_predictions
-from bench.tasks import METRICS
+from bench.tasks import task_of
 from bench.tasks.metrics import CONFIDENCE, RESAMPLES, interval
 
 QUANTILE = 0.25
@@ -61,7 +61,7 @@ class Figure:
         return f"{where} {self.name}: {self.before} -> {self.after}, {self.change} ({self.verdict})"
 
 
-def figures(before: Measured, after: Measured, tolerances: Tolerances) -> list[Figure]:
+def figures(before: MeasuredRun, after: MeasuredRun, tolerances: Tolerances) -> list[Figure]:
     """All that can be said of a run."""
     method = after.run.method
     if after.failure:
@@ -83,14 +83,15 @@ def figures(before: Measured, after: Measured, tolerances: Tolerances) -> list[F
     return found
 
 
-def metric_figures(before: Measured, was: Scored, after: Measured, now: Scored) -> list[Figure]:
+def metric_figures(before: MeasuredRun, was: Scored, after: MeasuredRun, now: Scored) -> list[Figure]:
     """The board's metrics on the clips that both sides measured."""
     board = registry.board(now.board)
+    shape = task_of(board).predictions
     try:
         compared = compare(
             board,
-            read_predictions(before.folder / was.predictions),
-            read_predictions(after.folder / now.predictions),
+            read_predictions(before.folder / was.predictions, shape),
+            read_predictions(after.folder / now.predictions, shape),
             (was.modality, now.modality),
         )
     except UserError as error:
@@ -104,7 +105,7 @@ def metric_figures(before: Measured, was: Scored, after: Measured, now: Scored) 
 
 def metric_figure(method: str, stage: str, board: str, difference: Difference, metrics: int) -> Figure:
     """Worse, or better, if chance alone would rarely change one of a board's `metrics` so much (Bonferroni)."""
-    info = METRICS[difference.metric]
+    info = difference.info
 
     def shown(value: float, sign: str = "") -> str:
         return f"{value * (100 if info.percent else 1):{sign}.{info.decimals}f}"

@@ -27,7 +27,7 @@ from bench.progress import console
 from bench.records import provenance
 from bench.regress import report
 from bench.regress.figures import Figure, Tolerances, figures
-from bench.regress.measure import MEASURED, Measured, Run, Side, load, measure
+from bench.regress.measure import MEASURED, MeasuredRun, MeasuredTree, Run, load, measure
 from bench.run.results import REPOSITORY
 from bench.tables.show import console as output
 from datamodules.files import replacing
@@ -42,7 +42,7 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RegressOptions:
     """Of the command line."""
 
     suite: Path
@@ -57,7 +57,7 @@ class Settings:
     """A commit; None: what is stored for this class of machine, or else the last commit."""
 
 
-def regress(settings: Settings) -> int:
+def regress(settings: RegressOptions) -> int:
     """Measures, compares and reports. Returns 1 if a figure got worse, or a run failed.
 
     Raises:
@@ -79,15 +79,15 @@ def regress(settings: Settings) -> int:
         for number, (name, run) in enumerate(suite.runs.items(), 1):
             console.print(f"[{number}/{len(suite.runs)}] {name}, against {against}", markup=False, soft_wrap=True)
             if before is None:
-                pair = [load(stored / name), *measure(name, run, [after])]
+                was, (now,) = load(stored / name), measure(name, run, [after])
             else:
-                pair = measure(name, run, [before, after])
-            found += figures(*pair, suite.tolerances)
+                was, now = measure(name, run, [before, after])
+            found += figures(was, now, suite.tolerances)
     show(found, f"bench regress on {machine}", {"machine": machine, "baseline": against}, settings.junit)
     return 1 if any(figure.regressed for figure in found) else 0
 
 
-def store(settings: Settings) -> None:
+def store(settings: RegressOptions) -> None:
     """Measures the last commit and keeps it as the baseline of this class of machine.
 
     Raises:
@@ -114,7 +114,7 @@ def store(settings: Settings) -> None:
     print(f"stored as {target}; `bench regress` on this class of machine now compares with it")
 
 
-def keep(measured: Measured, folder: Path) -> None:
+def keep(measured: MeasuredRun, folder: Path) -> None:
     """Copies what is compared later."""
     folder.mkdir(parents=True)
     for file in (MEASURED, *(scored.predictions for scored in measured.scored)):
@@ -169,11 +169,12 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"another bench regress runs in {folder}; wait for it, or choose another --folder") from None
 
 
-def working_tree(folder: Path, devices: int, sample_root: Path) -> Side:
+def working_tree(folder: Path, devices: int, sample_root: Path) -> MeasuredTree:
+    """The files as they are now."""
     return side(REPOSITORY, folder / "after", devices, sample_root)
 
 
-def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> Side:
+def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> MeasuredTree:
     """A commit's files in a folder of their own.
 
     Raises:
@@ -196,15 +197,18 @@ def committed(commit: str, folder: Path, devices: int, sample_root: Path) -> Sid
     return side(tree, folder / "before", devices, sample_root if same_sample else folder / "sample")
 
 
-def side(tree: Path, folder: Path, devices: int, sample_root: Path) -> Side:
-    return Side(tree, folder, (f"trainer.devices={devices}", f"sample_root={sample_root.resolve()}"))
+def side(tree: Path, folder: Path, devices: int, sample_root: Path) -> MeasuredTree:
+    """What a tree's methods are run with."""
+    return MeasuredTree(tree, folder, (f"trainer.devices={devices}", f"sample_root={sample_root.resolve()}"))
 
 
 def git_bytes(*arguments: str) -> bytes:
+    """What git prints in this repository."""
     return subprocess.run(["git", "-C", str(REPOSITORY), *arguments], check=True, capture_output=True).stdout
 
 
 def git(*arguments: str) -> str:
+    """What git prints in this repository, as text."""
     return git_bytes(*arguments).decode().strip()
 
 

@@ -52,7 +52,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """What a run left, as it lies in a folder: `measured.json` and the predictions beside it."""
 
     folder: Path
@@ -75,16 +75,16 @@ class Measured:
         )
 
 
-def load(folder: Path) -> Measured:
-    """What `Measured.write` wrote."""
+def load(folder: Path) -> MeasuredRun:
+    """What `MeasuredRun.write` wrote."""
     content = json.loads((folder / MEASURED).read_text())
     content["run"], content["seconds"] = Run(**content["run"]), tuple(content["seconds"])
     content["scored"] = tuple(Scored(**each) for each in content["scored"])
-    return Measured(folder, **content)
+    return MeasuredRun(folder, **content)
 
 
 @dataclass(frozen=True)
-class Side:
+class MeasuredTree:
     """A tree whose code runs, and where."""
 
     tree: Path
@@ -94,7 +94,7 @@ class Side:
     """For all runs, e.g. `trainer.devices=8`."""
 
 
-def measure(name: str, run: Run, sides: Sequence[Side]) -> list[Measured]:
+def measure(name: str, run: Run, sides: Sequence[MeasuredTree]) -> list[MeasuredRun]:
     """Runs one of the suite's runs on all sides, their training steps taken in turn.
 
     A run that fails does not raise; its `failure` tells.
@@ -114,7 +114,7 @@ def measure(name: str, run: Run, sides: Sequence[Side]) -> list[Measured]:
 class _Process:
     """A run on one side."""
 
-    def __init__(self, name: str, run: Run, side: Side):
+    def __init__(self, name: str, run: Run, side: MeasuredTree):
         self.run, self.folder = run, side.folder / name
         self.folder.mkdir(parents=True)
         self.log: IO[bytes] = (self.folder / "log.txt").open("wb")
@@ -148,21 +148,21 @@ class _Process:
         self.memory = report["memory"]
         return True
 
-    def finish(self) -> Measured:
+    def finish(self) -> MeasuredRun:
         """Waits for its end, and keeps what is compared."""
         status = self.process.wait()
         if status:
-            return Measured(self.folder, self.run, failure=self._told(status))
+            return MeasuredRun(self.folder, self.run, failure=self._told(status))
         scored = []
         for path in sorted((self.folder / "runs").glob(f"*/*/{RECORD}")):
             record = json.loads(path.read_text())
             file = "-".join(filter(None, (record["stage"], record["board"], record["fold"]))) + ".parquet"
             shutil.move(path.with_name(PREDICTIONS), self.folder / file)
-            scored.append(Scored(*(record[key] for key in ("stage", "board", "modality", "fold")), file))
+            scored.append(Scored(record["stage"], record["board"], record["modality"], record["fold"], file))
             about = {key: record[key] for key in ("created", "commit", "dirty", "hardware", "versions")}
         if not scored:
-            return Measured(self.folder, self.run, failure="it measured no board")
-        measured = Measured(self.folder, self.run, tuple(scored), tuple(self.seconds), self.memory, "", about)
+            return MeasuredRun(self.folder, self.run, failure="it measured no board")
+        measured = MeasuredRun(self.folder, self.run, tuple(scored), tuple(self.seconds), self.memory, "", about)
         measured.write()
         return measured
 

@@ -27,6 +27,7 @@ def summary(found: Sequence[Figure]) -> str:
 
 
 def to_rich(found: Sequence[Figure], title: str) -> Table:
+    """For the terminal."""
     table = Table(*COLUMNS, title=title, title_justify="left")
     for figure in found:
         table.add_row(*cells(figure), style=STYLES.get(figure.verdict))

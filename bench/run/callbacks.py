@@ -14,11 +14,13 @@ from torch import Tensor
 
 from bench.progress import Progress
 from bench.run.checkpoints import save
+from bench.run.compat import steps_between_logs
+from bench.tasks import Task
 from datamodules.features.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.loading.loader import Loader
-from datamodules.types import Batch, Outputs, Scale
+from datamodules.types import Batch, Scale
 
 
 class StepSeed(Callback):
@@ -129,7 +131,7 @@ class Curves(Callback):
         step = trainer.global_step
         last = step >= trainer.estimated_stepping_batches
         # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
-        if not trainer.is_global_zero or step == self._written or (step % trainer.log_every_n_steps and not last):
+        if not trainer.is_global_zero or step == self._written or (step % steps_between_logs(trainer) and not last):
             return
         self._written = step
         logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
@@ -158,7 +160,7 @@ class StageProgress(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if self.progress is not None and trainer.global_step > self.progress.done:
             # Reading the loss waits for the device, so it is read now and then only.
-            read = trainer.global_step % trainer.log_every_n_steps == 0
+            read = trainer.global_step % steps_between_logs(trainer) == 0
             # Lightning divides the loss of a part by their number.
             loss = outputs["loss"] * trainer.accumulate_grad_batches
             self.progress.advance(f"loss {float(loss):.3f}" if read else None)
@@ -169,23 +171,23 @@ class StageProgress(Callback):
 
 
 class Collect(Callback):
-    """Keeps what the test steps give out, clip by clip, on this rank."""
+    """Keeps what the test steps give out of what a task measures, clip by clip, on this rank."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
         self.clip_id: list[str] = []
         self.target: list[Tensor] = []
         self.scores: dict[str, list[Tensor]] = {}
         self.scale: Scale = "logits"
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         self.clip_id += batch["clip_id"]
-        self.target.append(batch["label"].cpu())
-        if "probabilities" in outputs:
-            self.scale = "probabilities"
-        given = outputs.get("logits") or outputs.get("probabilities") or outputs.get("embedding") or {}
-        for modality, scores in given.items():
+        self.target.append(self.task.target(batch).cpu())
+        given = self.task.given(outputs)
+        self.scale = given.scale
+        for modality, scores in given.scores.items():
             self.scores.setdefault(modality, []).append(scores.float().cpu())
 
 
@@ -199,7 +201,7 @@ class Extract(Callback):
         self.writer = FeatureWriter(self.folder, trainer.global_rank)
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Outputs, batch: Batch, *_: Any
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         self.writer.add(batch["clip_id"], outputs["features"])
 

@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from bench.run.compat import lerp
+
 
 class Ema(Callback):
     """Follows the weights, m <- d m + (1 - d) w after each step, and puts the mean in their place when training ends.
@@ -42,7 +44,7 @@ class Ema(Callback):
         if trainer.global_step == self._step:  # a part of a batch
             return
         self._step = trainer.global_step
-        torch._foreach_lerp_(list(self.mean.values()), [w.float() for w in self._weights], 1 - self.decay)
+        lerp(list(self.mean.values()), [w.float() for w in self._weights], 1 - self.decay)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for mean, weight in zip(self.mean.values(), self._weights, strict=True):

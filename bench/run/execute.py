@@ -31,6 +31,7 @@ from bench.run import checkpoints, preemption
 from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Collect, Cost, Extract
 from bench.run.claims import claimed
+from bench.run.compat import callbacks_of
 from bench.run.faults import explained
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
@@ -65,11 +66,12 @@ def run(config: BenchConfig) -> Plan:
 
 def is_first_process() -> bool:
     """Of those that train together: the one that tells and writes."""
-    return rank_zero_only.rank == 0
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # an attribute of a function
 
 
 @rank_zero_only
 def say(text: str) -> None:
+    """Prints a line as it is, without markup and breaks."""
     console.print(text, markup=False, soft_wrap=True)
 
 
@@ -133,8 +135,8 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
         extract(trainer, module, stage, title)
     predictions = None
     if stage.board is not None:
-        unit = "seconds" if stage.board.task == "localisation" else "clips"
-        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} {unit}")
+        rows = "seconds" if tasks.task_of(stage.board).in_time else "clips"
+        say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} {rows}")
         predictions = measure(trainer, module, data_module(stage, stage.scored), stage)
     if trainer.is_global_zero:
         finish(plan, stage, predictions, tracked, trainer.world_size)
@@ -219,35 +221,36 @@ def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) 
 def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
     """What the stage gives out for the clips of its board; the mean of all networks where it averages several."""
     assert stage.board is not None
-    each = []
+    task, each = tasks.task_of(stage.board), []
     for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
         module.load_state_dict(weights)
-        each.append(predict(trainer, module, data))
+        each.append(predict(trainer, module, data, task))
     if not each:
-        return described(predict(trainer, module, data), stage)
+        return described(predict(trainer, module, data, task), stage)
     return mean_probability(stage.board, stage.config.modality, each, [stage.config.modality] * len(each))
 
 
 def ensemble(stage: PlannedStage) -> tasks.Predictions:
     """The mean probability of the members' predictions."""
     assert stage.board is not None
-    each = [read_predictions(member.folder / PREDICTIONS) for member in stage.members]
+    shape = tasks.task_of(stage.board).predictions
+    each = [read_predictions(member.folder / PREDICTIONS, shape) for member in stage.members]
     modalities = [member.config.modality for member in stage.members]
     return mean_probability(stage.board, stage.config.modality, each, modalities)
 
 
 def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Collect | Extract) -> None:
     """Gives all of `data.scored` to the module once, and what it makes of them to the callback."""
-    trainer.callbacks.append(callback)
+    callbacks_of(trainer).append(callback)
     try:
         trainer.test(module, datamodule=data, verbose=False)
     finally:
-        trainer.callbacks.remove(callback)
+        callbacks_of(trainer).remove(callback)
 
 
-def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Predictions:
+def predict(trainer: L.Trainer, module: Stage, data: AVDataModule, task: tasks.Task[Any]) -> tasks.Predictions:
     """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
-    collected = Collect()
+    collected = Collect(task)
     with in_float32(trainer):
         passed(trainer, module, data, collected)
     mine = {
@@ -269,31 +272,37 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule) -> tasks.Pred
         np.concatenate([part["target"] for part in parts]),
         {name: np.concatenate([part["scores"][name] for part in parts]) for name in parts[0]["scores"]},
         data.scored.table["clip_id"],
+        task.predictions,
     )
     return replace(rows, scale=parts[0]["scale"])
 
 
 def one_row_a_clip(
-    clip_id: Sequence[str], target: np.ndarray, scores: Mapping[str, np.ndarray], clips: pd.Series
+    clip_id: Sequence[str],
+    target: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    clips: pd.Series,
+    shape: type[tasks.Predictions] = tasks.Predictions,
 ) -> tasks.Predictions:
     """The mean of the scores over the views of each clip, however many of them could be read.
 
     Args:
         clip_id: [n] of each view, in any order.
-        target: [n, C].
-        scores: modality -> [n, D].
+        target: [n, ...].
+        scores: modality -> [n, ...].
         clips: all clips, in the order that is wanted of the result.
+        shape: the task's class of predictions.
     """
     place = pd.Index(clips).get_indexer(clip_id)
     order = np.argsort(place, kind="stable")
     # The views of a clip now lie one after the other.
     first = np.flatnonzero(np.diff(place[order], prepend=-1))
     views = np.diff(first, append=len(order))
-    return tasks.Predictions(
+    return shape(
         clip_id=clips.iloc[place[order][first]].tolist(),
         target=target[order][first],
         scores={
-            name: (np.add.reduceat(rows[order], first, dtype=np.float64) / views[:, None]).astype(rows.dtype)
+            name: (np.add.reduceat(rows[order], first, dtype=np.float64).T / views).T.astype(rows.dtype)
             for name, rows in scores.items()
         },
     )

@@ -15,9 +15,9 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from bench.errors import UserError
+from bench.run.compat import norms, steps_between_logs
 
 GO_ON = "what was saved stands, and the same command goes on from it"
 LOST_RANK = "another process of this run was lost (killed, or its machine is gone)"
@@ -113,7 +113,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
         finite, step = torch.isfinite(outputs["loss"]), trainer.global_step
         self._first = torch.where(finite, self._first, self._first.clamp(max=step))
-        if step % trainer.log_every_n_steps == 0 or step >= trainer.estimated_stepping_batches:
+        if step % steps_between_logs(trainer) == 0 or step >= trainer.estimated_stepping_batches:
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:
@@ -131,5 +131,5 @@ class FiniteLoss(Callback):
 
 def all_finite(module: torch.nn.Module) -> bool:
     """Whether all parameters are."""
-    norms: list[Tensor] = torch._foreach_norm([parameter.detach() for parameter in module.parameters()])
-    return bool(torch.isfinite(torch.stack([norm.double() for norm in norms])).all()) if norms else True
+    found = norms([parameter.detach() for parameter in module.parameters()])
+    return bool(torch.isfinite(torch.stack([norm.double() for norm in found])).all()) if found else True

@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import tasks
@@ -22,57 +20,27 @@ from bench.records import archive, provenance
 from bench.records.stores import Store
 from bench.run.callbacks import Cost
 from bench.tables.boards import records_folder
+from datamodules.boards import Board
 from datamodules.files import replacing, write_json
 from datamodules.manifest.build import Manifest
-from datamodules.types import Board
 
 REPOSITORY = Path(__file__).parent.parent.parent
-ABOUT = b"avl-bench"
-"""The metadata of a predictions file."""
 
 
 def write_predictions(predictions: tasks.Predictions, path: Path) -> str:
-    """One row a clip: id, classes, group, scores by modality; and what else is needed to measure them again.
-
-    Returns the file's SHA-256.
-    """
-    columns: dict[str, Any] = {
-        "clip_id": pa.array(predictions.clip_id),
-        "classes": pa.array([np.flatnonzero(row).tolist() for row in predictions.target]),
-    }
-    if predictions.group is not None:
-        columns["group"] = pa.array(np.asarray(predictions.group, dtype=str))
-    for modality, scores in predictions.scores.items():
-        columns[modality] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
-    about = {
-        "num_classes": predictions.target.shape[1],
-        "steps": {group: np.asarray(steps).tolist() for group, steps in predictions.steps.items()},
-        "similarity": predictions.similarity,
-        "scale": predictions.scale,
-        "missing": predictions.missing,
-        "classes": list(predictions.classes),
-    }
+    """Writes them as their task stores them; returns the file's SHA-256."""
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, metadata={ABOUT: json.dumps(about, sort_keys=True)}), temporary)
+        pq.write_table(predictions.to_table(), temporary)
     return file_hash(path)
 
 
-def read_predictions(path: Path) -> tasks.Predictions:
-    """What `write_predictions` wrote."""
-    table = pq.read_table(path)
-    others = ("clip_id", "classes", "group")
-    scores = {name: np.stack(table[name].to_numpy()) for name in table.column_names if name not in others}
-    # Older files have nothing but columns: of logits, which are as many as the classes.
-    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
-    target = np.zeros((len(table), about.pop("num_classes", max(map(np.shape, scores.values()))[1])), np.float32)
-    for row, classes in enumerate(table["classes"].to_pylist()):
-        target[row, classes] = 1
-    group = np.array(table["group"].to_pylist()) if "group" in table.column_names else None
-    return tasks.Predictions(table["clip_id"].to_pylist(), target, scores, group, **about)
+def read_predictions(path: Path, shape: type[tasks.Predictions] = tasks.Predictions) -> tasks.Predictions:
+    """What `write_predictions` wrote, of a task whose class of predictions is `shape`."""
+    return shape.from_table(pq.read_table(path))
 
 
 def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, Any]:
-    """The stage's `records.Cost`, as a dict; times are those of training, restarts included."""
+    """The stage's `StageCost`, as a dict; times are those of training, restarts included."""
     hours = tracked.seconds / 3600 * processes
     return {
         "wall_seconds": tracked.seconds,
@@ -92,6 +60,7 @@ def finished_cost(stage: PlannedStage) -> dict[str, Any]:
 
 
 def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, Any]:
+    """What a record says of the clips that a stage used."""
     return {
         "dataset": dataset,
         "split": "+".join(splits),
@@ -107,7 +76,7 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
     for each in (*stage.ancestors, stage):
-        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start]
+        given = [file_hash(file) for file in checkpoints(each.start)] or [each.start or ""]
         found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
             data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
@@ -118,9 +87,10 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
 def shown_metrics(board: Board) -> tuple[dict[str, Any], ...]:
     """What a table shows of the board, for a reader whose suite may not know its task."""
     shown = ("label", "better", "percent", "decimals")
+    metrics = tasks.task_of(board).metrics
     return tuple(
-        {"name": name, **{key: getattr(tasks.METRICS[name], key) for key in shown}}
-        for name in dict.fromkeys((board.main, *tasks.TASK_METRICS[board.task]))
+        {"name": name, **{key: getattr(metrics[name], key) for key in shown}}
+        for name in dict.fromkeys((board.main, *metrics))
     )
 
 
@@ -158,7 +128,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         identity=stage.identity,
         commit=commit,
         dirty=dirty,
-        packages=provenance.packages(config.method, datasets),
+        packages=provenance.packages(config.method, datasets, board.task),
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         cost=spent,
@@ -185,7 +155,7 @@ def write_record_again(plan: Plan, stage: PlannedStage) -> Path:
             f"{path} is not there, to be measured by version {stage.board.version} of the protocol of "
             f"{stage.board.name}; remove {stage.folder / DONE} and run again, so that {stage.name} gives them out anew"
         )
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, tasks.task_of(stage.board).predictions)
     if stage.stage_class is not None:
         predictions = described(predictions, stage)
     before = archive.parse((stage.folder / RECORD).read_bytes(), str(stage.folder / RECORD))
@@ -218,7 +188,7 @@ def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, A
     named = replace(predictions, classes=scored.classes)
     return {
         "protocol": stage.protocol,
-        "board_definition": asdict(board),
+        "board_definition": board.definition(),
         "board_metrics": shown_metrics(board),
         "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
         "chance": evaluation.chance,
@@ -232,13 +202,7 @@ def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Pred
     """The predictions with what their board's task must know beside them."""
     board, scored = stage.board, stage.scored
     assert board is not None and scored is not None and stage.stage_class is not None
-    return replace(
-        predictions,
-        group=tasks.groups_of(board, scored.table, predictions.clip_id),
-        steps=scored.steps,
-        similarity=stage.stage_class.similarity,
-        missing=scored.official - len(predictions.clip_id) if board.task == "retrieval" else 0,
-    )
+    return tasks.task_of(board).described(predictions, scored, stage.stage_class.similarity)
 
 
 def _published(record: archive.Record, plan: Plan) -> Path:

@@ -13,9 +13,8 @@ import sys
 import threading
 import time
 
-from lightning.pytorch.strategies.launchers import subprocess_script
-
 from bench.config import launched
+from bench.run.compat import observe_ranks
 from bench.run.faults import GO_ON, LOST_RANK
 
 PR_SET_PDEATHSIG = 1
@@ -25,7 +24,7 @@ GRACE_SECONDS = 60.0
 
 def end_together() -> None:
     """To be called by each process before it trains."""
-    subprocess_script._launch_process_observer = watch
+    observe_ranks(watch)
     if launched.launched() is None and int(os.environ.get("LOCAL_RANK", 0)) > 0 and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -18,6 +19,7 @@ from bench.plan.devices import cluster_environment, resolve_accelerator, resolve
 from bench.plan.graph import PlannedStage
 from bench.run.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
 from bench.run.checkpoints import Checkpoint, CheckpointFile
+from bench.run.compat import leave_signals_alone
 from bench.run.ema import Ema
 from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopWhenTold
@@ -36,14 +38,14 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     environment = cluster_environment()
     end_together()
     # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class
     trainer = L.Trainer(
         accelerator=resolve_accelerator(config),
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=make_strategy(config, stage),
         plugins=[CheckpointFile(), *([environment] if environment else [])],
-        precision=resolve_precision(config),
+        precision=cast(Any, resolve_precision(config)),  # Lightning refuses what it does not know
         max_epochs=1,
         accumulate_grad_batches=stage.parts,
         gradient_clip_val=config.grad_clip or None,
@@ -84,17 +86,6 @@ def in_float32(trainer: L.Trainer) -> Iterator[None]:
             yield
     finally:
         strategy.precision_plugin = training
-
-
-def leave_signals_alone(trainer: L.Trainer) -> None:
-    """Signals are heard by `preemption.py`.
-
-    Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
-    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
-    device each time.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
 
 
 def make_strategy(config: TrainerConfig, stage: PlannedStage) -> Strategy | str:

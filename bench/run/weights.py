@@ -14,6 +14,8 @@ from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
 from bench.plan.layout import WEIGHTS
 from bench.run.callbacks import epoch_weights
+from bench.run.compat import times_written
+from bench.tasks import task_of
 from datamodules.weight_files import read_checkpoint
 from experiments.common.stage import Stage
 
@@ -66,7 +68,7 @@ def load(stage: PlannedStage, module: Stage, weights: Mapping[str, Tensor]) -> N
 
 def versions(module: Stage) -> dict[str, int]:
     """How often each parameter was written: torch counts it, and loading is writing."""
-    return {name: parameter._version for name, parameter in module.named_parameters()}
+    return {name: times_written(parameter) for name, parameter in module.named_parameters()}
 
 
 def require_loaded(stage: PlannedStage, module: Stage, drawn: Mapping[str, int]) -> None:
@@ -105,10 +107,10 @@ def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
     outputs = module.predict_step(cost.fake_batch(stage.spec, 1, "meta"), 0)
     if stage.board is None:
         given = [outputs["features"]]
-    elif stage.board.task == "retrieval":
-        given = [outputs["embedding"][modality] for modality in (stage.board.query, stage.board.gallery)]
     else:
-        given = [(outputs.get("logits") or outputs["probabilities"])[stage.config.modality]]
+        task = task_of(stage.board)
+        scores = task.given(outputs).scores
+        given = [scores[modality] for modality in task.scored_modalities(stage.config.modality)]
     total = torch.stack([each.float().sum() for each in given]).sum()
     if not total.requires_grad:  # it is computed without gradients, and may depend on any
         return set(parameters)

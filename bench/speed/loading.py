@@ -37,7 +37,9 @@ from datamodules.types import AudioInputs, DataConfig, Inputs, VideoInputs
 
 SECONDS, FPS, WIDTH, HEIGHT, RATE = 10, 25, 340, 256, 44100
 FRAMES, SIZE = 8, 224
-INPUTS = Inputs(AudioInputs(frames=998), VideoInputs(frames=FRAMES, fps=FRAMES / SECONDS, size=SIZE, train_size=SIZE))
+AUDIO = AudioInputs(frames=998)
+VIDEO = VideoInputs(frames=FRAMES, fps=FRAMES / SECONDS, size=SIZE, train_size=SIZE)
+INPUTS = Inputs(AUDIO, VIDEO)
 """10 s of sound as 998 log-mel frames (10 s hold no more whole ones), 8 frames spread over them."""
 LOADER_BATCH, LOADER_PASSES = 4, 8
 
@@ -86,15 +88,16 @@ def _make_clip(path: Path, seed: int) -> None:
         time_T = np.arange(SECONDS * RATE) / RATE
         tone = 0.2 * np.sin(2 * np.pi * (300 + 40 * seed) * time_T * (1 + 0.1 * np.sin(time_T)))
         sound = (tone + 0.05 * rng.standard_normal((2, len(time_T)))).astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts = RATE, 0
-        container.mux(audio.encode(frame))
+        samples = av.AudioFrame.from_ndarray(sound, format="fltp", layout="stereo")
+        samples.sample_rate, samples.pts = RATE, 0
+        container.mux(audio.encode(samples))
         for stream in (video, audio):
             container.mux(stream.encode(None))
     temporary.rename(path)
 
 
 def manifest_of(paths: list[Path]) -> Manifest:
+    """A manifest of the clips that are read."""
     n = len(paths)
     table = pd.DataFrame(
         {
@@ -119,12 +122,12 @@ TIMES = [i * SECONDS / FRAMES for i in range(FRAMES)]
 
 def ours() -> list[Step]:
     """The suite's own steps, on media files."""
-    log_mel = LogMel(INPUTS.audio)
+    log_mel = LogMel(AUDIO)
     sounds: dict[Path, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def decode_sound(path: Path) -> np.ndarray:
         with Media(path) as media:
-            return media.audio(0, SECONDS, INPUTS.audio.sample_rate)
+            return media.audio(0, SECONDS, AUDIO.sample_rate)
 
     def decode_frames(path: Path) -> np.ndarray:
         with Media(path) as media:
@@ -138,7 +141,7 @@ def ours() -> list[Step]:
 
     def everything(path: Path) -> object:
         with Media(path) as media:
-            sound = torch.from_numpy(media.audio(0, SECONDS, INPUTS.audio.sample_rate))
+            sound = torch.from_numpy(media.audio(0, SECONDS, AUDIO.sample_rate))
             frames = media.frames(TIMES, SIZE)
         return log_mel(sound[None], torch.tensor([len(sound)])), frames
 
@@ -152,14 +155,14 @@ def ours() -> list[Step]:
 
 def _fbank(sound_T: torch.Tensor, rate: int) -> torch.Tensor:
     """What AST-like repositories do for each clip."""
-    sound = torchaudio.functional.resample(sound_T, rate, INPUTS.audio.sample_rate)[None]
+    sound = torchaudio.functional.resample(sound_T, rate, AUDIO.sample_rate)[None]
     return torchaudio.compliance.kaldi.fbank(
         sound - sound.mean(),
         htk_compat=True,
-        sample_frequency=INPUTS.audio.sample_rate,
+        sample_frequency=AUDIO.sample_rate,
         use_energy=False,
         window_type="hanning",
-        num_mel_bins=INPUTS.audio.mel_bins,
+        num_mel_bins=AUDIO.mel_bins,
         dither=0.0,
         frame_shift=10,
     )
@@ -210,9 +213,9 @@ def torchcodec_steps() -> list[Step]:
         return torch.nn.functional.interpolate(frames.float(), (SIZE, SIZE), mode="bicubic", antialias=True)
 
     def everything(path: Path) -> object:
-        decoder = AudioDecoder(str(path), sample_rate=INPUTS.audio.sample_rate, num_channels=1)
+        decoder = AudioDecoder(str(path), sample_rate=AUDIO.sample_rate, num_channels=1)
         sound = decoder.get_samples_played_in_range(0, SECONDS).data[0]
-        return _fbank(sound, INPUTS.audio.sample_rate), decode_frames(path)
+        return _fbank(sound, AUDIO.sample_rate), decode_frames(path)
 
     return [
         Step("8 frames: decode, resize to 224", decode_frames, "torchcodec + torchaudio"),
@@ -234,6 +237,7 @@ def others() -> tuple[list[Step], list[str]]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
+    """Within it, PyTorch computes on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -279,7 +283,7 @@ def data(folder: Path, clips: int, rounds: int) -> None:
     manifest = manifest_of(paths)
     url = str(folder / f"packed-{clips}")
     if not (Path(url) / "speed" / "pack.json").exists():
-        format = PackedFormat(INPUTS.audio.sample_rate, INPUTS.video.fps, SIZE)
+        format = PackedFormat(AUDIO.sample_rate, VIDEO.fps, SIZE)
         pack(manifest, "speed", "speed", url, format, track=track)
     packed = open_pack(url, ["speed"], INPUTS, "speed")
     with one_thread():
@@ -294,8 +298,9 @@ def data(folder: Path, clips: int, rounds: int) -> None:
 
 
 def packed_steps(packed: Manifest) -> list[Step]:
+    """The steps of reading from a pack."""
     clips = ClipDataset(packed, DataConfig(inputs=INPUTS), seed=0)
-    log_mel = LogMel(INPUTS.audio)
+    log_mel = LogMel(AUDIO)
     row = {clip: i for i, clip in enumerate(packed.table["clip_id"])}
 
     def read(path: Path) -> dict:
@@ -317,6 +322,7 @@ def packed_steps(packed: Manifest) -> list[Step]:
 
 
 def print_steps(steps: list[Step], seconds: dict[int, list[float]], clips: int, rounds: int) -> None:
+    """Prints the median speed of each step."""
     table = Table("", "step", "clips/s", "ms a clip", "fastest and slowest round")
     table.title = (
         f"one thread, {clips} clips of {SECONDS} s, {WIDTH} x {HEIGHT}, {FPS} fps, H.264/AAC; median of {rounds} rounds"

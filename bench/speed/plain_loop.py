@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
+import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities import move_data_to_device
@@ -30,7 +32,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoopSettings:
     """What the harness's Trainer is told, too."""
 
     device: torch.device
@@ -40,7 +42,9 @@ class Settings:
     seed: int
 
 
-def plain_loop(module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: Settings) -> Iterator[Tensor]:
+def plain_loop(
+    module: Stage, features: nn.Module, batches: Iterable[RawBatch], settings: LoopSettings
+) -> Iterator[Tensor]:
     """Trains the module, a step each time that the next item is asked for.
 
     It does what the harness's steps do and in the same order: in float32 the weights are the same bit for bit.
@@ -58,7 +62,8 @@ def plain_loop(module: Stage, features: nn.Module, batches: Iterable[RawBatch], 
         UserError: for a precision other than 32-true and bf16-mixed.
     """
     device, parts = settings.device, settings.parts
-    module.trainer = alone = Alone(parts)
+    alone = Alone(parts)
+    module.trainer = cast(L.Trainer, alone)
     module.to(device).train()
     features.to(device)
     module.on_fit_start()
@@ -88,7 +93,7 @@ def on_device(raw: RawBatch, device: torch.device) -> RawBatch:
     return move_data_to_device(raw, device)
 
 
-def autocast(settings: Settings) -> AbstractContextManager[None]:
+def autocast(settings: LoopSettings) -> AbstractContextManager[None]:
     """What the forward pass runs in. Unlike Lightning's, autocast keeps a weight that it has cast: the gradients of one
     that is used twice are added in bfloat16, and only in float32 is the harness the same bit for bit."""
     if settings.precision == "32-true":

@@ -1,6 +1,6 @@
 """`bench speed eval`: ranks of retrieval, beside sorting every row of the similarities with numpy.
 
-The latter is what most repositories do (PROTOCOLS.md, rule 6). It is timed on some rows and told for all of them.
+The latter is what most repositories do (docs/protocols.md, rule 6). It is timed on some rows and told for all of them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ ROWS = 128
 
 @dataclass
 class Timing:
+    """What ranking all queries took."""
+
     method: str
     seconds: float
     """For all queries."""
@@ -40,6 +42,12 @@ class Timing:
     """Processor seconds, of all threads together: what the time would be on one thread of a quiet machine."""
     peak: int | None
     """Bytes above what was there before; None where the system does not tell."""
+
+
+def timing(method: str, taken: NDArray[np.float64], peak: int | None) -> Timing:
+    """A `Timing` of what `clocks` says was taken."""
+    seconds, work = taken
+    return Timing(method, seconds, work, peak)
 
 
 def evaluation(queries: int, items: int, dim: int, seed: int) -> None:
@@ -56,9 +64,9 @@ def evaluation(queries: int, items: int, dim: int, seed: int) -> None:
     ours, our_peak = measured(lambda: retrieval_ranks(query_QD, gallery_ND, similarity="dot"))
     our_seconds = clocks() - began
     timings = [
-        Timing("numpy: sort every row", *sort_seconds / share, peak),
-        Timing("numpy: multiply, sort every row", *(product_seconds + sort_seconds) / share, peak),
-        Timing("bench.tasks.ranks", *our_seconds, our_peak),
+        timing("numpy: sort every row", sort_seconds / share, peak),
+        timing("numpy: multiply, sort every row", (product_seconds + sort_seconds) / share, peak),
+        timing("bench.tasks.ranks", our_seconds, our_peak),
     ]
     print_timings(timings, queries, f"{queries:,} queries x {items:,} items x {dim} dimensions, float32")
     console.print(
@@ -121,17 +129,22 @@ def measured(run: Callable[[], T]) -> tuple[T, int | None]:
 
 def memory(field: str) -> int:
     """Bytes of this process, e.g. `VmRSS`, now, or `VmHWM`, the most."""
-    return 1024 * int(re.search(rf"^{field}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])
+    found = re.search(rf"^{field}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 def processor() -> str:
+    """The processor's name."""
     try:
-        return re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def print_timings(timings: list[Timing], queries: int, title: str) -> None:
+    """Prints the ways of ranking side by side; ours is the last one."""
     ours = timings[-1].seconds
     table = Table(
         "method", "seconds", "processor seconds", "queries/s", "times ours", "peak memory above the embeddings"

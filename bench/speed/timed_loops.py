@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import lightning as L
 import numpy as np
@@ -16,15 +16,17 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from bench.config.schema import TrainerConfig
 from bench.plan.graph import PlannedStage
 from bench.plan.layout import FEATURES
 from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Cost, StageProgress
+from bench.run.compat import callbacks_of
 from bench.run.trainer import make_trainer
 from bench.speed.flops import synchronise
-from bench.speed.plain_loop import Settings, hand_written_attention, plain_loop
+from bench.speed.plain_loop import LoopSettings, hand_written_attention, plain_loop
 from bench.speed.ranking import clocks
 from datamodules.base import AVDataModule, Features
 from datamodules.loading.loader import Loader
@@ -45,7 +47,7 @@ class Timed:
     trainer: TrainerConfig
     stage: PlannedStage
     """Its folder gets what a training writes."""
-    settings: Settings
+    settings: LoopSettings
     steps: int
     """Of one turn."""
     rounds: int
@@ -69,7 +71,8 @@ Loop = Iterator[Tensor]
 class Source(Protocol):
     """Batches, and for how many seconds they were waited for."""
 
-    waited: float
+    @property
+    def waited(self) -> float: ...
 
     def __iter__(self) -> Iterator[RawBatch]: ...
 
@@ -93,7 +96,7 @@ class Turns(Callback):
         """Loop -> [3] of each turn: by the wall clock, of the processor, and waited for the harness's data."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._loader = trainer.train_dataloader
+        self._loader: Any = trainer.train_dataloader
         self._began = self._now()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
@@ -163,7 +166,7 @@ class Served(AVDataModule):
         )
         self.serve = serve
 
-    def train_dataloader(self) -> Source:
+    def train_dataloader(self) -> Source:  # type: ignore[override]  # Lightning asks for no more than to iterate
         return self.serve(super().train_dataloader())
 
 
@@ -178,7 +181,7 @@ def read(timed: Timed, module: Stage) -> tuple[Turns, list[RawBatch]]:
 def held(timed: Timed, module: Stage, kept: list[RawBatch], others: Mapping[str, Loop]) -> Turns:
     """The harness with batches that were read before, in turns with other loops."""
     batches, turns = repeated(kept, timed.batches), Turns(timed, others)
-    harness(timed, module, lambda _: Loader(batches, batch_size=None, collate_fn=lambda raw: raw), turns)
+    harness(timed, module, lambda _: Loader(cast(Dataset, batches), batch_size=None, collate_fn=lambda raw: raw), turns)
     return turns
 
 
@@ -188,8 +191,8 @@ def harness(timed: Timed, module: Stage, serve: Callable[[Loader], Source], turn
     prepare_blocks(module, timed.trainer, stage.name)
     trainer = make_trainer(timed.trainer, stage, timed.settings.seed, stage.name, Cost())
     progress = StageProgress(f"{stage.name}: {HARNESS}", timed.last)
-    trainer.callbacks = [progress if isinstance(each, StageProgress) else each for each in trainer.callbacks]
-    trainer.callbacks.append(turns)
+    callbacks = callbacks_of(trainer)
+    callbacks[:] = [*(progress if isinstance(each, StageProgress) else each for each in callbacks), turns]
     trainer.fit(module, datamodule=Served(timed, serve))
 
 

@@ -31,7 +31,7 @@ from bench.progress import track
 from bench.run.execute import quiet_libraries
 from bench.speed import timed_loops
 from bench.speed.flops import Peak, peak
-from bench.speed.plain_loop import Settings
+from bench.speed.plain_loop import LoopSettings
 from bench.speed.ranking import measured
 from bench.speed.timed_loops import HARNESS, Timed
 from bench.tasks.metrics import RESAMPLES, interval
@@ -48,7 +48,7 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrainingSpeed:
     """Of one stage, on one device."""
 
     method: str
@@ -86,7 +86,7 @@ def ratio(times: dict[str, NDArray], one: str, other: str) -> tuple[float, float
 
 def training(
     method: str, overrides: Sequence[str], name: str | None, steps: int, rounds: int, packed: bool
-) -> Measured:
+) -> TrainingSpeed:
     """Measures a stage's steps.
 
     Args:
@@ -166,11 +166,11 @@ def timed_of(config: BenchConfig, stage: PlannedStage, steps: int, rounds: int) 
         raise UserError(f"trainer.precision={precision}: the plain loop knows {' and '.join(DTYPES)}")
     device = torch.device("cuda" if resolve_accelerator(config.trainer) == "gpu" else "cpu")
     seed = stable_hash("stage", stage.identity)
-    settings = Settings(device, precision, config.trainer.grad_clip, stage.parts, seed)
+    settings = LoopSettings(device, precision, config.trainer.grad_clip, stage.parts, seed)
     return Timed(config.trainer, stage, settings, steps, rounds)
 
 
-def measure(method: str, timed: Timed) -> Measured:
+def measure(method: str, timed: Timed) -> TrainingSpeed:
     """Each loop by itself for its memory, then all in turns on some of the batches that were read."""
     fresh = untrained(timed.stage, timed.settings.seed)
     device = timed.settings.device
@@ -183,7 +183,7 @@ def measure(method: str, timed: Timed) -> Measured:
         _, memory[BY_HAND] = peak_memory(device, lambda: train(alone, BY_HAND, fresh, kept))
     others = {name: LOOPS[name](timed, copy.deepcopy(fresh), kept) for name in memory if name != HARNESS}
     turns = {name: np.stack(each) for name, each in timed_loops.held(timed, fresh, kept, others).seconds.items()}
-    return Measured(
+    return TrainingSpeed(
         method=method,
         timed=timed,
         flops=flops // alone.last,

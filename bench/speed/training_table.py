@@ -13,11 +13,12 @@ from rich.table import Table
 
 from bench.speed.ranking import processor
 from bench.speed.timed_loops import HARNESS
-from bench.speed.training import BY_HAND, PLAIN, Measured, ratio
+from bench.speed.training import BY_HAND, PLAIN, TrainingSpeed, ratio
 from bench.tables.show import console
 
 
-def print_measured(found: Measured, packed: bool) -> None:
+def print_measured(found: TrainingSpeed, packed: bool) -> None:
+    """Prints the loops' speeds side by side."""
     timed = found.timed
     table = Table("loop", "samples/s", "ms a step", "processor ms a step", "peak memory")
     console.print(
@@ -40,7 +41,7 @@ def print_measured(found: Measured, packed: bool) -> None:
         console.print(line, soft_wrap=True)
 
 
-def lines(found: Measured, packed: bool) -> list[str]:
+def lines(found: TrainingSpeed, packed: bool) -> list[str]:
     """What does not fit in a row."""
     told = [f"the harness takes longer than the plain loop by {longer(found.seconds)} of its time"]
     if found.timed.settings.device.type == "cpu":

@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 from bench.records.published import PublishedMethod, PublishedRow, on_board
 from bench.records.record import Record, ShownMetric
 from bench.tables.hidden import Hidden, unlike, version
 from bench.tables.row import LEAST_COVERAGE, Row, age
 from bench.tables.row_key import RowKey, RowKeys, labels
-from bench.tasks import METRICS, TASK_METRICS, MetricInfo
-from datamodules.types import Board
+from bench.tasks import MetricInfo, task_of
+from datamodules.boards import Board
 
 CLIPS_TOLERANCE = 0.05
-"""Rows whose number of clips differs by more are flagged (PROTOCOLS.md section 8)."""
+"""Rows whose number of clips differs by more are flagged (docs/protocols.md, section 8)."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Published:
 
     method: PublishedMethod
     row: PublishedRow
+    info: Mapping[str, MetricInfo | ShownMetric]
+    """The board's metrics."""
 
     def value(self, name: str) -> float | None:
         """A metric in a record's units; None where the paper lacks it."""
         value = self.row.metrics.get(name)
-        return value / 100 if value is not None and METRICS[name].percent else value
+        return value / 100 if value is not None and self.info[name].percent else value
 
     @property
     def remark(self) -> str:
@@ -115,8 +118,8 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     _tell_apart(rows)  # among themselves alone: what is hidden is no reason to name a setting
     _remark(rows, board.views)
     sample = bool(mine) and mine[0].sample
-    papers = [] if sample else [Published(method, row) for method, row in on_board(published, board.name)]
     info = metric_info(board, mine)
+    papers = [] if sample else [Published(method, row, info) for method, row in on_board(published, board.name)]
     return BoardTable(
         board=board,
         info=info,
@@ -129,8 +132,8 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
 
 def metric_info(board: Board, records: Iterable[Record]) -> dict[str, MetricInfo | ShownMetric]:
     """The board's metrics, the main one first; where its task is not known here, as the newest record has them."""
-    if board.task in TASK_METRICS:
-        return {name: METRICS[name] for name in dict.fromkeys((board.main, *TASK_METRICS[board.task]))}
+    if metrics := task_of(board).metrics:
+        return {name: metrics[name] for name in dict.fromkeys((board.main, *metrics))}
     described = [record for record in records if record.board_metrics]
     return {each.name: each for each in max(described, key=age).board_metrics}
 
@@ -187,7 +190,7 @@ def _remark(rows: Sequence[Row], views: int) -> None:
         remarks = []
         if row.dirty:
             remarks.append("uncommitted changes")
-        if own := sorted({record.protocol.get("views", 1) for record in row.records} - {views}):
+        if own := sorted({cast(int, record.protocol.get("views", 1)) for record in row.records} - {views}):
             remarks.append(
                 f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
             )

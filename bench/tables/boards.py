@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from bench import registry
@@ -15,8 +14,9 @@ from bench.records.published import PublishedMethod
 from bench.tables.board_table import BoardTable, board_table
 from bench.tables.formats import to_csv, to_markdown
 from bench.tables.overview import overview
+from bench.tasks import board_of
+from datamodules.boards import Board
 from datamodules.files import replacing
-from datamodules.types import Board
 
 PUBLISHED = "published.yaml"
 """The papers' own numbers, in the leaderboards' folder."""
@@ -32,6 +32,7 @@ def board_folder(leaderboards: Path, sample: bool) -> Path:
 
 
 def records_folder(leaderboards: Path, sample: bool) -> Path:
+    """Where the records lie."""
     return board_folder(leaderboards, sample) / "results"
 
 
@@ -61,11 +62,9 @@ def known_boards(records: Iterable[Record]) -> list[Board]:
     """Those of the datasets that are here, and those of other records, as their newest ones define them."""
     here = registry.boards()
     defined: dict[str, Board] = {}
-    names = {field.name for field in fields(Board)}
     for record in sorted(records, key=lambda record: (record.created, record.id)):
         if record.board not in here and record.board_definition:
-            known = {name: value for name, value in record.board_definition.items() if name in names}
-            defined[record.board] = Board(**known)
+            defined[record.board] = board_of(record.board_definition)
     return [*here.values(), *defined.values()]
 
 

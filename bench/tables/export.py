@@ -16,7 +16,7 @@ from bench.tables.board_table import BoardTable, Published
 from bench.tables.boards import current_tables
 from bench.tables.formats import SAMPLE_NOTICE, shown
 from bench.tables.row import Row
-from bench.tasks import MetricInfo
+from bench.tasks import MetricInfo, task_of
 from datamodules.files import replacing
 
 BOARDS = "boards.parquet"
@@ -35,17 +35,6 @@ SCHEMA = pa.schema(
     ]
 )
 """A row a metric of a board's line. Values are fractions where tables show percent."""
-HUB_TASKS = {
-    ("tagging", "a"): "audio-classification",
-    ("classification", "a"): "audio-classification",
-    ("tagging", "v"): "video-classification",
-    ("classification", "v"): "video-classification",
-    "tagging": "video-classification",
-    "classification": "video-classification",
-    "retrieval": "text-to-video-retrieval",
-    "localisation": "temporal-action-localization",
-}
-"""(task, modality) or task -> what model hubs call it."""
 
 
 def export(leaderboards: Path, folder: Path) -> list[Path]:
@@ -78,7 +67,7 @@ def rows_of(table: BoardTable) -> Iterable[dict[str, Any]]:
         "board": board.name,
         "dataset": board.dataset,
         "split": board.split,
-        "task": board.task,
+        "task": board.task.name,
         "data": "made-up sample" if table.sample else "real",
     }
     for line in table.lines:
@@ -160,13 +149,12 @@ def _told(table: BoardTable, row: Row) -> str:
 
 
 def _result(table: BoardTable, row: Row, metric: str) -> EvalResult:
-    board, info, modality = table.board, table.info[metric], row.newest.modality
+    board, info = table.board, table.info[metric]
     chance = {
         name: _rounded(table.info[name], value) for name, value in row.newest.chance.items() if name in table.info
     }
-    task = HUB_TASKS.get((board.task, modality)) or HUB_TASKS.get(board.task, board.task)
     return EvalResult(
-        task_type=task,
+        task_type=task_of(board).hub_name(row.newest.modality),
         dataset_type=board.dataset,
         dataset_name=f"{board.name} ({_name(row)})",
         dataset_split=board.split,

@@ -16,8 +16,7 @@ from rich.text import Text
 from bench.records.record import ShownMetric
 from bench.tables.board_table import BoardTable, Published, coverage_text
 from bench.tables.row import LEAST_COVERAGE, Cell, Row
-from bench.tasks import MetricInfo
-from datamodules.types import Board
+from bench.tasks import MetricInfo, task_of
 
 SAMPLE_NOTICE = (
     "Made-up sample data. These numbers show that the code learns; they say nothing about how good a method is "
@@ -27,16 +26,6 @@ PAPERS = (
     "paper: a number as its paper prints it, not measured here; its clips, copies of the data and protocol may "
     "differ from those of the rows with a rank."
 )
-RULES = {
-    "tagging": "Means over classes leave out classes without positives among the scored clips; a remark counts them.",
-    "classification": "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a "
-    "remark counts them.",
-    "retrieval": "Ties: R@k is the expected share over orders of the tied items; median and mean rank are averaged.",
-    "localisation": "Videos without annotated steps are left out; a remark counts them. Chance is what evenly spaced "
-    "steps give.",
-}
-"""Task -> what is done where a class cannot be measured, or clips cannot be told apart."""
-
 MARKDOWN_ROWS = 500
 """The best of a board. More make a page that nobody reads and few browsers like; the CSV has them all."""
 
@@ -45,12 +34,8 @@ UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 LINK = re.compile(r"(?i)(www)(\.)|(https?)(:)")
 
 
-def _measured(board: Board) -> str:
-    """What the intervals are over."""
-    return "videos" if board.task == "localisation" or board.unit == "video" else "clips"
-
-
 def shown(info: MetricInfo | ShownMetric, value: float) -> str:
+    """A metric's value in its unit and with its decimals."""
     return f"{value * (100 if info.percent else 1):.{info.decimals}f}"
 
 
@@ -144,20 +129,20 @@ def _published_texts(table: BoardTable, line: Published) -> list[str]:
 
 
 def legend(table: BoardTable) -> list[str]:
-    board = table.board
+    """What must be known to read a board's table, line by line."""
+    board, task = table.board, task_of(table.board)
     lines = [
-        f"{board.dataset}, split {board.split}, {board.task}"
-        + (f" {board.query} → {board.gallery}" if board.task == "retrieval" else "")
-        + f"; sorted by {table.info[board.main].label}; protocol version {board.version}.",
-        f"[low, high]: 95 % interval over {_measured(board)}. ±: standard deviation over seeds or folds. Chance: what "
+        f"{board.dataset}, split {board.split}, {task.title}; sorted by {table.info[board.main].label}; "
+        f"protocol version {board.version}.",
+        f"[low, high]: 95 % interval over {task.unit}. ±: standard deviation over seeds or folds. Chance: what "
         f"a random scorer gets. Coverage: share of the official clips that were scored; below "
         f"{coverage_text(LEAST_COVERAGE)} a row has no rank. Device-hours include the stages before. *: the tree had "
         "uncommitted changes.",
     ]
     if table.published:
         lines.append(PAPERS)
-    if board.task in RULES:
-        lines.append(RULES[board.task])
+    if task.rule:
+        lines.append(task.rule)
     return lines + [f"Not shown: {row.text}." for row in table.hidden]
 
 
@@ -202,7 +187,7 @@ def to_rich(table: BoardTable) -> Table:
     title = Text(table.board.name, style="bold")
     if table.sample:
         title.append(f"\n{SAMPLE_NOTICE}", style="not bold yellow")
-    notes = [f"[95 % interval over {_measured(table.board)}] ± standard deviation over seeds or folds"]
+    notes = [f"[95 % interval over {task_of(table.board).unit}] ± standard deviation over seeds or folds"]
     for row in table.rows:
         if row.remarks:
             name = " ".join((_method(row), row.stage, row.newest.modality))
@@ -223,12 +208,14 @@ def to_rich(table: BoardTable) -> Table:
     for column in ("chance", *others, "n", "coverage", "seeds"):
         grid.add_column(Text(column), justify="right", no_wrap=True)
     for line in table.lines:
-        paper = isinstance(line, Published)
-        cells = _published_texts(table, line) if paper else _texts(table, line)
+        cells = _published_texts(table, line) if isinstance(line, Published) else _texts(table, line)
         texts = dict(zip(_columns(table), cells, strict=True))
         for name in others:
             texts[name] = texts[name].split(" ")[0]
-        grid.add_row(*(Text(texts[str(column.header)]) for column in grid.columns), style="dim" if paper else "")
+        grid.add_row(
+            *(Text(texts[str(column.header)]) for column in grid.columns),
+            style="dim" if isinstance(line, Published) else "",
+        )
     return grid
 
 

@@ -91,8 +91,7 @@ def _best(table: BoardTable) -> dict[str, list[str]]:
     found: dict[str, dict[str, str]] = {}
     for line in table.lines:  # best first
         value = main_value(line, table.board.main)
-        paper = isinstance(line, Published)
-        method, mark = (line.method.name, "*") if paper else (line.newest.method, "**")
+        method, mark = (line.method.name, "*") if isinstance(line, Published) else (line.newest.method, "**")
         if value is not None:
             text = f"{mark}{shown(table.info[table.board.main], value)}{mark}"
             few = isinstance(line, Row) and not line.enough

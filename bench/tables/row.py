@@ -160,4 +160,5 @@ def scored_share(record: Record) -> float:
 
 
 def age(record: Record) -> tuple[object, str]:
+    """A key that sorts records from old to new."""
     return record.created, record.id

@@ -80,6 +80,7 @@ def exchange(leaderboards: str, url: str) -> None:
 
 
 def print_list() -> None:
+    """Prints the methods and the boards there are."""
     table = Table("method", "idea", title="methods", title_justify="left")
     for name in registry.methods():
         readme = registry.method_folder(name) / "README.md"
@@ -89,7 +90,7 @@ def print_list() -> None:
     table = Table("board", "dataset", "scored split", "trained on", "task", "main metric", title="boards")
     table.title_justify = "left"
     for board in registry.boards().values():
-        table.add_row(board.name, board.dataset, board.split, board.train, board.task, board.main)
+        table.add_row(board.name, board.dataset, board.split, board.train, board.task.name, board.main)
     console.print(table)
 
 
@@ -119,5 +120,5 @@ def print_plan(plan: Plan) -> None:
 
 
 def clips(manifest: Manifest | None) -> str:
-    """`1075 of 1080 (99.5 %)`"""
+    """For example `1075 of 1080 (99.5%)`."""
     return f"{manifest.used} of {manifest.official} ({manifest.coverage:.1%})" if manifest else ""

@@ -1,140 +1,57 @@
-"""What is measured: one module a task, each turning a split's predictions into metrics with intervals.
+"""What is measured: one file a task, with one object that holds all that is known of it (`base.Task`).
 
-`METRICS` is the one place that says what each metric's number means; the records and the tables read it too, so
-nothing here imports torch.
+A board says of its task what `datamodules/boards.py` has a dataclass for, and by that dataclass the task is found. What
+tasks share is in `base`, `predictions`, `metrics`, `ranks`, `ties`, `alignment` and `ensembles`.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import ModuleType
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
+from bench import registry
 from bench.errors import UserError
-from datamodules.types import Board, Scale, Similarity
+from bench.tasks.base import Evaluation, EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.predictions import Predictions
+from datamodules.boards import Board, BoardTask, UnknownTask
 
-MODULES = {task: f"bench.tasks.{task}" for task in ("tagging", "classification", "retrieval", "localisation")}
-"""Board.task -> module with `evaluate` and `statistic` of (board, modality, predictions); imported when needed."""
+__all__ = [
+    "Evaluation",
+    "EvaluationError",
+    "MetricInfo",
+    "Predictions",
+    "Statistic",
+    "Task",
+    "board_of",
+    "evaluate",
+    "known",
+    "metric_infos",
+    "statistic",
+    "task_of",
+]
 
-
-class EvaluationError(UserError, ValueError):
-    """Predictions that cannot be measured; the message names the board, what is wrong and the first clips."""
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """How a metric is read and shown."""
-
-    label: str
-    better: Literal["higher", "lower"] = "higher"
-    percent: bool = False
-    """Stored as a fraction, shown times 100."""
-    decimals: int = 1
-    lowest: float = 0.0
-    highest: float = 1.0
-
-
-METRICS: dict[str, MetricInfo] = {
-    "mAP": MetricInfo("mAP", percent=True),
-    "AUC": MetricInfo("AUC", decimals=3),
-    "dprime": MetricInfo("d′", decimals=2, lowest=-math.inf, highest=math.inf),
-    "lwlrap": MetricInfo("lwlrap", percent=True),
-    "top1": MetricInfo("top-1", percent=True),
-    "top5": MetricInfo("top-5", percent=True),
-    "mean_class": MetricInfo("mean class", percent=True),
-    "R@1": MetricInfo("R@1", percent=True),
-    "R@5": MetricInfo("R@5", percent=True),
-    "R@10": MetricInfo("R@10", percent=True),
-    "MedR": MetricInfo("MedR", better="lower", lowest=1.0, highest=math.inf),
-    "MeanR": MetricInfo("MeanR", better="lower", lowest=1.0, highest=math.inf),
-    "recall": MetricInfo("recall", percent=True),
-    "recall_pooled": MetricInfo("pooled recall", percent=True),
-    "IoD": MetricInfo("IoD", percent=True),
-    "IoU": MetricInfo("IoU", percent=True),
-}
-
-TASK_METRICS: dict[str, tuple[str, ...]] = {
-    "tagging": ("mAP", "AUC", "dprime", "lwlrap"),
-    "classification": ("top1", "top5", "mean_class"),
-    "retrieval": ("R@1", "R@5", "R@10", "MedR", "MeanR"),
-    "localisation": ("recall", "recall_pooled", "IoD", "IoU"),
-}
-"""What each task measures, in the order in which tables show it."""
+ONCE_OF_ALL_BOARDS = ("query", "gallery", "unit", "missing", "normalise", "average")
+"""Options that definitions of older records have for every task; empty where the task is another's."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A value and its 95 % bootstrap interval over clips."""
+def task_of(board: Board) -> Task[Any]:
+    """The task of a board, which its dataclass names.
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass
-class Predictions:
-    """What a stage gave out for a split; row i of every array belongs to `clip_id[i]`."""
-
-    clip_id: Sequence[str] | NDArray
-    target: NDArray[np.floating]
-    """[N, C], above 0 where the clip has the class; one-hot for classification."""
-    scores: Mapping[str, NDArray[np.floating]]
-    """Modality -> logits or what `scale` says [N, C], or for retrieval embeddings [N, D]."""
-    group: NDArray[np.str_] | None = None
-    """[N] what a row belongs to. Retrieval: what is to be found, a clip (of which there may be several captions) or its
-    video; None: each row is a clip of its own. Localisation: the video of which the row is a second."""
-    steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Localisation: group -> the classes that are to be found in it, in their order; one may come twice."""
-    similarity: Similarity = "cosine"
-    """How embeddings are compared."""
-    scale: Scale = "logits"
-    """What the scores of classes are; all tasks look at their order alone, ensembles do not."""
-    missing: int = 0
-    """Official clips of the split that are not among these."""
-    classes: Sequence[str] = ()
-    """[C] the names of the target's columns, where they are known."""
-
-    def take(self, rows: NDArray[np.intp]) -> Predictions:
-        """These rows, in this order."""
-        return replace(
-            self,
-            clip_id=np.asarray(self.clip_id)[rows],
-            target=np.asarray(self.target)[rows],
-            scores={modality: np.asarray(score)[rows] for modality, score in self.scores.items()},
-            group=None if self.group is None else np.asarray(self.group)[rows],
-        )
-
-
-class Statistic(NamedTuple):
-    """A task's metrics as functions of how often each unit is drawn."""
-
-    units: NDArray[np.str_]
-    """[U] what a bootstrap draws, by name: clips, or videos where they are measured as a whole."""
-    measure: Callable[[NDArray], dict[str, NDArray]]
-    """Weights [U, B] -> metric -> [B]."""
-    interval: Callable[[NDArray, float], tuple[float, float]]
-    """(a number's values on resamples, the number itself) -> (low, high)."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a task says of predictions."""
-
-    metrics: dict[str, Metric]
-    """In the order of `TASK_METRICS`."""
-    n: int
-    """Clips scored."""
-    chance: dict[str, float]
-    """Metric -> its expected value for a random scorer on these clips."""
-    notes: dict[str, int] = field(default_factory=dict)
-    """What a reader must know about the numbers, e.g. `classes_without_positives`."""
+    Raises:
+        UserError: what it names cannot be imported.
+    """
+    module, _, name = board.task.measured_by.partition(":")
+    try:
+        task: type[Task[Any]] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"board {board.name}: its task {board.task.name} is to be measured by {board.task.measured_by}, which "
+            f"cannot be imported: {error}"
+        ) from error
+    return task(board)
 
 
 def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
@@ -144,88 +61,64 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
 
     Args:
         board: what is measured.
-        modality: whose logits are scored. Retrieval scores embeddings of `board.query` against `board.gallery`.
+        modality: whose logits are scored. Retrieval scores embeddings of its query against those of its gallery.
         predictions: each clip of the split once.
 
     Raises:
         EvaluationError: on a modality that is not there, a clip id that occurs twice, shapes that do not fit, scores or
             targets that are not finite, or no clips.
     """
-    return _module(board).evaluate(board, modality, _scored(board, modality, predictions))
+    task = task_of(board)
+    return task.evaluate(modality, task.checked(modality, predictions))
 
 
 def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
     """What `evaluate` bootstraps, for those who draw the clips themselves. Arguments and errors are the same."""
-    return _module(board).statistic(board, modality, _scored(board, modality, predictions))
+    task = task_of(board)
+    return task.statistic(modality, task.checked(modality, predictions))
 
 
-def _module(board: Board) -> ModuleType:
-    return importlib.import_module(MODULES[board.task])
+def known() -> dict[str, Board]:
+    """Task name -> one of its boards, of all tasks of the boards that are here.
+
+    Raises:
+        UserError: two tasks have one name.
+    """
+    found: dict[str, Board] = {}
+    for board in registry.boards().values():
+        first = found.setdefault(board.task.name, board)
+        if type(first.task) is not type(board.task):
+            raise UserError(f"the boards {first.name} and {board.name} have two tasks of one name, {board.task.name}")
+    return found
 
 
-def _scored(board: Board, modality: str, predictions: Predictions) -> Predictions:
-    """The predictions that the board measures, checked and sorted by clip id."""
-    needed = (board.query, board.gallery) if board.task == "retrieval" else (modality,)
-    return _check(board, needed, predictions)
+def metric_infos() -> dict[str, MetricInfo]:
+    """Metric -> how it is read and shown, of all tasks.
+
+    Raises:
+        UserError: two tasks show metrics of one name in different ways.
+    """
+    found: dict[str, MetricInfo] = {}
+    for task, board in known().items():
+        for name, info in task_of(board).metrics.items():
+            if found.setdefault(name, info) != info:
+                raise UserError(f"the metric {name} of {task} is shown in another way by another task; rename it")
+    return found
 
 
-def groups_of(board: Board, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_] | None:
-    """`Predictions.group` of some clips of a manifest's table; None where a board's task needs none."""
-    if board.task == "localisation":
-        group = table["group"]
-    elif board.task != "retrieval":
-        return None
-    elif board.unit == "video":
-        group = table["video_id"]
-    else:  # sentences of one segment share it
-        group = table.groupby(["video_id", "start", "end"])["clip_id"].transform("first")
-    return group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+def board_of(definition: Mapping[str, Any]) -> Board:
+    """The board that a record defines (`Board.definition`), be its package installed or not."""
+    own = {f.name for f in fields(Board)}
+    options = {key: value for key, value in definition.items() if key not in own}
+    task = _task(str(definition["task"]), options)
+    return Board(**{key: value for key, value in definition.items() if key in own} | {"task": task})
 
 
-def _check(board: Board, modalities: Sequence[str], predictions: Predictions) -> Predictions:
-    """The predictions of these modalities sorted by clip id, or an error that says what is wrong with them."""
-    ids, target = np.asarray(predictions.clip_id, dtype=str), np.asarray(predictions.target)
-    if not len(ids):
-        raise EvaluationError(f"{board.name}: no clips to evaluate")
-    if target.ndim != 2 or len(target) != len(ids):
-        raise EvaluationError(f"{board.name}: target of shape {target.shape} for {len(ids)} clips; expected [N, C]")
-    distinct, counts = np.unique(ids, return_counts=True)
-    if len(distinct) < len(ids):
-        raise EvaluationError(
-            f"{board.name}: {_some(distinct[counts > 1])} more than once; every clip must be evaluated exactly once"
-        )
-    _require_finite(board, "targets", target, ids)
-    for modality in modalities:
-        if modality not in predictions.scores:
-            have = ", ".join(predictions.scores) or "none"
-            raise EvaluationError(f"{board.name}: no scores for modality {modality!r}; the method gave: {have}")
-        score = np.asarray(predictions.scores[modality])
-        if score.ndim != 2 or len(score) != len(ids) or (board.task != "retrieval" and score.shape != target.shape):
-            raise EvaluationError(f"{board.name}: scores {score.shape} of {modality!r} do not fit {target.shape}")
-        # As they will be compared: a float64 that float32 cannot hold would tie with all, or stand before all.
-        dots = board.task == "retrieval" and predictions.similarity == "dot"
-        with np.errstate(over="ignore"):
-            compared = score.astype(np.float32, copy=False) if dots else score
-        _require_finite(board, f"scores of {modality!r}{' as float32' if dots else ''}", compared, ids)
-    scores = {modality: predictions.scores[modality] for modality in modalities}
-    return replace(predictions, clip_id=ids, target=target, scores=scores).take(np.argsort(ids))
-
-
-def _require_finite(board: Board, what: str, values: NDArray, ids: NDArray) -> None:
-    bad = ~np.isfinite(values).all(1)
-    if bad.any():
-        raise EvaluationError(f"{board.name}: {what} are NaN or infinite for {_some(np.sort(ids[bad]))} of {len(ids)}")
-
-
-def _some(ids: NDArray, shown: int = 5) -> str:
-    """`3 clips (a, b, c)`; no more than the first few are named."""
-    names = ", ".join(ids[:shown]) + (", …" if len(ids) > shown else "")
-    return f"{len(ids)} {'clip' if len(ids) == 1 else 'clips'} ({names})"
-
-
-def as_metrics(values: Mapping[str, tuple[float, float, float]]) -> dict[str, Metric]:
-    """(value, low, high) of `metrics.bootstrap` -> metrics, the intervals cut to the numbers that are possible."""
-    return {
-        name: Metric(value, max(low, METRICS[name].lowest), min(high, METRICS[name].highest))
-        for name, (value, low, high) in values.items()
-    }
+def _task(name: str, options: Mapping[str, Any]) -> BoardTask:
+    given = {key: value for key, value in options.items() if value != "" or key not in ONCE_OF_ALL_BOARDS}
+    board = known().get(name)
+    if board is not None and given.keys() <= {f.name for f in fields(board.task)}:
+        made: Callable[..., BoardTask] = type(board.task)
+        with suppress(TypeError):  # of a version of the package whose task can do without what this one needs
+            return made(**given)
+    return UnknownTask(name, tuple(sorted(given.items())))

@@ -22,9 +22,9 @@ at 30 a second."""
 
 def log_softmax(score_TK: ArrayLike) -> Floats:
     """Logits -> log probabilities over the last axis, float64."""
-    score_TK = np.asarray(score_TK, np.float64)
-    score_TK = score_TK - score_TK.max(-1, keepdims=True)
-    return score_TK - np.log(np.exp(score_TK).sum(-1, keepdims=True))
+    score: Floats = np.asarray(score_TK, np.float64)
+    score = score - score.max(-1, keepdims=True)
+    return np.asarray(score - np.log(np.exp(score).sum(-1, keepdims=True)))
 
 
 def place_steps(score_TK: ArrayLike) -> Places:

@@ -1,4 +1,4 @@
-"""Temporal localisation: step recall, and overlap after alignment (CrossTask, Mining YouTube; PROTOCOLS.md section 7).
+"""Temporal localisation: step recall, and overlap after alignment (docs/protocols.md, section 7).
 
 A row is a second of a video. Recall: every step that the video may show is placed, in order, on a second of its own,
 and is found if that second is annotated with it. IoD and IoU: the segments of the annotation against those that the
@@ -7,13 +7,13 @@ alignment finds when it is told which there are, in order, background included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
 from bench.tasks.alignment import (
     BACKGROUND,
     Places,
@@ -25,8 +25,10 @@ from bench.tasks.alignment import (
     spread_steps,
     transcript,
 )
-from bench.tasks.metrics import Floats, bootstrap, interval, macro
-from datamodules.types import Board
+from bench.tasks.base import EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.metrics import Floats, interval, macro
+from bench.tasks.predictions import Predictions
+from datamodules.boards import Localisation
 
 
 class _Video(NamedTuple):
@@ -54,14 +56,14 @@ class _Outcome(NamedTuple):
     """Means over the segments that are not background."""
 
 
-def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """What the official codes leave open, or do differently from each other:
+class LocalisationTask(Task[Localisation]):
+    """What the official codes leave open, or do differently from each other.
 
     - `recall` is that of MCN (brian7685/Multimodal-Clustering-Network `eval_cross.py`): the share of a video's
-      annotated steps that is found, averaged over videos. With `board.average` "task": over the videos of each task
+      annotated steps that is found, averaged over videos. With `average` "task": over the videos of each task
       (those with the same steps), then over tasks. `recall_pooled` is that of DmZhukov/CrossTask: the steps of all
       videos, or of all videos of a task, are counted together.
-    - With `board.normalise` "log_softmax", a second's scores of the listed steps become log probabilities before the
+    - With `normalise` "log_softmax", a second's scores of the listed steps become log probabilities before the
       steps are placed, as MCN does on Mining YouTube.
     - In a video with fewer seconds than steps nothing is found. A video without annotated steps is left out of every
       metric. `notes` counts both.
@@ -72,82 +74,110 @@ def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluatio
 
     Chance is what steps at even distances and segments of equal lengths get. The intervals are over videos.
     """
-    videos = list(_videos(board, modality, predictions))
-    outcome, task_GN = _find(board, videos), _tasks(board, predictions)
 
-    def spread(video: _Video) -> Places:
-        return spread_steps(len(video.score_TU), len(video.step_K))
-
-    def split(video: _Video, label_S: Places) -> Places:
-        return spread_segments(len(video.score_TU), len(label_S))
-
-    chance = _statistic(_measure(videos, spread, split), task_GN)(np.ones((len(videos), 1)))
-    notes = {
-        "videos_shorter_than_steps": sum(video.too_short for video in videos),
-        "videos_without_annotated_steps": int((outcome.annotated == 0).sum()),
+    metrics: ClassVar[dict[str, MetricInfo]] = {
+        "recall": MetricInfo("recall", percent=True),
+        "recall_pooled": MetricInfo("pooled recall", percent=True),
+        "IoD": MetricInfo("IoD", percent=True),
+        "IoU": MetricInfo("IoU", percent=True),
     }
-    return Evaluation(
-        metrics=as_metrics(bootstrap(_statistic(outcome, task_GN), len(videos))),
-        n=len(videos),
-        chance={name: float(value_1[0]) for name, value_1 in chance.items()},
-        notes={name: count for name, count in notes.items() if count},
-    )
+    rule = "Videos without annotated steps are left out; a remark counts them. Chance is what evenly spaced steps give."
+    columns = ("group",)
+    in_time = True
+    names_classes = True
 
+    @property
+    def unit(self) -> str:
+        return "videos"
 
-def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
-    """Over videos."""
-    outcome = _find(board, list(_videos(board, modality, predictions)))
-    return Statistic(np.unique(predictions.group), _statistic(outcome, _tasks(board, predictions)), interval)
+    def hub_name(self, modality: str) -> str:
+        return "temporal-action-localization"
 
+    def groups(self, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_]:
+        """The video of each second."""
+        return table["group"].to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
 
-def _find(board: Board, videos: list[_Video]) -> _Outcome:
-    """What the scores find."""
-    normalise = log_softmax if board.normalise == "log_softmax" else np.asarray
+    def statistic(self, modality: str, predictions: Predictions) -> Statistic:
+        """Over videos."""
+        outcome = self._find(list(self._videos(modality, predictions)))
+        return Statistic(np.unique(predictions.group), _statistic(outcome, self._tasks(predictions)), interval)
 
-    def place(video: _Video) -> Places:
-        return place_steps(normalise(video.score_TU[:, video.step_K]))
+    def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
+        """What steps at even distances and segments of equal lengths get."""
+        videos = list(self._videos(modality, predictions))
 
-    def segment(video: _Video, label_S: Places) -> Places:
-        background_T1 = np.full((len(video.score_TU), 1), video.score_TU.mean())
-        return align(np.concatenate([video.score_TU, background_T1], axis=1)[:, label_S])
+        def spread(video: _Video) -> Places:
+            return spread_steps(len(video.score_TU), len(video.step_K))
 
-    outcome = _measure(videos, place, segment)
-    if not outcome.annotated.any():
-        raise EvaluationError(f"{board.name}: none of {len(videos)} videos has an annotated step; see the targets")
-    return outcome
+        def split(video: _Video, label_S: Places) -> Places:
+            return spread_segments(len(video.score_TU), len(label_S))
 
+        found = _statistic(_measure(videos, spread, split), self._tasks(predictions))(np.ones((len(videos), 1)))
+        return {name: float(value_1[0]) for name, value_1 in found.items()}
 
-def _videos(board: Board, modality: str, predictions: Predictions) -> Iterator[_Video]:
-    """The videos in the order of their names."""
-    if predictions.group is None:
-        raise EvaluationError(f"{board.name}: no group; it must name the video of every second")
-    score_NC, target_NC = predictions.scores[modality], predictions.target
-    names, video_N, seconds = np.unique(predictions.group, return_inverse=True, return_counts=True)
-    rows = np.split(np.argsort(video_N, kind="stable"), seconds.cumsum()[:-1])
-    for name, row_T in zip(names.tolist(), rows, strict=True):
-        steps = np.asarray(predictions.steps.get(name, ()), dtype=np.intp)
-        if not len(steps):
-            raise EvaluationError(f"{board.name}: no steps for video {name!r}; they say which classes to find in it")
-        if steps.min() < 0 or steps.max() >= target_NC.shape[1]:
+    def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
+        videos = list(self._videos(modality, predictions))
+        return {
+            "videos_shorter_than_steps": sum(video.too_short for video in videos),
+            "videos_without_annotated_steps": sum(not video.target_TU.any() for video in videos),
+        }
+
+    def count(self, modality: str, predictions: Predictions) -> int:
+        """The videos."""
+        return len(np.unique(predictions.group))
+
+    def _find(self, videos: list[_Video]) -> _Outcome:
+        """What the scores find."""
+        normalise = log_softmax if self.options.normalise == "log_softmax" else np.asarray
+
+        def place(video: _Video) -> Places:
+            return place_steps(normalise(video.score_TU[:, video.step_K]))
+
+        def segment(video: _Video, label_S: Places) -> Places:
+            background_T1 = np.full((len(video.score_TU), 1), video.score_TU.mean())
+            return align(np.concatenate([video.score_TU, background_T1], axis=1)[:, label_S])
+
+        outcome = _measure(videos, place, segment)
+        if not outcome.annotated.any():
             raise EvaluationError(
-                f"{board.name}: steps {steps.tolist()} of video {name!r} must be classes 0 to {target_NC.shape[1] - 1}"
+                f"{self.board.name}: none of {len(videos)} videos has an annotated step; see the targets"
             )
-        class_U, step_K = np.unique(steps, return_inverse=True)
-        present_TC = target_NC[row_T] > 0
-        strange = np.setdiff1d(np.flatnonzero(present_TC.any(0)), class_U)
-        if len(strange):
-            raise EvaluationError(
-                f"{board.name}: video {name!r} is annotated with classes {strange.tolist()} that are not in its steps"
-            )
-        yield _Video(score_NC[row_T][:, class_U].astype(np.float64), present_TC[:, class_U], step_K)
+        return outcome
 
+    def _videos(self, modality: str, predictions: Predictions) -> Iterator[_Video]:
+        """The videos in the order of their names."""
+        if predictions.group is None:
+            raise EvaluationError(f"{self.board.name}: no group; it must name the video of every second")
+        score_NC, target_NC = predictions.scores[modality], predictions.target
+        names, video_N, seconds = np.unique(predictions.group, return_inverse=True, return_counts=True)
+        rows = np.split(np.argsort(video_N, kind="stable"), seconds.cumsum()[:-1])
+        for name, row_T in zip(names.tolist(), rows, strict=True):
+            steps = np.asarray(predictions.steps.get(name, ()), dtype=np.intp)
+            if not len(steps):
+                raise EvaluationError(
+                    f"{self.board.name}: no steps for video {name!r}; they say which classes to find in it"
+                )
+            if steps.min() < 0 or steps.max() >= target_NC.shape[1]:
+                raise EvaluationError(
+                    f"{self.board.name}: steps {steps.tolist()} of video {name!r} must be classes 0 to "
+                    f"{target_NC.shape[1] - 1}"
+                )
+            class_U, step_K = np.unique(steps, return_inverse=True)
+            present_TC = target_NC[row_T] > 0
+            strange = np.setdiff1d(np.flatnonzero(present_TC.any(0)), class_U)
+            if len(strange):
+                raise EvaluationError(
+                    f"{self.board.name}: video {name!r} is annotated with classes {strange.tolist()} that are not in "
+                    f"its steps"
+                )
+            yield _Video(score_NC[row_T][:, class_U].astype(np.float64), present_TC[:, class_U], step_K)
 
-def _tasks(board: Board, predictions: Predictions) -> NDArray[np.bool_]:
-    """[G, N] which videos belong to which task; all to the same one unless the board averages over tasks."""
-    names = np.unique(predictions.group).tolist()
-    by_task = board.average == "task"
-    task_N = [tuple(predictions.steps[name]) if by_task else () for name in names]
-    return np.array([[task == other for other in task_N] for task in sorted(set(task_N))])
+    def _tasks(self, predictions: Predictions) -> NDArray[np.bool_]:
+        """[G, N] which videos belong to which task; all to the same one unless the board averages over tasks."""
+        names = np.unique(predictions.group).tolist()
+        by_task = self.options.average == "task"
+        task_N = [tuple(predictions.steps[name]) if by_task else () for name in names]
+        return np.array([[task == other for other in task_N] for task in sorted(set(task_N))])
 
 
 def _measure(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +155,7 @@ def _column(weight_N: ArrayLike | None, clips: int) -> Floats:
 
 
 def macro(value_BC: Floats) -> Floats:
-    """[B] mean over the classes that have a value; NaN where none has (PROTOCOLS.md, rule 4)."""
+    """[B] mean over the classes that have a value; NaN where none has (docs/protocols.md, rule 4)."""
     known = ~np.isnan(value_BC)
     with np.errstate(invalid="ignore"):
         return np.where(known, value_BC, 0).sum(-1) / known.sum(-1)
@@ -164,6 +163,8 @@ def macro(value_BC: Floats) -> Floats:
 
 def dprime(mean_auc: ArrayLike) -> Floats:
     """d' = sqrt(2) * inverse normal CDF of the mean AUC (AST `stats.py`), see `AUC_LIMIT`."""
+    from scipy.special import ndtri  # tables, which import this file, do without
+
     return math.sqrt(2) * ndtri(np.clip(mean_auc, AUC_LIMIT, 1 - AUC_LIMIT))
 
 

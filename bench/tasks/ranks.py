@@ -14,7 +14,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ def _blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def _normalised(x_ND: NDArray) -> Vectors:
+def _normalised(x_ND: NDArray[Any]) -> Vectors:
     """Rows of length 1, rounded once to float32, so that multiples of a vector become equal to it."""
     out_ND = np.empty(x_ND.shape, np.float32)
     for block in _blocks(len(x_ND), ROWS):
@@ -179,7 +179,7 @@ def _distinct(x_ND: Vectors) -> tuple[Vectors, Places, Places]:
     return distinct_UD, place_N, np.bincount(place_N, minlength=len(first_U))
 
 
-def _right_pairs(query_group_Q: NDArray, gallery_group_N: NDArray) -> tuple[Places, Places, Places]:
+def _right_pairs(query_group_Q: NDArray[Any], gallery_group_N: NDArray[Any]) -> tuple[Places, Places, Places]:
     """Each query with each right item, query by query: ([P] query, [P] item, [Q] how many are right)."""
     groups, group_N, size_G = np.unique(gallery_group_N, return_inverse=True, return_counts=True)
     group_Q = np.minimum(np.searchsorted(groups, query_group_Q), len(groups) - 1)
@@ -244,8 +244,8 @@ class _Aim(NamedTuple):
     """A block of queries."""
 
     query_bD: torch.Tensor
-    low_b1: NDArray
-    high_b1: NDArray
+    low_b1: NDArray[np.number]
+    high_b1: NDArray[np.number]
     """The band of each, both ends inside, as `_Products.tile` is compared."""
     usable_b: NDArray[np.bool_]
     """Whether it can be compared."""
@@ -293,7 +293,7 @@ class _Products:
         room = torch.empty(len(query_bD) * min(ITEMS, len(self._gallery_UD)), dtype=self.precision.held)
         return _Aim(rounded_bD, low_b1, high_b[:, None], usable_b, room)
 
-    def tile(self, aim: _Aim, items: slice) -> NDArray:
+    def tile(self, aim: _Aim, items: slice) -> NDArray[np.number]:
         """[b, t] products of the queries with some of the gallery; good until the next call."""
         gallery_tD = self._gallery_UD[items]
         tile_bt = aim.room[: len(aim.query_bD) * len(gallery_tD)].view(len(aim.query_bD), -1)
@@ -315,7 +315,7 @@ def _lengths(x_ND: Vectors) -> Floats:
     return length_N
 
 
-def _rounded(x_ND: Vectors, exponent_N: NDArray, dtype: torch.dtype) -> tuple[torch.Tensor, Floats]:
+def _rounded(x_ND: Vectors, exponent_N: NDArray[np.integer], dtype: torch.dtype) -> tuple[torch.Tensor, Floats]:
     """Rows divided by 2 ** exponent and rounded; [N] how long the difference is."""
     out_ND, error_N = torch.empty(x_ND.shape, dtype=dtype), np.empty(len(x_ND))
     for block in _blocks(len(x_ND), ROWS):

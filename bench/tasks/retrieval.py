@@ -1,4 +1,4 @@
-"""Retrieval between modalities: R@1, R@5, R@10, median and mean rank (PROTOCOLS.md rule 6).
+"""Retrieval between modalities: R@1, R@5, R@10, median and mean rank (docs/protocols.md, rule 6).
 
 Where items tie, R@k is the share of queries that is expected to find a right one in random order of the tied items, and
 median and mean rank are those of averaged ranks; so a collapsed embedding gets what chance gets.
@@ -10,45 +10,33 @@ same clip read again, of which the first by id stands for all.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
-from bench.tasks.metrics import Floats, bootstrap, interval
-from bench.tasks.ranks import retrieval_ranks, video_ranks
+from bench.tasks.base import EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.metrics import Floats, interval
+from bench.tasks.predictions import Predictions
 from bench.tasks.ties import Ranks
-from datamodules.types import Board
+from datamodules.boards import Retrieval
+from datamodules.types import Similarity
+
+if TYPE_CHECKING:
+    from datamodules.manifest.build import Manifest
 
 CUTS = (1, 5, 10)
 
 
-def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """The intervals are over what was asked for, all captions of a clip together; the gallery stays whole, as a smaller
-    one would be easier."""
-    del modality  # the board's query and gallery say what is compared
-    ranked = _rank(board, predictions)
-    statistic, missing = _statistic(ranked), ranked.missing
-    groups, right_g = np.unique(ranked.group_G, return_counts=True)
-    right_Q = right_g[np.searchsorted(groups, ranked.group_Q)]
-    return Evaluation(
-        metrics=as_metrics(bootstrap(statistic.measure, len(statistic.units))),
-        n=len(ranked.group_Q),
-        chance=_chance(right_Q, len(ranked.group_G), missing),
-        notes={"missing_clips_count_as_not_found": missing} if missing else {},
-    )
+class _Asked(NamedTuple):
+    """Which rows are asked with, and which are found."""
 
-
-def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
-    """Over what is asked for: clips with all their captions, or videos."""
-    del modality
-    return _statistic(_rank(board, predictions))
-
-
-class _Ranked(NamedTuple):
-    ranks: Ranks
+    query: NDArray[np.intp]
+    gallery: NDArray[np.intp]
     group_Q: NDArray[np.str_]
     group_G: NDArray[np.str_]
     """Of the gallery's items."""
@@ -56,56 +44,133 @@ class _Ranked(NamedTuple):
     """Queries that are not there and count as not found."""
 
 
-def _rank(board: Board, predictions: Predictions) -> _Ranked:
-    query_ND, gallery_ND = predictions.scores[board.query], predictions.scores[board.gallery]
-    if query_ND.shape != gallery_ND.shape:
-        raise EvaluationError(
-            f"{board.name}: embeddings {query_ND.shape} of {board.query!r} and {gallery_ND.shape} of "
-            f"{board.gallery!r} cannot be compared"
-        )
-    missing = predictions.missing if board.missing == "misses" else 0
-    if board.unit == "video":
-        if predictions.group is None:
-            raise EvaluationError(f"{board.name} asks for videos; the predictions do not say which clip is of which")
-        if missing:
-            raise EvaluationError(f"{board.name}: clips that are not there cannot be missed where videos are asked for")
-        ranks = video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
-        group_Q = group_G = np.unique(predictions.group)
-    else:
+class RetrievalTask(Task[Retrieval]):
+    """The intervals are over what was asked for, all captions of a clip together; the gallery stays whole, as a smaller
+    one would be easier."""
+
+    metrics: ClassVar[dict[str, MetricInfo]] = {
+        "R@1": MetricInfo("R@1", percent=True),
+        "R@5": MetricInfo("R@5", percent=True),
+        "R@10": MetricInfo("R@10", percent=True),
+        "MedR": MetricInfo("MedR", better="lower", lowest=1.0, highest=math.inf),
+        "MeanR": MetricInfo("MeanR", better="lower", lowest=1.0, highest=math.inf),
+    }
+    rule = "Ties: R@k is the expected share over orders of the tied items; median and mean rank are averaged."
+    outputs = ("embedding",)
+
+    @property
+    def title(self) -> str:
+        return f"{self.options.name} {self.options.query} → {self.options.gallery}"
+
+    @property
+    def unit(self) -> str:
+        return "videos" if self.options.unit == "video" else "clips"
+
+    def hub_name(self, modality: str) -> str:
+        return "text-to-video-retrieval"
+
+    def groups(self, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_]:
+        """The video, or the segment, which several sentences may share."""
+        if self.options.unit == "video":
+            group = table["video_id"]
+        else:
+            group = table.groupby(["video_id", "start", "end"])["clip_id"].transform("first")
+        return group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+
+    def scored_modalities(self, modality: str) -> tuple[str, ...]:
+        """Those of the board, whatever the stage looks at."""
+        return (self.options.query, self.options.gallery)
+
+    def described(self, predictions: Predictions, scored: Manifest, similarity: Similarity) -> Predictions:
+        """Also how many clips are missing."""
+        missing = scored.official - len(predictions.clip_id)
+        return replace(super().described(predictions, scored, similarity), missing=missing)
+
+    def check_scores(self, modality: str, score: NDArray, predictions: Predictions) -> None:
+        """Embeddings may be of any length."""
+        ids = np.asarray(predictions.clip_id)
+        if score.ndim != 2 or len(score) != len(ids):
+            self.refuse_shape(modality, score, predictions)
+        # As they will be compared: a float64 that float32 cannot hold would tie with all, or stand before all.
+        dots = predictions.similarity == "dot"
+        with np.errstate(over="ignore"):
+            compared = score.astype(np.float32, copy=False) if dots else score
+        self.require_finite(f"scores of {modality!r}{' as float32' if dots else ''}", compared, ids)
+
+    def statistic(self, modality: str, predictions: Predictions) -> Statistic:
+        """Over what is asked for: clips with all their captions, or videos. Queries that are missing are never found;
+        median and mean rank are without them."""
+        asked = self._asked(predictions)
+        ranks = self._ranks(asked, predictions)
+        # Queries that are equal in all three are equal in all that is measured.
+        order_Q = np.lexsort((ranks.wrong_Q, ranks.above_Q, ranks.averaged))
+        rank_Q = ranks.averaged[order_Q]
+        found_KQ = np.stack([ranks.found(cut)[order_Q] for cut in CUTS])
+        # Groups are numbered by their best rank: their weights are random, and so the order of the clips does not
+        # matter.
+        drawn_Q, groups = pd.factorize(asked.group_Q[order_Q])
+
+        def measure(weight_GB: Floats) -> dict[str, Floats]:
+            weight_QB, missing_B = weight_GB[drawn_Q], weight_GB[len(groups) :].sum(0, dtype=np.float64)
+            total_B = weight_QB.sum(0, dtype=np.float64)
+            recall_KB = found_KQ @ weight_QB / (total_B + missing_B)
+            return {
+                **{f"R@{cut}": recall_B for cut, recall_B in zip(CUTS, recall_KB, strict=True)},
+                "MedR": _median(rank_Q, weight_QB) + 1,
+                "MeanR": rank_Q @ weight_QB / np.where(total_B > 0, total_B, np.nan) + 1,
+            }
+
+        units = np.array([*groups, *(f"missing {number}" for number in range(asked.missing))], dtype=str)
+        return Statistic(units, measure, interval)
+
+    def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
+        """What a gallery in random order gets."""
+        asked = self._asked(predictions)
+        groups, right_g = np.unique(asked.group_G, return_counts=True)
+        return _chance(right_g[np.searchsorted(groups, asked.group_Q)], len(asked.group_G), asked.missing)
+
+    def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
+        return {"missing_clips_count_as_not_found": self._asked(predictions).missing}
+
+    def count(self, modality: str, predictions: Predictions) -> int:
+        """The queries."""
+        return len(self._asked(predictions).group_Q)
+
+    def _asked(self, predictions: Predictions) -> _Asked:
+        query, gallery, name = self.options.query, self.options.gallery, self.board.name
+        query_ND, gallery_ND = predictions.scores[query], predictions.scores[gallery]
+        if query_ND.shape != gallery_ND.shape:
+            raise EvaluationError(
+                f"{name}: embeddings {query_ND.shape} of {query!r} and {gallery_ND.shape} of {gallery!r} cannot be "
+                f"compared"
+            )
+        missing = predictions.missing if self.options.missing == "misses" else 0
+        if self.options.unit == "video":
+            if predictions.group is None:
+                raise EvaluationError(f"{name} asks for videos; the predictions do not say which clip is of which")
+            if missing:
+                raise EvaluationError(f"{name}: clips that are not there cannot be missed where videos are asked for")
+            videos, rows = np.unique(predictions.group), np.arange(len(predictions.group))
+            return _Asked(rows, rows, videos, videos, missing)
         group_N = np.asarray(predictions.clip_id if predictions.group is None else predictions.group)
-        query, gallery = _rows(board.query, group_N), _rows(board.gallery, group_N)
-        group_Q, group_G = group_N[query], group_N[gallery]
-        ranks = retrieval_ranks(query_ND[query], gallery_ND[gallery], group_Q, group_G, predictions.similarity)
-    return _Ranked(ranks, group_Q, group_G, missing)
+        queries, items = _rows(query, group_N), _rows(gallery, group_N)
+        return _Asked(queries, items, group_N[queries], group_N[items], missing)
+
+    def _ranks(self, asked: _Asked, predictions: Predictions) -> Ranks:
+        from bench.tasks.ranks import retrieval_ranks, video_ranks  # they import torch, which tables do without
+
+        query_ND, gallery_ND = (predictions.scores[each] for each in (self.options.query, self.options.gallery))
+        if self.options.unit == "video":
+            assert predictions.group is not None
+            return video_ranks(query_ND, gallery_ND, predictions.group, predictions.similarity)
+        return retrieval_ranks(
+            query_ND[asked.query], gallery_ND[asked.gallery], asked.group_Q, asked.group_G, predictions.similarity
+        )
 
 
 def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
     """The rows that differ: all of text, the first of each group otherwise."""
     return np.arange(len(group_N)) if "t" in modality else np.sort(np.unique(group_N, return_index=True)[1])
-
-
-def _statistic(ranked: _Ranked) -> Statistic:
-    """Queries that are missing are never found; median and mean rank are without them."""
-    ranks = ranked.ranks
-    # Queries that are equal in all three are equal in all that is measured.
-    order_Q = np.lexsort((ranks.wrong_Q, ranks.above_Q, ranks.averaged))
-    rank_Q = ranks.averaged[order_Q]
-    found_KQ = np.stack([ranks.found(cut)[order_Q] for cut in CUTS])
-    # Groups are numbered by their best rank: their weights are random, and so the order of the clips does not matter.
-    drawn_Q, groups = pd.factorize(ranked.group_Q[order_Q])
-
-    def measure(weight_GB: Floats) -> dict[str, Floats]:
-        weight_QB, missing_B = weight_GB[drawn_Q], weight_GB[len(groups) :].sum(0, dtype=np.float64)
-        total_B = weight_QB.sum(0, dtype=np.float64)
-        recall_KB = found_KQ @ weight_QB / (total_B + missing_B)
-        return {
-            **{f"R@{cut}": recall_B for cut, recall_B in zip(CUTS, recall_KB, strict=True)},
-            "MedR": _median(rank_Q, weight_QB) + 1,
-            "MeanR": rank_Q @ weight_QB / np.where(total_B > 0, total_B, np.nan) + 1,
-        }
-
-    units = np.array([*groups, *(f"missing {number}" for number in range(ranked.missing))], dtype=str)
-    return Statistic(units, measure, interval)
 
 
 def _median(rank_N: Floats, weight_NB: Floats) -> Floats:

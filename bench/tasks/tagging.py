@@ -1,67 +1,107 @@
-"""Multi-label tagging: macro mAP, mean AUC, d', lwlrap (AudioSet, FSD50K; PROTOCOLS.md sections 1 and 4)."""
+"""Multi-label tagging: macro mAP, mean AUC, d', lwlrap (AudioSet, FSD50K; docs/protocols.md, sections 1, 4)."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Sequence
+from typing import ClassVar
 
-from bench.tasks import Evaluation, EvaluationError, Predictions, Statistic, as_metrics
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.tasks.base import Evaluation, EvaluationError, MetricInfo, Statistic, Task
 from bench.tasks.metrics import (
     Floats,
     Rankings,
-    bootstrap,
+    average_precision,
     dprime,
     label_precision,
     macro,
     random_average_precision,
     unbiased_interval,
 )
-from datamodules.types import Board
+from bench.tasks.predictions import Predictions
+from datamodules.boards import Tagging
 
 
-def evaluate(board: Board, modality: str, predictions: Predictions) -> Evaluation:
-    """Macro means leave out, and `notes` counts, the classes that no clip has (AUC: or that all clips have)."""
-    target_NC = predictions.target > 0
-    n, classes = target_NC.shape
-    positives_C = target_NC.sum(0)
-    if not positives_C.any():
-        raise EvaluationError(f"{board.name}: none of the {n} clips has a label")
-    if not ((positives_C > 0) & (positives_C < n)).any():
-        raise EvaluationError(f"{board.name}: every class has all or none of the {n} clips; nothing can be ranked")
-    labels_N = target_NC.sum(1).astype(np.float64)
-    return Evaluation(
-        metrics=as_metrics(bootstrap(statistic(board, modality, predictions).measure, n, unbiased_interval)),
-        n=n,
-        chance={
-            "mAP": float(np.nanmean(random_average_precision(positives_C, n))),
+class TaggingTask(Task[Tagging]):
+    """Macro means leave out, and the notes count, the classes that no clip has (AUC: or that all clips have)."""
+
+    metrics: ClassVar[dict[str, MetricInfo]] = {
+        "mAP": MetricInfo("mAP", percent=True),
+        "AUC": MetricInfo("AUC", decimals=3),
+        "dprime": MetricInfo("d′", decimals=2, lowest=-math.inf, highest=math.inf),
+        "lwlrap": MetricInfo("lwlrap", percent=True),
+    }
+    rule = "Means over classes leave out classes without positives among the scored clips; a remark counts them."
+    averages = True
+    class_score = "average precision"
+
+    def hub_name(self, modality: str) -> str:
+        return "audio-classification" if modality == "a" else "video-classification"
+
+    def evaluate(self, modality: str, predictions: Predictions) -> Evaluation:
+        """As all tasks; an error says where nothing can be ranked."""
+        target_NC = predictions.target > 0
+        n, positives_C = len(target_NC), target_NC.sum(0)
+        if not positives_C.any():
+            raise EvaluationError(f"{self.board.name}: none of the {n} clips has a label")
+        if not ((positives_C > 0) & (positives_C < n)).any():
+            raise EvaluationError(
+                f"{self.board.name}: every class has all or none of the {n} clips; nothing can be ranked"
+            )
+        return super().evaluate(modality, predictions)
+
+    def statistic(self, modality: str, predictions: Predictions) -> Statistic:
+        """Over clips."""
+        target_NC, score_NC = predictions.target > 0, predictions.scores[modality]
+        rankings = Rankings(target_NC, score_NC)
+        precision_N, labels_N = label_precision(target_NC, score_NC)
+
+        def measure(weight_NB: Floats) -> dict[str, Floats]:
+            ap_BC, auc_BC = rankings.measure(weight_NB)
+            auc_B = macro(auc_BC)
+            with np.errstate(invalid="ignore"):  # a resample without any label
+                lwlrap_B = (precision_N @ weight_NB) / (labels_N @ weight_NB)
+            return {"mAP": macro(ap_BC), "AUC": auc_B, "dprime": dprime(auc_B), "lwlrap": lwlrap_B}
+
+        return Statistic(np.asarray(predictions.clip_id), measure, unbiased_interval)
+
+    def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
+        """What clips, or for lwlrap classes, in random order get."""
+        target_NC = predictions.target > 0
+        n, classes = target_NC.shape
+        labels_N = target_NC.sum(1).astype(np.float64)
+        return {
+            "mAP": float(np.nanmean(random_average_precision(target_NC.sum(0), n))),
             "AUC": 0.5,
             "dprime": 0.0,
             "lwlrap": float(np.nansum(labels_N * random_average_precision(labels_N, classes)) / labels_N.sum()),
-        },
-        notes=_count_left_out(positives_C, n, labels_N),
-    )
+        }
 
+    def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
+        """What is left out."""
+        target_NC = predictions.target > 0
+        positives_C = target_NC.sum(0)
+        return {
+            "classes_without_positives": int((positives_C == 0).sum()),
+            "classes_without_negatives": int((positives_C == len(target_NC)).sum()),
+            "clips_without_labels": int((target_NC.sum(1) == 0).sum()),
+        }
 
-def statistic(board: Board, modality: str, predictions: Predictions) -> Statistic:
-    """Over clips."""
-    del board  # all boards measure the same
-    target_NC, score_NC = predictions.target > 0, predictions.scores[modality]
-    rankings = Rankings(target_NC, score_NC)
-    precision_N, labels_N = label_precision(target_NC, score_NC)
+    def by_class(self, modality: str, predictions: Predictions) -> NDArray[np.floating]:
+        """[C] average precision."""
+        return average_precision(predictions.target > 0, predictions.scores[modality])
 
-    def measure(weight_NB: Floats) -> dict[str, Floats]:
-        ap_BC, auc_BC = rankings.measure(weight_NB)
-        auc_B = macro(auc_BC)
-        with np.errstate(invalid="ignore"):  # a resample without any label
-            lwlrap_B = (precision_N @ weight_NB) / (labels_N @ weight_NB)
-        return {"mAP": macro(ap_BC), "AUC": auc_B, "dprime": dprime(auc_B), "lwlrap": lwlrap_B}
+    def probability(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        """A sigmoid a class."""
+        from scipy.special import expit
 
-    return Statistic(predictions.clip_id, measure, unbiased_interval)
+        return expit(logits)
 
+    def mean_logits(self, logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Of a sigmoid a class."""
+        from scipy.special import log_expit, logsumexp
 
-def _count_left_out(positives_C: np.ndarray, n: int, labels_N: np.ndarray) -> dict[str, int]:
-    counts = {
-        "classes_without_positives": int((positives_C == 0).sum()),
-        "classes_without_negatives": int((positives_C == n).sum()),
-        "clips_without_labels": int((labels_N == 0).sum()),
-    }
-    return {name: count for name, count in counts.items() if count}
+        yes, no = ([log_expit(sign * each) for each in logits] for sign in (1, -1))
+        return np.asarray(logsumexp(yes, axis=0) - logsumexp(no, axis=0))

@@ -1,5 +1,5 @@
 """Ranks where items may tie: tied items are in no order, and what is said of a rank is what is expected of a random one
-(PROTOCOLS.md, section 0, rule 6). Suffix: Q queries."""
+(docs/protocols.md, section 0, rule 6). Suffix: Q queries."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import timm
@@ -47,6 +47,7 @@ class Extractor(nn.Module):
         short_side: pixels.
         device: where it runs.
         model: the network without its classifier: [N, ...] -> [N, D].
+        mean, std: [3] by which pixels in 0..1 are normalised.
         origin: what the vectors depend on, in words; vectors of different origin are not mixed in one folder.
     """
 
@@ -55,6 +56,8 @@ class Extractor(nn.Module):
     short_side: int
     device: str
     model: nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
     origin: dict[str, Any]
 
     def pixels(self, frames_NTHWC: np.ndarray) -> Tensor:
@@ -88,7 +91,7 @@ class Extractor2D(Extractor):
         _need_weights(name, weights, pretrained)
         model = timm.create_model(name, pretrained=pretrained, num_classes=0)
         if weights is not None:
-            classifier = model.default_cfg.get("classifier") or ()
+            classifier = cast(Any, model.default_cfg).get("classifier") or ()
             _load(model, weights, (classifier,) if isinstance(classifier, str) else tuple(classifier))
         config = timm.data.resolve_model_data_config(model)
         self.device, self.model = device, model.eval().to(device)
@@ -252,7 +255,7 @@ def _claim(path: Path, origin: dict[str, Any]) -> None:
 
 
 def _normalise(frames: np.ndarray, mean: Any, std: Any, device: str) -> Tensor:
-    """uint8 [..., 3] -> float32 [..., 3]"""
+    """uint8 [..., 3] -> float32 [..., 3]."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).float() / 255
     return (pixels - torch.tensor(mean, device=device)) / torch.tensor(std, device=device)
 

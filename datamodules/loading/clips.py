@@ -168,6 +168,7 @@ class ClipDataset(Dataset):
             assert self.captions is not None  # `combinations.py` asks for text
             said = self.captions.of(self.table.value("caption_row", ref.index))
         if wanted.cut == "captions":
+            assert said is not None
             cuts = narration.around_captions(rng, said, wanted)
         else:
             cuts = narration.at_random(rng, said, self._duration(ref.index), wanted)

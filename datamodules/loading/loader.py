@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.compat import workers_of
 from datamodules.processes import WorkerContext, any_ends, deaf_processes
 from datamodules.types import RawBatch
 
@@ -54,7 +55,7 @@ def _stacked(clips: Sequence[dict[str, Any]]) -> RawBatch:
             batch[PADDED[name]] = torch.tensor([len(value) for value in values])
         else:
             batch[name] = torch.stack(values)
-    return RawBatch(**batch)
+    return cast(RawBatch, batch)
 
 
 def worker_count(wanted: int, ranks_here: int = 1) -> int:
@@ -85,7 +86,7 @@ class Loader(DataLoader):
         context = WorkerContext() if num_workers else None
         super().__init__(dataset, num_workers=num_workers, multiprocessing_context=context, **options)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch says its own class, and needs an iterator
         with deaf_processes():
             batches = super().__iter__()
         while True:
@@ -95,7 +96,7 @@ class Loader(DataLoader):
             except StopIteration:
                 return
             except (OSError, EOFError) as error:
-                if self.num_workers and any_ends(batches._workers):
+                if self.num_workers and any_ends(workers_of(batches)):
                     raise RuntimeError("a DataLoader worker exited unexpectedly") from error
                 raise
             finally:

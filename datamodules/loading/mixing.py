@@ -11,6 +11,8 @@ Shape suffixes: B clips, M of them with a partner, T samples or frames.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -47,14 +49,18 @@ def mixup(raw: RawBatch) -> RawBatch:
     """
     other, place_M = raw["partner"], raw["partner_place"]
     weight_M = 1 - beta(raw["key"][place_M], "mixup lambda", 10, 10)
-    mixed = RawBatch(**{name: value for name, value in raw.items() if name not in ("partner", "partner_place")})
+    mixed = raw.copy()
+    del mixed["partner"], mixed["partner_place"]
     mixed["label"] = mix_in(raw["label"], other["label"], place_M, weight_M)
     if "waveform" in raw:
         mixed["waveform"] = _mixed_sound(raw, other, place_M, weight_M)
     if "frames" in raw:
         mixed["frames"] = _mixed_pictures(raw, other, place_M, weight_M)
-    if features := {name: other[name] for name in FEATURE_KEYS.values() if name in other}:
-        mixed["partner"] = Partner(place=place_M, weight=weight_M, **features)
+    if names := [name for name in FEATURE_KEYS.values() if name in other]:
+        partner = Partner(place=place_M, weight=weight_M)
+        for name in names:
+            partner[name] = other[name]
+        cast(dict[str, Any], mixed)["partner"] = partner  # from here on a `Batch`'s
     return mixed
 
 

@@ -18,7 +18,7 @@ from datamodules.keyed import stable_hash
 class ClipRef(NamedTuple):
     """Row `index` of the manifest, as it is to be seen in `epoch` (-1: in evaluation, without randomness)."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method `index`, which nobody calls here
     epoch: int
     view: int = 0
     """In evaluation: which of the clip's views. In training: how often the epoch has drawn the clip before."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +29,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from datamodules.compat import time_tasks_steadily
 from datamodules.files import replacing
 from datamodules.media.container import MediaError
 from datamodules.media.decode import Media
 from datamodules.progress import Track, no_progress
 
-# It takes the time of a task by the clock of the day; one that jumps would make good files take too long.
-pebble.pool.process.time = SimpleNamespace(time=time.monotonic, sleep=time.sleep)
+time_tasks_steadily()
 
 CHECK_VERSION = 5
 """Raised when files are judged differently, so that remembered judgements are not used."""

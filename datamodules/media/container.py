@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import av
 from av.audio.stream import AudioStream
@@ -100,28 +100,49 @@ class Container:
             seconds -= float(self.origin)
         return seconds
 
-    def stream(self, kind: str) -> AudioStream | VideoStream:
-        return self.audio if kind == "audio" else self.video
+    @overload
+    def stream(self, kind: Literal["audio"]) -> AudioStream: ...
 
-    def decodable(self, kind: str) -> AudioStream | VideoStream:
-        """The stream, if there is one that FFmpeg can decode."""
-        stream = self.stream(kind)
+    @overload
+    def stream(self, kind: Literal["video"]) -> VideoStream: ...
+
+    @overload
+    def stream(self, kind: str) -> AudioStream | VideoStream: ...
+
+    def stream(self, kind: str) -> AudioStream | VideoStream:
+        """The stream, which is another object after the file was opened again.
+
+        Raises:
+            MediaError: there is none.
+        """
+        stream = self.audio if kind == "audio" else self.video
         if stream is None:
             raise MediaError(self.path, f"no {kind}")
+        return stream
+
+    def require_decodable(self, kind: str) -> None:
+        """Raises `MediaError` if there is no stream that FFmpeg can decode."""
+        stream = self.stream(kind)
         if stream.codec_context is None:
             raise MediaError(self.path, "undecodable", f"no decoder for its {kind}")
-        if kind == "audio" and stream.sample_rate <= 0:
-            raise MediaError(self.path, "undecodable", "the sound has no sample rate")
-        if kind == "video" and not 0 < stream.width * stream.height <= MAX_PIXELS:
+        if isinstance(stream, AudioStream):
+            if stream.sample_rate <= 0:
+                raise MediaError(self.path, "undecodable", "the sound has no sample rate")
+        elif not 0 < stream.width * stream.height <= MAX_PIXELS:
             raise MediaError(self.path, "undecodable", f"frames of {stream.width} x {stream.height} pixels")
-        return stream
+
+    def tick(self, kind: str) -> Fraction:
+        """Seconds of the stream's unit of time."""
+        base = self.stream(kind).time_base
+        assert base is not None  # FFmpeg gives every stream one
+        return base
 
     def packets(self, kind: str, seconds: float) -> Iterator[av.Packet | None]:
         """The stream's packets in decoding order, from one stamped at or before `seconds`; then None."""
         if seconds > 0 and self.duration:
             stream = self.stream(kind)
             seconds = min(seconds, self.duration)
-            target = math.floor((Fraction(seconds) + self.origin) / stream.time_base)
+            target = math.floor((Fraction(seconds) + self.origin) / self.tick(kind))
             self._untouched = self.from_start = False
             try:
                 self._container.seek(target, stream=stream)

@@ -113,10 +113,10 @@ class Media:
         """
         if not (0 <= start < math.inf and 0 < seconds < math.inf and sample_rate > 0):
             raise ValueError(f"start {start}, seconds {seconds}, sample rate {sample_rate}")
-        self._container.decodable("audio")
+        self._container.require_decodable("audio")
         first, count = round(start * sample_rate), round(seconds * sample_rate)
         reader = SoundReader(self._container)
-        pieces = reader.read(*seconds_read(first, count, self._container.audio.sample_rate, sample_rate))
+        pieces = reader.read(*seconds_read(first, count, self._container.stream("audio").sample_rate, sample_rate))
         if not reader.rate:
             raise MediaError(self.path, "undecodable", "no sound could be decoded")
         begin, end = span(first, count, reader.rate, sample_rate)
@@ -153,7 +153,8 @@ class Media:
         Returns:
             uint8 [len(times), H, W, 3], RGB.
         """
-        stream = self._container.decodable("video")
+        self._container.require_decodable("video")
+        stream = self._container.stream("video")
         shorter = min(stream.width, stream.height)
         return self._pictures(times, *(side * short_side // shorter for side in (stream.width, stream.height)))
 
@@ -161,7 +162,8 @@ class Media:
         """The frames shown at `times`, resized to `width` x `height` pixels and then turned as they are to be shown."""
         if min(width, height) <= 0 or not all(map(math.isfinite, times)):
             raise ValueError(f"size {width} x {height}, times {times}")
-        container, base = self._container, self._container.decodable("video").time_base
+        self._container.require_decodable("video")
+        container, base = self._container, self._container.tick("video")
         ticks = [
             math.floor((Fraction(min(float(t), MAX_SECONDS) + FRAME_TOLERANCE_SECONDS) + container.origin) / base)
             for t in times
@@ -196,7 +198,7 @@ class Media:
         """
         needed = [kind for kind, need in (("audio", need_audio), ("video", need_video)) if need]
         for kind in needed:
-            self._container.decodable(kind)
+            self._container.require_decodable(kind)
         ends, peak = {}, math.inf
         if self._container.video is not None:
             ends["video"] = self._video_end(decode=need_video)
@@ -266,7 +268,7 @@ class Media:
         for kind in needed:
             stream = self._container.stream(kind)
             if stream.duration is not None and not formats & LAST_STAMP_FORMATS:
-                end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+                end = ((stream.start_time or 0) + stream.duration) * self._container.tick(kind)
                 declared[kind] = float(end - self._container.origin)
         if "wav" in formats and "audio" in needed:
             declared["audio"] = wav_seconds(self.path) or ends["audio"]

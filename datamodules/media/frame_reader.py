@@ -68,7 +68,7 @@ class FrameReader:
 
     def _seek(self, target: int) -> None:
         """Skips ahead to `target` if that leads further than where packets have been read to."""
-        stream, base = self._container.video, self._container.video.time_base
+        stream, base = self._container.stream("video"), self._container.tick("video")
         here = math.floor(self._container.origin / base) if self._read_until is None else self._read_until
         if self._careful or target - here <= SEEK_GAP_SECONDS / base:
             return
@@ -85,8 +85,8 @@ class FrameReader:
                 return
             if packet.is_keyframe and packet.pts is not None and packet.pts <= target:
                 self._forget()
-                if self._container.video.codec_context.is_open:
-                    self._container.video.codec_context.flush_buffers()
+                if (context := self._container.stream("video").codec_context).is_open:
+                    context.flush_buffers()
             elif not (packet.is_keyframe or self._waiting or self._sent):
                 continue  # MPEG-TS is sought to any frame; what decodes from here would be broken
             self._waiting.append(packet)
@@ -112,7 +112,7 @@ class FrameReader:
         if packet is None:
             self._drained = True
         else:
-            context = self._container.video.codec_context
+            context = self._container.stream("video").codec_context
             passed = wanted is not None and packet.pts is not None and packet.pts < wanted
             context.skip_frame = "NONREF" if passed and context.name == "h264" else "DEFAULT"
             self._sent.add(packet.pts)

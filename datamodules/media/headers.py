@@ -41,7 +41,7 @@ def avi_seconds(path: Path) -> dict[str, float]:
 
     FFmpeg goes by this too, but not where the index is lost, which comes last.
     """
-    said = {}
+    said: dict[str, float] = {}
     with path.open("rb") as file:
         for name, _ in _riff_chunks(file):
             if name == b"LIST" and _read(file, 4) == b"movi":

@@ -6,8 +6,10 @@ import math
 
 import av
 import numpy as np
+from av.audio.plane import AudioPlane
+from numpy.typing import DTypeLike
 
-SAMPLE_FORMATS = {
+SAMPLE_FORMATS: dict[str, tuple[DTypeLike, int, int]] = {
     "u8": (np.uint8, 128, 2**7),
     "s16": (np.int16, 0, 2**15),
     "s32": (np.int32, 0, 2**31),
@@ -32,9 +34,9 @@ def mono(frame: av.AudioFrame) -> np.ndarray:
     samples, planes = frame.samples, frame.planes
     if frame.format.is_packed:
         count = frame.layout.nb_channels
-        channels = np.frombuffer(planes[0], dtype, samples * count).reshape(samples, count).T
+        channels = list(_values(planes[0], dtype, samples * count).reshape(samples, count).T)
     else:
-        channels = [np.frombuffer(plane, dtype, samples) for plane in planes]
+        channels = [_values(plane, dtype, samples) for plane in planes]
     mix = channels[0].astype(np.float32)
     for channel in channels[1:]:
         mix += channel
@@ -43,6 +45,10 @@ def mono(frame: av.AudioFrame) -> np.ndarray:
     if full * len(channels) != 1:
         mix *= 1 / (full * len(channels))
     return mix
+
+
+def _values(plane: AudioPlane, dtype: DTypeLike, count: int) -> np.ndarray:
+    return np.frombuffer(plane, dtype, count)  # type: ignore[call-overload]  # PyAV does not declare its buffers
 
 
 def lay_out(pieces: list[tuple[int, np.ndarray]], begin: int, end: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def place(
     """
     positions: list[int] = []
     tolerance = slack(rate)
-    expected = (stamps[0] or 0) if start is None and stamps else start
+    expected = start if start is not None else (stamps[0] or 0 if stamps else 0)
     for index, (stamp, count) in enumerate(zip(stamps, counts, strict=True)):
         position = expected
         if stamp is not None and index + (start is not None):
@@ -64,7 +64,7 @@ def on_grid(stamps: Sequence[int | None], counts: Sequence[int], rate: int, grid
     Args:
         stamps, counts, rate, grid: see `place`; only the first `WITNESSES` frames are looked at.
     """
-    if len(stamps) < WITNESSES:
+    if len(stamps) < WITNESSES or stamps[0] is None:
         return None
     count, tolerance = counts[0], slack(rate)
     for stamp, length in zip(stamps[:WITNESSES], counts[:WITNESSES], strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import lru_cache
@@ -10,8 +10,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 
 from datamodules.media.container import MAX_HOLE_SECONDS, Container, MediaError
 from datamodules.media.pcm import mono
@@ -52,7 +52,7 @@ class SoundReader:
         self._counted = bool(container.formats & COUNTED_FORMATS)
         # After a seek, FFmpeg stamps FLAC in Ogg wrongly on the last page, and ADPCM by bytes, as if a block's header
         # held sound; decoding them from the start is quick.
-        codec = container.audio.codec_context.name
+        codec = container.stream("audio").codec_context.name
         self._unsought = ("ogg" in container.formats and codec == "flac") or codec.startswith("adpcm_")
         self._grid: int | None = None
         self._scale = (0, 1, 0)
@@ -92,9 +92,9 @@ class SoundReader:
         Raises:
             MediaError: "undecodable".
         """
-        container, stream = self._container, self._container.audio
+        container = self._container
         # FFmpeg counts a page's packets back from its end, the first one as if a short block came before it.
-        by_end = "ogg" in container.formats and stream.codec_context.name == "vorbis"
+        by_end = "ogg" in container.formats and container.stream("audio").codec_context.name == "vorbis"
         for packet in container.packets("audio", start):
             for frame in container.decode("audio", packet):
                 if not self.rate:
@@ -108,7 +108,7 @@ class SoundReader:
 
     def _set_rate(self, rate: int) -> None:
         self.rate = rate
-        ticks = self._container.audio.time_base * rate
+        ticks = self._container.tick("audio") * rate
         self._scale = (ticks.numerator, ticks.denominator, round(self._container.origin * rate))
 
     def samples(self, ticks: int) -> int:
@@ -116,11 +116,11 @@ class SoundReader:
         numerator, denominator, origin = self._scale
         return (ticks * numerator + denominator // 2) // denominator - origin
 
-    def place(self, stamps: list[int | None], counts: list[int]) -> list[int]:
+    def place(self, stamps: Sequence[int | None], counts: Sequence[int]) -> list[int]:
         """Where frames lie that are read from the start of the file."""
         if self._counted:
             return _as_stamped(stamps, counts)
-        if stamps and self._container.audio.codec_context.name not in VARIABLE_CODECS:
+        if stamps and self._container.stream("audio").codec_context.name not in VARIABLE_CODECS:
             self._grid = (stamps[0] or 0) + counts[0]
         return place(stamps, counts, self.rate, self._grid)
 
@@ -163,7 +163,7 @@ class SoundReader:
             end = position + count
 
 
-def _as_stamped(stamps: list[int | None], counts: list[int]) -> list[int]:
+def _as_stamped(stamps: Sequence[int | None], counts: Sequence[int]) -> list[int]:
     positions, expected = [], 0
     for stamp, count in zip(stamps, counts, strict=True):
         positions.append(expected if stamp is None else stamp)
@@ -203,25 +203,25 @@ def timeline(path: Path, size: int, mtime_ns: int) -> Timeline:
             stamp = reader.samples(ticks)
             if stamp > first:
                 stamps.append(stamp)
-                counts.append(_samples_of(container.audio.codec_context, seconds, count, reader.rate, usual))
+                counts.append(_samples_of(container.stream("audio").codec_context, seconds, count, reader.rate, usual))
         positions = reader.place(stamps, counts)
     return Timeline(np.array(stamps, np.int64), np.array(positions, np.int64))
 
 
 def _packets(container: Container) -> Iterator[tuple[int, Fraction, int]]:
     """(Stamp in ticks, duration in seconds, bytes) of the packets of sound, by the index if that has all (MP4)."""
-    stream = container.audio
+    stream, tick = container.stream("audio"), container.tick("audio")
     if "mp4" in container.formats and len(stream.index_entries) == stream.frames:
         entries = [(entry.timestamp, entry.size) for entry in stream.index_entries if not entry.is_discard]
         for (stamp, size), (end, _) in pairwise([*entries, entries[-1]]):
-            yield stamp, (end - stamp) * stream.time_base, size
+            yield stamp, (end - stamp) * tick, size
         return
     for packet in container.packets("audio", 0.0):
         if packet is not None and packet.pts is not None:
             yield packet.pts, (packet.duration or 0) * packet.time_base, packet.size
 
 
-def _samples_of(codec: av.CodecContext, seconds: Fraction, size: int, rate: int, usual: int) -> int:
+def _samples_of(codec: AudioCodecContext, seconds: Fraction, size: int, rate: int, usual: int) -> int:
     """How many samples a packet holds, by its duration (which is rounded to ticks) and its bytes.
 
     Args:
@@ -231,6 +231,7 @@ def _samples_of(codec: av.CodecContext, seconds: Fraction, size: int, rate: int,
         usual: samples of a frame, for codecs whose frames are of one length.
     """
     if codec.name == "vorbis":
+        assert codec.extradata is not None  # without Vorbis' headers there is no decoder
         header = codec.extradata.index(b"\x01vorbis")
         sizes = codec.extradata[header + 28]  # both block sizes, as exponents of 2 (Vorbis I, section 4.2.2)
         short, long = 1 << (sizes & 15), 1 << (sizes >> 4)

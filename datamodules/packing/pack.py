@@ -76,7 +76,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard."""
 
     rows: pd.DataFrame
@@ -121,7 +121,7 @@ def pack(
     folder, key = f"{root}/{split}", _key(manifest, format, shard_clips)
     _claim(fs, folder, key, url, split)
     jobs = [
-        Job(manifest.table.iloc[start : start + shard_clips], f"{split}/{number:06}.tar", url.rstrip("/"), format)
+        ShardJob(manifest.table.iloc[start : start + shard_clips], f"{split}/{number:06}.tar", url.rstrip("/"), format)
         for number, start in enumerate(range(0, len(manifest), shard_clips))
     ]
     done = {Path(path).stem for path in fs.glob(f"{folder}/{PARTS}/*.parquet")}
@@ -150,7 +150,7 @@ def _check(manifest: Manifest, dataset: str, format: PackedFormat) -> None:
     if manifest.steps:
         raise DataError(f"{dataset}: videos with steps to be found in time are read around each second and not packed")
     if manifest.pack is not None:
-        raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.shards.url})")
+        raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.url})")
     if not format.sample_rate and not format.fps:
         raise DataError(f"{dataset}: a pack needs a sample rate or frames a second")
     for kind, wanted in (("audio", format.sample_rate), ("video", format.fps)):
@@ -182,7 +182,7 @@ def _claim(fs: fsspec.AbstractFileSystem, folder: str, key: str, url: str, split
     fs.pipe_file(f"{folder}/{PARTS}/{key}.packing", b"")
 
 
-def _shards(jobs: list[Job], workers: int) -> Iterator[None]:
+def _shards(jobs: list[ShardJob], workers: int) -> Iterator[None]:
     if not jobs:
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
@@ -196,7 +196,7 @@ def _shards(jobs: list[Job], workers: int) -> Iterator[None]:
             ) from error
 
 
-def write_shard(job: Job) -> None:
+def write_shard(job: ShardJob) -> None:
     """Writes one shard, then the part that says so.
 
     Raises:
@@ -213,7 +213,7 @@ def write_shard(job: Job) -> None:
         _put(fs, part, f"{root}/{split}", f"{PARTS}/{part.name}")
 
 
-def _write_tar(path: Path, job: Job) -> tuple[dict[str, pd.Series], list[str]]:
+def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[str]]:
     """The columns `shards.WHERE` of the clips, and why clips could not be read (empty where they could)."""
     sounds, frames, faults = [], [], []
     failed: set[Path] = set()
@@ -314,5 +314,5 @@ def _collect(fs: fsspec.AbstractFileSystem, folder: str, manifest: Manifest, nam
     usable = table[table["reason"] == ""].drop(columns="reason").reset_index(drop=True)
     failed = table[table["reason"] != ""][["clip_id", "labels", "reason"]]
     left_out = pd.concat([manifest.left_out, failed], ignore_index=True)
-    excluded = dict(sorted(excluded.items()))
-    return replace(manifest, table=usable, excluded=excluded, examples=examples, left_out=left_out)
+    counts = dict(sorted(excluded.items()))
+    return replace(manifest, table=usable, excluded=counts, examples=examples, left_out=left_out)

@@ -224,7 +224,8 @@ class Pack:
         return self.shards.url
 
     def clip(self, row: dict[str, Any]) -> PackedClip:
-        """
+        """The clip.
+
         Args:
             row: the clip's `WHERE` columns, clip_id and offsets.
         """

@@ -50,6 +50,7 @@ def mid(kind: int) -> str:
 
 
 def display_name(kind: int) -> str:
+    """A class's name as a label."""
     timbre, look = TIMBRES[KINDS[kind].timbre].capitalize(), LOOKS[KINDS[kind].look].capitalize()
     return {"heard": timbre, "seen": look, "both": f"{timbre}, {look.lower()}"}[KINDS[kind].group]
 

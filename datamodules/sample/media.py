@@ -118,7 +118,7 @@ def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.flo
 
         for picture_HWC in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")))
-        if audio is not None:
+        if audio is not None and waveform is not None:
             sound_frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
             sound_frame.sample_rate = sound.SAMPLE_RATE
             # Without a time the file would not say that AAC decoders give 1024 samples of silence first.

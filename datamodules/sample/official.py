@@ -18,10 +18,12 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str
 
 
 def write_lines(path: Path, lines: Iterable[object]) -> None:
+    """Writes a text file, its folders made where they are not there."""
     _new(path).write_text("".join(f"{line}\n" for line in lines))
 
 
 def write_json(path: Path, content: Any) -> None:
+    """The same, of JSON."""
     _new(path).write_text(json.dumps(content))
 
 

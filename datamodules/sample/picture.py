@@ -16,7 +16,8 @@ BOUNCE = (18.0, 36.0)  # pixels, of the lowest and the highest bounce
 SQUASH = 0.7  # an actor's height at the impact; its width grows as its height shrinks
 GLOW = (1.0, 0.35)  # the light on the ground at the impact and one frame later
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
+"""float32; numpy's stubs do not follow that through its functions."""
 
 _COLOURS = {
     "grey": (150, 150, 150),
@@ -44,6 +45,7 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def rounded(picture: Floats) -> NDArray[np.uint8]:
+    """Levels as bytes."""
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 

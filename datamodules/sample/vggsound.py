@@ -37,6 +37,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
 
 
 def label(kind: int) -> str:
+    """A class's name."""
     timbre, look = TIMBRES[KINDS[kind].timbre], LOOKS[KINDS[kind].look]
     heard, seen = f"{timbre} sounding", f"{look} bouncing"
     return {"heard": heard, "seen": seen, "both": f"{seen}, {heard}"}[KINDS[kind].group]

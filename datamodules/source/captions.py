@@ -183,7 +183,7 @@ def _write(videos: Iterator[tuple[str, dict[str, Sequence]]], source: Path, targ
                 skipped += bad
                 if text:
                     digest.update("\x1e".join((video_id, *text)).encode("utf-8", "surrogatepass"))
-                    digest.update(np.array([start, end], dtype="<f4"))
+                    digest.update(np.array([start, end], dtype="<f4").tobytes())
                     batch.append((video_id, start, end, text))
                     kept += 1
                 if len(batch) == BATCH_VIDEOS:

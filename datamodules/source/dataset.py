@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.boards import Board
 from datamodules.errors import DataError
 from datamodules.progress import Track, no_progress
 from datamodules.source.captions import Captions
 from datamodules.source.official_text import open_text
 from datamodules.table import arrow
-from datamodules.types import Board
 
 LABELS = pd.ArrowDtype(pa.list_(pa.int16()))
 """The type of the column `labels`: a list of class indices a clip, as arrays and not as Python objects."""

@@ -342,9 +342,10 @@ def _clip(path: Path, length: int) -> Tokenizer:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
     except BAD_FILE as error:
         raise _wrong(path, BPE, error) from error
-    merges = [tuple(line.split()) for line in lines[1 : 1 + CLIP_MERGES] if line]
-    if not merges or any(len(merge) != 2 for merge in merges):
+    pairs = [line.split() for line in lines[1 : 1 + CLIP_MERGES] if line]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
         raise _wrong(path, BPE, "its lines are not two symbols each")
+    merges = [(first, second) for first, second in pairs]
     # The alphabet's order is that of GPT-2's table: printable bytes first, which are themselves.
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*symbols, *(s + "</w>" for s in symbols), *map("".join, merges), CLIP_START, CLIP_END]

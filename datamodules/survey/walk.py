@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.boards import Board
 from datamodules.keyed import stable_hash
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import collate
@@ -22,7 +23,7 @@ from datamodules.source import DataError, MediaKind, Source
 from datamodules.streams.audio import LogMel
 from datamodules.survey.facts import SHARES, SoundFacts, SplitFacts, Survey, Usable
 from datamodules.survey.findings import findings
-from datamodules.types import AudioInputs, Board, DataConfig, FeatureInputs, Inputs, VideoInputs
+from datamodules.types import AudioInputs, DataConfig, FeatureInputs, Inputs, VideoInputs
 
 LOG_MEL_CLIPS = 400
 """Clips whose log-mels and levels are measured, drawn from the usable ones by a hash of their ids."""
@@ -123,7 +124,7 @@ def _splits(board: Board) -> list[str]:
 
 def _scored(board: Board, manifests: dict[str, Manifest]) -> Usable:
     """The clips that the board scores: with what its queries and gallery look at, else with whatever has more."""
-    looked_at = {need for need, letter in (("sound", "a"), ("pictures", "v")) if letter in board.query + board.gallery}
+    looked_at = {need for need, letter in (("sound", "a"), ("pictures", "v")) if letter in board.task.looked_at}
     needs = ["both"] if len(looked_at) > 1 else sorted(looked_at) or ["sound", "pictures"]
     best = max((manifests[need] for need in needs), key=len)
     return _usable(best.first_of_each_class(board.per_class) if board.per_class else best)

@@ -10,6 +10,7 @@ import lightning as L
 from torch import Tensor, nn
 
 from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
+from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
 
 
@@ -120,7 +121,7 @@ class Stage(L.LightningModule):
 
     def _step_is_told(self) -> bool:
         """Whether the Trainer writes curves after this step: Lightning's bookkeeping costs more than a small step."""
-        trainer = self._trainer
+        trainer = trainer_of(self)
         if trainer is None:
             return False
         done = trainer.global_step + 1

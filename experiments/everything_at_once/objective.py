@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def combinatorial_loss(
         x_BD, y_BD = embeddings[one], embeddings[other]
         valid_B = torch.stack([nonempty[modality] for modality in one + other]).all(0)
         terms[name] = info_nce(x_BD, y_BD, tau, valid_B) + info_nce(y_BD, x_BD, tau, valid_B)
-    total = sum(weight * terms[name] for name, weight in pairs)
+    total = cast(Tensor, sum(weight * terms[name] for name, weight in pairs))
     return {**terms, "loss": total / sum(weight for _, weight in pairs)}
 
 

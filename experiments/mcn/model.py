@@ -8,8 +8,9 @@ Shape suffixes: B clips, F log-mel frames, M mel bins, T moments of the features
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from experiments.common.networks.davenet import DAVEnetConfig
 from experiments.common.networks.gated import GatedUnit
 
 OneModality = Literal["a", "v", "t"]
+Decoders = Iterable[tuple[OneModality, nn.Module]]
+"""What `MCN.decoders` has; torch's dict of modules has any string for a key."""
 
 
 @dataclass
@@ -76,12 +79,12 @@ class MCN(nn.Module):
             Modality -> [B, dim], the embeddings that `audio`, `video` and `text` give; modality -> [B], the squared
             error of its decoder, averaged over the numbers that it gives back. No errors without decoders.
         """
-        target = {
+        target: dict[OneModality, Tensor] = {
             "a": self.audio_branch.mean(audio_BFM, length_B),
             "v": clip_vector(features_BTD, video_length_B, self.config.video_dims),
             "t": self.text_branch.pool(words_BLD),
         }
-        embedding = {
+        embedding: dict[OneModality, Tensor] = {
             "a": self.audio_branch.projection(self.audio_branch.gated(target["a"])),
             "v": self.video_unit(target["v"]),
             "t": self.text_branch.gated(target["t"]),
@@ -89,7 +92,7 @@ class MCN(nn.Module):
         # No gradient is stopped at the targets, as in the official code: they teach DAVEnet and the word layer, too.
         error = {
             modality: (decoder(embedding[modality]).float() - target[modality].float()).square().mean(1)
-            for modality, decoder in self.decoders.items()
+            for modality, decoder in cast(Decoders, self.decoders.items())
         }
         return embedding, error
 

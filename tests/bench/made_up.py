@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bench.tasks import Evaluation, Predictions
-from datamodules.types import Board
+from datamodules.boards import Board, Retrieval
 
 
 def board(query: str = "a", gallery: str = "v", **changes: object) -> Board:
-    return Board("pairs", "world", "none", "test", "retrieval", "R@1", query=query, gallery=gallery, **changes)
+    return Board("pairs", "world", "none", "test", Retrieval(query, gallery, **changes), "R@1")
 
 
 def predictions(scores: dict[str, np.ndarray], **changes: object) -> Predictions:

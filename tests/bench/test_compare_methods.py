@@ -16,8 +16,9 @@ from bench.compare.methods import Compared, compare_methods
 from bench.errors import UserError
 from bench.records.archive import Record, new_record, write
 from bench.run.results import write_predictions
-from bench.tasks import Predictions
+from bench.tasks import Predictions, task_of
 from bench.tasks.metrics import average_precision
+from datamodules.boards import UnknownTask
 from tests.bench.test_records import fields
 
 BOARD = registry.board("vggsound")
@@ -75,7 +76,7 @@ def test_a_tagging_board_compares_average_precisions():
 
     board = registry.board("audioset-20k")
     sides = [Side((), predicted(seed, taken=part)) for seed, part in ((1, slice(0, 300)), (2, slice(100, 400)))]
-    found = per_class(board, sides, ("av", "av"))
+    found = per_class(task_of(board), sides, ("av", "av"))
     mine = sides[0].predictions.take(np.arange(100, 300))
     expected = average_precision(mine.target, mine.scores["av"])
     assert [before for _, before, _ in found] == pytest.approx(expected)
@@ -192,7 +193,7 @@ def test_a_record_s_id_names_its_seed_too(tmp_path: Path):
 def test_a_board_is_known_from_its_records_where_its_package_is_not_installed(tmp_path: Path):
     gone = replace(BOARD, name="gone")
     for method in ("mavil", "uavm"):
-        put(tmp_path, method, predicted(1), board="gone", protocol=gone.protocol(), board_definition=vars(gone))
+        put(tmp_path, method, predicted(1), board="gone", protocol=gone.protocol(), board_definition=gone.definition())
     folders = (tmp_path / "leaderboards", tmp_path / "runs")
     assert compare_methods("mavil", "uavm", "sample/gone", *folders).comparison.n == 400
     with pytest.raises(UserError, match="no such board: 'gnoe'. Did you mean 'gone'"):
@@ -200,7 +201,7 @@ def test_a_board_is_known_from_its_records_where_its_package_is_not_installed(tm
 
 
 def test_a_board_of_a_task_that_is_not_known_here_is_not_compared(tmp_path: Path):
-    gone = replace(BOARD, name="gone", task="theirs")  # type: ignore[arg-type]
-    put(tmp_path, "mavil", predicted(1), board="gone", protocol=gone.protocol(), board_definition=vars(gone))
+    gone = replace(BOARD, name="gone", task=UnknownTask("theirs"))
+    put(tmp_path, "mavil", predicted(1), board="gone", protocol=gone.protocol(), board_definition=gone.definition())
     with pytest.raises(UserError, match="its task 'theirs' is not known here"):
         compare_methods("mavil", "mavil", "sample/gone", tmp_path / "leaderboards", tmp_path / "runs")

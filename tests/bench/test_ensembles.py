@@ -15,7 +15,7 @@ from bench.tasks import Predictions
 from bench.tasks.ensembles import mean_probability
 
 TAGGING, CLASSIFICATION = registry.board("audioset-20k"), registry.board("vggsound")
-BOARDS = pytest.mark.parametrize("board", [TAGGING, CLASSIFICATION], ids=lambda board: board.task)
+BOARDS = pytest.mark.parametrize("board", [TAGGING, CLASSIFICATION], ids=lambda board: board.task.name)
 CLIPS = ["c", "a", "d", "b"]
 
 
@@ -26,7 +26,7 @@ def predictions(logits: np.ndarray, clips: list[str] = CLIPS, modality: str = "a
 
 
 def probability(board, logits: np.ndarray) -> np.ndarray:
-    if board.task == "tagging":
+    if board is TAGGING:
         return 1 / (1 + np.exp(-logits))
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 

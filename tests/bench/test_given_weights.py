@@ -22,7 +22,9 @@ from bench.plan.graph import make_plan
 from bench.plan.identity import file_hash
 from bench.run.results import read_predictions
 from bench.run.weights import load, require_loaded, versions
-from datamodules.types import Board, Inputs
+from bench.tasks import task_of
+from datamodules.boards import Board, Classification, Retrieval
+from datamodules.types import Inputs
 from experiments.cmkd.checkpoints import to_official
 from experiments.cmkd.model import build
 from experiments.common.stage import Stage, StageSpec
@@ -194,7 +196,7 @@ def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_
     stage = whole.stages[case.stage]
     own_class, spec = stage_class(whole, case.stage), stages.spec(case.method, case.stage)
     board = registry.board(stage.board) if stage.board else None
-    if board and board.task == "localisation":
+    if board and task_of(board).names_classes:
         spec = replace(spec, class_text=[[1, 2]] * stages.CLASSES)
     parent = stages.Case(case.method, stage.after or case.stage)
     given = stage_class(whole, parent.stage)(stages.spec(parent.method, parent.stage)).state_dict()
@@ -227,8 +229,8 @@ class TwoBranches(Stage):
         return {"logits": {"a": self.a(x), "v": self.v(x)}, "embedding": {"a": self.a(x), "v": self.v(x)}}
 
 
-BOARD = Board("x", "world", "train", "test", "classification", "top1")
-PAIRS = Board("y", "world", "none", "test", "retrieval", "R@1", query="a", gallery="v")
+BOARD = Board("x", "world", "train", "test", Classification(), "top1")
+PAIRS = Board("y", "world", "none", "test", Retrieval(query="a", gallery="v"), "R@1")
 
 
 @pytest.mark.parametrize(

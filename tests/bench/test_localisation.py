@@ -24,12 +24,12 @@ from bench.tasks.alignment import (
     spread_steps,
     transcript,
 )
-from datamodules.types import Board
+from datamodules.boards import Board, Localisation
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "localisation.json").read_text())
 
 
-BOARD = Board("steps", "world", "none", "test", "localisation", "recall")
+BOARD = Board("steps", "world", "none", "test", Localisation(), "recall")
 A, B, C, NONE = 0, 1, 2, -1
 
 
@@ -213,7 +213,7 @@ def recall_of(shares: dict[str, tuple[int, int]]) -> Predictions:
 
 def test_recall_is_averaged_as_the_board_says() -> None:
     given = recall_of({"p1": (1, 2), "p2": (1, 1), "p3": (0, 1), "q1": (2, 2)})
-    by_task = replace(BOARD, average="task")
+    by_task = replace(BOARD, task=Localisation(average="task"))
     assert values(given)["recall"] == pytest.approx((1 / 2 + 1 + 0 + 1) / 4)
     assert values(given)["recall_pooled"] == pytest.approx(4 / 6)
     assert values(given, by_task)["recall"] == pytest.approx(((1 / 2 + 1 + 0) / 3 + 1) / 2)
@@ -225,7 +225,7 @@ def test_log_softmax_is_over_the_steps_of_the_video() -> None:
     given = predictions([("x", [A, B], [A, NONE, NONE, B])])
     given.scores["va"] = np.array([[5.0, 0, 90], [6, 5.9, 0], [0, 0, 0], [0, 9, 0]])
     assert values(given)["recall"] == 1 / 2
-    assert values(given, replace(BOARD, normalise="log_softmax"))["recall"] == 1.0
+    assert values(given, replace(BOARD, task=Localisation(normalise="log_softmax")))["recall"] == 1.0
 
 
 def test_background_scores_the_mean_of_the_steps_of_the_video() -> None:

@@ -25,13 +25,14 @@ from bench.cli import main
 from bench.config.compose import compose
 from bench.page.content import pack, printed, shown
 from bench.page.repeat import command
-from bench.page.runs import POINTS, PREDICTIONS, accuracies, average_precisions, curves, evidence
+from bench.page.runs import POINTS, PREDICTIONS, curves, evidence
 from bench.page.write import SCRIPTS, SOURCES, as_json, collect, method_text, render, write_pages
 from bench.plan.identity import file_hash
 from bench.records.archive import Record, new_record, write
 from bench.run.results import shareable, write_predictions
 from bench.tables.formats import SAMPLE_NOTICE
-from bench.tasks import Predictions
+from bench.tasks import Predictions, task_of
+from datamodules.boards import Board, Tagging
 from tests.bench.test_published import method, row
 from tests.bench.test_tables import NOON, record
 
@@ -185,7 +186,7 @@ def test_a_page_of_made_up_data_goes_when_its_records_go(tmp_path: Path):
 
 def test_records_that_cannot_be_shown_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = folder_of(tmp_path, measured())
-    unknown = record(BOARD.__class__("nowhere", "vggsound", "train", "test", "classification", "top1"))
+    unknown = record(replace(BOARD, name="nowhere"))
     for stray in (unknown, measured(sample=True, method="fake")):
         write(stray, folder / "results")
     (folder / "results" / "broken.json").write_text('{"n": NaN}')
@@ -354,7 +355,7 @@ def test_scores_by_class_are_of_the_very_predictions(tmp_path: Path):
     sha = write_predictions(given, folder / PREDICTIONS)
     (folder / "metrics.csv").write_text("step,lr,loss/loss\n1,0.1,2.5\n2,,nan\n")
     made = measured(predictions_sha256=sha)
-    found = evidence([made, measured(identity="other")], {BOARD.name: BOARD.task}, tmp_path)
+    found = evidence([made, measured(identity="other")], {BOARD.name: BOARD}, tmp_path)
     assert list(found) == [made.id]
     assert found[made.id]["curves"] == {"step": [1, 2], "series": {"lr": [0.1, None], "loss/loss": [2.5, None]}}
     by_class = found[made.id]["classes"]
@@ -363,9 +364,9 @@ def test_scores_by_class_are_of_the_very_predictions(tmp_path: Path):
     assert by_class["matrix"] == confusion_matrix(label, best).tolist()
     assert np.mean(by_class["value"]) == pytest.approx((label == best).mean())
     named = measured(predictions_sha256=write_predictions(replace(given, classes=list("vwxyz")), folder / PREDICTIONS))
-    assert evidence([named], {BOARD.name: BOARD.task}, tmp_path)[named.id]["classes"]["names"] == list("vwxyz")
+    assert evidence([named], {BOARD.name: BOARD}, tmp_path)[named.id]["classes"]["names"] == list("vwxyz")
     other = made.model_copy(update={"predictions_sha256": "0" * 64})
-    assert evidence([other], {BOARD.name: BOARD.task}, tmp_path)[made.id]["classes"] is None
+    assert evidence([other], {BOARD.name: BOARD}, tmp_path)[made.id]["classes"] is None
 
 
 def test_average_precision_by_class_is_that_of_scikit_learn():
@@ -373,7 +374,8 @@ def test_average_precision_by_class_is_that_of_scikit_learn():
     target = given.target > 0
     target[:, 1] |= np.arange(60) % 3 == 0
     target[:, 3] = False
-    found = average_precisions(target, given.scores["av"])
+    tags = Board("tags", "world", "train", "eval", Tagging(), "mAP")
+    found = task_of(tags).run_page("av", replace(given, target=target))
     expected = [average_precision_score(target[:, i], given.scores["av"][:, i]) for i in range(3)]
     assert found["value"][:3] == pytest.approx(expected, abs=1e-4) and found["value"][3] is None
     assert found["n"] == target.sum(0).tolist()
@@ -381,7 +383,7 @@ def test_average_precision_by_class_is_that_of_scikit_learn():
 
 def test_of_many_classes_only_the_commonest_confusions_are_kept():
     given = predictions(400, 100)
-    found = accuracies(given.target > 0, given.scores["av"])
+    found = task_of(BOARD).run_page("av", given)
     assert "matrix" not in found and all(a != b and count > 0 for a, b, count in found["pairs"])
     assert [count for *_, count in found["pairs"]] == sorted((count for *_, count in found["pairs"]), reverse=True)
 

@@ -25,23 +25,23 @@ from bench.regress.figures import (
     ratio_of_quantiles,
     step_figure,
 )
-from bench.regress.measure import Measured, Run, Scored, load
+from bench.regress.measure import MeasuredRun, Run, Scored, load
 from bench.run.results import read_predictions, write_predictions
-from bench.tasks import Predictions
+from bench.tasks import Predictions, metric_infos
 from tests.conftest import REPOSITORY
 
 RUN = Run("mbt", ["preset=tiny"])
 SCORED = Scored("train_vggsound_a", "vggsound", "a", "", "vggsound.parquet")
 
 
-def measured(folder: Path, skill: float = 2.0, **fields) -> Measured:
+def measured(folder: Path, skill: float = 2.0, **fields) -> MeasuredRun:
     """A run with predictions that are right the more often, the greater `skill` is."""
     label = np.arange(200) % 5
     scores = np.random.default_rng(0).normal(size=(200, 5)) + skill * np.eye(5)[label]
     predictions = Predictions([f"clip{i}" for i in range(200)], np.eye(5)[label], {"a": scores})
     folder.mkdir(parents=True)
     write_predictions(predictions, folder / SCORED.predictions)
-    whole = Measured(folder, RUN, (SCORED,), tuple(np.linspace(1, 1.1, 40)), 2**30, about={"commit": "abc"})
+    whole = MeasuredRun(folder, RUN, (SCORED,), tuple(np.linspace(1, 1.1, 40)), 2**30, about={"commit": "abc"})
     made = replace(whole, **fields)
     made.write()
     return made
@@ -86,7 +86,7 @@ def test_each_figure_has_its_verdict(tmp_path: Path, fields, name: str, verdict:
 
 
 def test_a_run_that_the_baseline_could_not_do_is_new(tmp_path: Path):
-    before = Measured(tmp_path, RUN, failure="no such method")
+    before = MeasuredRun(tmp_path, RUN, failure="no such method")
     (figure,) = figures(before, measured(tmp_path / "b"), Tolerances())
     assert figure.verdict == Verdict.NEW and not figure.regressed
 
@@ -111,12 +111,13 @@ def test_predictions_of_other_clips_are_a_failure_that_says_so(tmp_path: Path):
 )
 def test_a_metric_changed_if_chance_alone_rarely_does_that(p: float, change: float, metrics: int, verdict: Verdict):
     for metric, sign in (("top1", 1), ("MedR", -1)):
-        difference = Difference(metric, 0.5, 0.5 + sign * change, -1, 1, p)
+        difference = Difference(metric, metric_infos()[metric], 0.5, 0.5 + sign * change, -1, 1, p)
         assert metric_figure("mbt", "train", "board", difference, metrics).verdict == verdict
 
 
 def test_fractions_are_shown_as_percent():
-    figure = metric_figure("mbt", "train", "vggsound", Difference("top1", 0.5, 0.4, -0.15, -0.05, 0.002), 3)
+    difference = Difference("top1", metric_infos()["top1"], 0.5, 0.4, -0.15, -0.05, 0.002)
+    figure = metric_figure("mbt", "train", "vggsound", difference, 3)
     assert (figure.before, figure.after, figure.change) == ("50.0", "40.0", "-10.0 [-15.0, -5.0]")
 
 
@@ -205,8 +206,8 @@ def test_a_stored_baseline_of_another_suite_is_refused(tmp_path: Path):
 
 
 @pytest.fixture
-def chosen(tmp_path: Path) -> gate.Settings:
-    return gate.Settings(
+def chosen(tmp_path: Path) -> gate.RegressOptions:
+    return gate.RegressOptions(
         suite=REPOSITORY / "baselines" / "default.yaml",
         baselines=tmp_path / "baselines",
         folder=tmp_path / "runs",
@@ -217,7 +218,7 @@ def chosen(tmp_path: Path) -> gate.Settings:
     )
 
 
-def test_only_a_commit_is_stored(monkeypatch, chosen: gate.Settings):
+def test_only_a_commit_is_stored(monkeypatch, chosen: gate.RegressOptions):
     for state in ((None, None), ("abc", True)):
         monkeypatch.setattr(provenance, "git_state", lambda repo, state=state: state)
         with pytest.raises(UserError, match="commit or stash first"):
@@ -225,7 +226,7 @@ def test_only_a_commit_is_stored(monkeypatch, chosen: gate.Settings):
     assert not chosen.folder.exists()
 
 
-def test_a_commit_that_is_not_there_is_refused(chosen: gate.Settings):
+def test_a_commit_that_is_not_there_is_refused(chosen: gate.RegressOptions):
     with pytest.raises(UserError, match="has the commit 'no-such-commit'; .*--store"):
         gate.regress(chosen)
 

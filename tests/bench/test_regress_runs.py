@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from bench.regress.measure import Run, Side, measure
+from bench.regress.measure import MeasuredTree, Run, measure
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -116,7 +116,7 @@ def test_an_unchanged_tree_has_the_last_commits_metrics_and_a_sleep_shows_agains
 
 def test_a_run_that_fails_says_why(tmp_path: Path):
     run = Run("mbt", ["preset=tiny", "stage=none"])
-    (failed,) = measure("mbt", run, [Side(REPOSITORY, tmp_path, ())])
+    (failed,) = measure("mbt", run, [MeasuredTree(REPOSITORY, tmp_path, ())])
     assert failed.failure.startswith("ended with 2: bench: ") and "none" in failed.failure
     assert (
         not failed.scored and failed.failure.removeprefix("ended with 2: ") in (failed.folder / "log.txt").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,7 @@ def test_a_run_on_too_few_clips_shows_chance_and_coverage_and_has_no_rank(media:
 def test_a_board_that_is_not_installed_is_shown_by_its_name_too(tmp_path: Path, capsys, made_up: bool):
     gone = replace(BOARD, name="gone")
     folder = tmp_path / "sample" / "results" if made_up else tmp_path / "results"
-    write(record(gone, board_definition=asdict(gone), sample=made_up), folder)
+    write(record(gone, board_definition=gone.definition(), sample=made_up), folder)
     assert main(["table", "sample/gone" if made_up else "gone", "--leaderboards", str(tmp_path)]) == 0
     assert "50.0 [45.0, 54.0]" in capsys.readouterr().out
     assert main(["table", "gnoe", "--leaderboards", str(tmp_path)]) == 2

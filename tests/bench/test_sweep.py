@@ -13,7 +13,7 @@ from bench.cli import main
 from bench.config.compose import compose
 from bench.errors import UserError
 from bench.launch.jobs import State
-from bench.launch.sweep import Cell, Entry, make_cells, make_table, measured_on, plan_cell
+from bench.launch.sweep import Entry, SweepRun, make_cells, make_table, measured_on, plan_cell
 from bench.launch.sweep_run import local_machine
 from bench.launch.sweep_table import to_table
 from tests import gated_method
@@ -44,8 +44,8 @@ def gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_all_combinations_each_with_its_settings():
     cells = make_cells(["mavil", "a=1", "mbt", "mbt.b=2"], [0, 3, 3], ["c=x,[y,z]", "d="])
     assert len(cells) == 2 * 2 * 2
-    assert cells[0] == Cell("mavil", ("a=1", "c=x", "d=", "seed=0"), 0, ("c=x", "d="))
-    assert cells[-1] == Cell("mbt", ("a=1", "b=2", "c=[y,z]", "d=", "seed=3"), 3, ("c=[y,z]", "d="))
+    assert cells[0] == SweepRun("mavil", ("a=1", "c=x", "d=", "seed=0"), 0, ("c=x", "d="))
+    assert cells[-1] == SweepRun("mbt", ("a=1", "b=2", "c=[y,z]", "d=", "seed=3"), 3, ("c=[y,z]", "d="))
 
 
 def test_what_runs_share_is_one_job_and_stands_before_what_needs_it(own, gated):
@@ -74,7 +74,7 @@ def test_a_job_s_command_runs_the_stage_that_was_planned(own, gated):
     """What a job plans for itself has the identities that the sweep has found."""
     for entry in table(["gated", *own, "trainer.accelerator=cpu"], ["vggsound"], [3]):
         method, *overrides = entry.job.command[entry.job.command.index("run") + 1 :]
-        _, plan = plan_cell(Cell(method, tuple(overrides), 3), (), local_machine)
+        _, plan = plan_cell(SweepRun(method, tuple(overrides), 3), (), local_machine)
         assert plan.stages[-1].name == entry.stage
         assert (plan.stages[-1].folder / "done.json").absolute() == entry.job.result
 

@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from bench.tables import formats
 from bench.tables.board_table import BoardTable, board_table
 from bench.tables.boards import known_boards, make_tables, write_tables
 from bench.tables.formats import to_csv, to_markdown, to_rich
-from datamodules.types import Board
+from datamodules.boards import Board, Classification, Retrieval, UnknownTask
 
-BOARD = Board("vggsound", "vggsound", "train", "test", "classification", "top1")
-RETRIEVAL = Board("vggsound-a2v", "vggsound", "none", "test", "retrieval", "MedR", query="a", gallery="v")
+BOARD = Board("vggsound", "vggsound", "train", "test", Classification(), "top1")
+RETRIEVAL = Board("vggsound-a2v", "vggsound", "none", "test", Retrieval(query="a", gallery="v"), "MedR")
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
@@ -215,10 +214,10 @@ def test_clips_that_could_not_be_read_while_scoring_are_not_covered() -> None:
 
 
 def test_a_board_that_is_not_installed_is_shown_as_its_record_defines_it() -> None:
-    outside = Board("theirs", "their_dataset", "train", "test", "their_task", "score")  # type: ignore[arg-type]
+    outside = Board("theirs", "their_dataset", "train", "test", UnknownTask("their_task"), "score")
     described = ({"name": "score", "label": "their score", "better": "lower", "percent": False, "decimals": 3},)
     made = [
-        record(outside, value=v, method=m, board_definition=asdict(outside), board_metrics=described)
+        record(outside, value=v, method=m, board_definition=outside.definition(), board_metrics=described)
         for v, m in ((0.5, "mbt"), (0.25, "mavil"))
     ]
     (table,) = [table for table in make_tables(made, known_boards(made)) if not table.empty]
@@ -324,7 +323,9 @@ def test_a_record_of_an_unknown_board_is_named(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_tables_need_no_torch() -> None:
-    code = "import sys, bench.tables.boards; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    """Nor do the tasks, of which they have metrics and words."""
+    made = "import sys, bench.tables.boards, bench.tasks; bench.tasks.metric_infos()"
+    code = f"{made}; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
 
 

@@ -45,7 +45,8 @@ def test_the_mean_over_views_equals_a_slow_reference(views, width, seed):
     rows = [clip for clip, count in zip(clips, views, strict=True) for _ in range(count)]
     rows = [rows[i] for i in rng.permutation(len(rows))]
     label = {clip: rng.integers(0, 2, 3).astype(np.float32) for clip in clips}
-    scores = {name: rng.normal(size=(len(rows), width)).astype(np.float32) for name in ("a", "av")}
+    shapes = {"a": (width,), "av": (width,), "v": (2, width)}  # a task's scores may be of any shape
+    scores = {name: rng.normal(size=(len(rows), *shape)).astype(np.float32) for name, shape in shapes.items()}
     found = one_row_a_clip(rows, np.stack([label[clip] for clip in rows]), scores, clips)
 
     counts = Counter(rows)

@@ -23,7 +23,7 @@ from bench import registry, tasks
 from bench.compare.paired import compare
 from bench.tasks import Predictions
 from bench.tasks.metrics import average_precision
-from datamodules.types import Board
+from datamodules.boards import Board
 
 CLASSES, CLIPS = 10, 2000
 PREVALENCE = (0.02, 0.05, 0.1)

@@ -21,7 +21,7 @@ from bench.progress import track
 from bench.records.archive import hash_of
 from bench.records.record import Record, json_text
 from bench.tables import boards
-from bench.tasks import METRICS, TASK_METRICS
+from bench.tasks import task_of
 
 TEMPLATE = Path("leaderboards/results")
 
@@ -48,7 +48,7 @@ def make(folder: Path, count: int) -> None:
             "config_hash": f"{i:08x}",
             "identity": f"{i:010x}",
             "chance": {},
-            "metrics": {name: metric(METRICS[name].highest, rng) for name in TASK_METRICS[board.task]},
+            "metrics": {name: metric(info.highest, rng) for name, info in task_of(board).metrics.items()},
             "id": f"method{number % 40}-train-{board.name}-{i:016x}",
         }
         content["cost"] |= {"parameters": rng.randrange(10**9), "total_device_hours": rng.uniform(0, 1000)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench import registry
-from bench.tasks import Evaluation, Predictions, evaluate, groups_of
+from bench.tasks import Evaluation, Predictions, evaluate, task_of
 from datamodules import sample
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.samplers import ClipRef
@@ -78,7 +78,7 @@ def test_the_full_test_split_goes_by_number_as_the_json_calls_all_videos_train(t
 def test_captions_of_one_clip_are_one_thing_to_be_found(tmp_path):
     official = write_json(tmp_path, JOINED, {"video7010": ["a", "b"], "video7011": ["c"]}).read_split("test_full")
     table = official.clips.set_index("text")
-    group = groups_of(registry.board("msrvtt-full-t2v"), official.clips, table.loc[["a", "b", "c"], "clip_id"])
+    group = task_of(registry.board("msrvtt-full-t2v")).groups(official.clips, table.loc[["a", "b", "c"], "clip_id"])
     assert group is not None and group[0] == group[1] != group[2]
 
 
@@ -213,9 +213,9 @@ def test_clips_of_the_sample_last_as_told_and_two_have_features_but_no_sound_tra
 def perfect(board_name: str, found: Manifest) -> Evaluation:
     """Of a method that finds every clip it is given."""
     board = registry.board(board_name)
-    group = groups_of(board, found.table, list(found.table["clip_id"]))
+    group = task_of(board).groups(found.table, list(found.table["clip_id"]))
     _, place = np.unique(group, return_inverse=True)
-    scores = dict.fromkeys((board.query, board.gallery), np.eye(place.max() + 1)[place])
+    scores = dict.fromkeys((board.task.query, board.task.gallery), np.eye(place.max() + 1)[place])
     clips = found.table["clip_id"].tolist()
     missing = found.official - len(clips)
     return evaluate(board, "", Predictions(clips, np.zeros((len(clips), 20)), scores, group, missing=missing))

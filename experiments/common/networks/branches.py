@@ -35,7 +35,7 @@ class AudioBranch(nn.Module):
     def __init__(self, config: DAVEnetConfig, dim: int):
         super().__init__()
         self.davenet = DAVEnet(config)
-        self.gated = GatedUnit(self.davenet.dim, self.davenet.dim)
+        self.gated: nn.Module = GatedUnit(self.davenet.dim, self.davenet.dim)
         self.projection = nn.Linear(self.davenet.dim, dim)
 
     def mean(self, audio_BFM: Tensor, length_B: Tensor) -> Tensor:

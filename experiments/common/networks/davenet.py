@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, bias=False)
         self.bn2 = nn.BatchNorm1d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or width_in != width:
             self.shortcut = nn.Sequential(nn.Conv1d(width_in, width, 1, stride, bias=False), nn.BatchNorm1d(width))
 
