@@ -2,7 +2,7 @@
 
 A method is a package with `config.yaml` and `method.py`: a folder of `experiments/`, or a package that
 somebody else's distribution names in the entry point group `avl_bench.methods`. A dataset is a `Source` class with a
-`name` in a file at the top of `datamodules/`, or one that the group `avl_bench.datasets` names.
+`name` and a `title` in a file at the top of `datamodules/`, or one that the group `avl_bench.datasets` names.
 """
 
 from __future__ import annotations
@@ -72,16 +72,22 @@ def datasets() -> dict[str, str]:
 
 
 def _named_classes(path: Path) -> Iterator[tuple[str, str]]:
-    """The name and `module:Class` of each class of a file that inherits and says `name = "…"`.
+    """The name and `module:Class` of each class of a file that inherits and says its `name = "…"` and its `title`.
 
     The source is read and not run: importing 40 datasets, and whatever else lies beside them, would take too long.
     """
     for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.ClassDef) and node.bases:
-            for line in node.body:
-                match line:
-                    case ast.Assign(targets=[ast.Name("name")], value=ast.Constant(str(name))):
-                        yield name, f"{datamodules.__name__}.{path.stem}:{node.name}"
+            said = {
+                target.id: line.value
+                for line in node.body
+                if isinstance(line, ast.Assign)
+                for target in line.targets
+                if isinstance(target, ast.Name)
+            }
+            match said.get("name"):
+                case ast.Constant(str(name)) if "title" in said:
+                    yield name, f"{datamodules.__name__}.{path.stem}:{node.name}"
 
 
 def dataset(name: str) -> type[Source]:

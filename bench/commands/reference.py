@@ -78,7 +78,12 @@ PAGES = (
         "boards",
         "Boards",
         "A dataset declares its boards; what a dataset's boards are is shown by `python -m bench list`.",
-        (("datamodules/types.py", ("Board",)),),
+        (
+            (
+                "datamodules/boards.py",
+                ("Board", "BoardTask", "Tagging", "Classification", "Retrieval", "Localisation"),
+            ),
+        ),
     ),
     Page(
         "metrics",
@@ -86,6 +91,7 @@ PAGES = (
         "What each task measures, and the arithmetic. Suffixes of names are axes: N clips, Q queries, C classes, B "
         "resamples of a bootstrap.",
         (
+            ("bench/tasks/base.py", ("MetricInfo", "Metric", "Statistic", "Task")),
             ("bench/tasks/tagging.py", ()),
             ("bench/tasks/classification.py", ()),
             ("bench/tasks/retrieval.py", ()),

@@ -81,9 +81,11 @@ def datamodules_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_a_new_file_is_found_by_the_name_in_its_class(datamodules_at):
-    (datamodules_at / "birds.py").write_text('raise SystemExit\nclass Birds(Source):\n    name = "birds"\n')
+    (datamodules_at / "birds.py").write_text(
+        'raise SystemExit\nclass Birds(Source):\n    name = "birds"\n    title = "Birds"\n'
+    )
     (datamodules_at / "other.py").write_text(
-        'class Part:\n    name = "of no dataset"\nclass Base(Source):\n    x = 1\n'
+        'class Part(Base):\n    name = "of no dataset"\nclass Base(Source):\n    x = 1\n'
     )
     assert registry.datasets()["birds"] == "datamodules.birds:Birds"
     assert not {"of no dataset", "audioset"} & set(registry.datasets())
