@@ -1,6 +1,7 @@
-"""The tables of datasets, boards and methods in README.md and docs/, made from what the registry finds.
+"""The tables of datasets, boards and methods in README.md and docs/, made from what the registry finds; and what
+`reference` makes.
 
-A page marks where one stands: between `<!-- bench docs: NAME -->` and `<!-- end -->`.
+A page marks where a table stands: between `<!-- bench docs: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench import registry
+from bench.commands import reference
 from bench.errors import UserError, unknown
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ def write(root: Path | None = None) -> list[Path]:
     """
     changed = stale(root)
     for path, text in changed.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(changed)
 
@@ -44,7 +47,8 @@ def pages(root: Path) -> dict[Path, str]:
     readme = root / "README.md"
     if not readme.is_file():
         raise UserError(f"{root} is no checkout of the suite: it has no README.md")
-    return {path: filled(path.read_text("utf-8")) for path in (readme, *sorted((root / "docs").glob("*.md")))}
+    marked = {path: filled(path.read_text("utf-8")) for path in (readme, *sorted((root / "docs").glob("*.md")))}
+    return marked | {root / path: text for path, text in reference.pages().items()}
 
 
 def filled(text: str) -> str:

@@ -78,7 +78,12 @@ PAGES = (
         "boards",
         "Boards",
         "A dataset declares its boards; what a dataset's boards are is shown by `python -m bench list`.",
-        (("datamodules/types.py", ("Board",)),),
+        (
+            (
+                "datamodules/boards.py",
+                ("Board", "BoardTask", "Tagging", "Classification", "Retrieval", "Localisation"),
+            ),
+        ),
     ),
     Page(
         "metrics",
