@@ -26,6 +26,8 @@ class Train(Classifier[CNNConfig, TrainOptions]):
 
     def __init__(self, spec: StageSpec[CNNConfig, TrainOptions]):
         super().__init__(spec)
+        if spec.modality != "a":
+            raise ValueError(f"modality={spec.modality}: the baseline looks at a")
         self.net = CNN(spec.model, spec.num_classes)
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:

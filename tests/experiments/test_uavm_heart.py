@@ -7,6 +7,7 @@ import torch
 
 from datamodules.loading.mixing import mix_in
 from datamodules.types import AudioInputs, Inputs, VideoInputs
+from experiments.common.losses.classification import classification_loss
 from experiments.uavm import method
 from experiments.uavm.extractor import ConvNeXtConfig
 from experiments.uavm.method import Extract, ExtractOptions, Retrieve, RetrieveOptions, Train, TrainExtractor
@@ -319,7 +320,7 @@ def test_without_any_loss_that_aligns_them_shared_layers_find_the_picture_of_a_s
         for step in range(100):
             batch = pairs(step)
             modality = stage.modality_of_step(step)
-            loss = method.classification_loss(stage.logits(batch, modality), batch["label"], False)
+            loss = classification_loss(stage.logits(batch, modality), batch["label"], False)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
