@@ -91,6 +91,7 @@ PAGES = (
         "What each task measures, and the arithmetic. Suffixes of names are axes: N clips, Q queries, C classes, B "
         "resamples of a bootstrap.",
         (
+            ("bench/tasks/base.py", ("MetricInfo", "Metric", "Statistic", "Task")),
             ("bench/tasks/tagging.py", ()),
             ("bench/tasks/classification.py", ()),
             ("bench/tasks/retrieval.py", ()),
