@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from datamodules.source import Source
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+RECIPES = EXPERIMENTS / "common" / "recipes"
+"""Settings that several methods include in their `config.yaml`."""
 
 DATAMODULES = Path(datamodules.__file__).parent
 

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from bench import registry
-from bench.config.compose import stage_class
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
 from bench.config.schema import BenchConfig, StageConfig
@@ -176,7 +174,7 @@ class Data:
         Raises:
             DataError: saying which folders and files were looked for.
         """
-        source = registry.dataset(stage.dataset)
+        source = stage.objects.source
         if self._makes_sample:
             sample.make_for(source, Path(self.config.sample_root), track)
             return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
@@ -271,8 +269,9 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     stage = config.stages[name]
     text = stage.data.inputs.text
     features = {modality: planned[other] for modality, other in stage.features.items()}
-    wanted = _wanted(stage, features)
-    board = registry.board(stage.board) if stage.board else None
+    stage = _reading(stage, _read(stage, features))
+    wanted = _wanted(stage.data.inputs, features)
+    board, own_class = stage.objects.board, stage.objects.stage_class
     train = data.train_manifest(stage, wanted) if stage.train else None
     if train is not None and stage.data.captions == "one":
         train = train.once_each()
@@ -319,7 +318,6 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"features {modality}": other for modality, other in features.items()}
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
-    own_class = stage_class(config, name)
     devices = config.trainer.devices * config.trainer.nodes
     parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
     determining = identity.determining(
@@ -359,25 +357,31 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     )
 
 
-def _wanted(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
-    """What the stage's clips must have; what is not read of them is taken out of the stage's inputs.
+def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
+    """The stage's inputs without what is not read of its clips: a modality that it does not look at, or whose features
+    another stage extracts."""
+    inputs, looked_at = stage.data.inputs, set(stage.modality) - features.keys()
+    return Inputs(
+        audio=inputs.audio if "a" in looked_at else None,
+        video=inputs.video if "v" in looked_at else None,
+        text=inputs.text if "t" in looked_at else None,
+        features=inputs.features if "v" in looked_at else None,
+    )
 
-    A modality that is not looked at is neither decoded nor asked of the clips. One whose features another stage
-    extracts is not decoded, but asked for as that stage asks for it.
-    """
-    inputs = stage.data.inputs
-    if "a" not in stage.modality or "a" in features:
-        inputs.audio = None
-    if "v" not in stage.modality or "v" in features:
-        inputs.video = inputs.features = None
-    if "t" not in stage.modality:
-        inputs.text = None
-    wanted = replace(inputs)
-    if "a" in features:
-        wanted.audio = features["a"].spec.inputs.audio
-    if "v" in features:
-        wanted.video = features["v"].spec.inputs.video
-    return wanted
+
+def _reading(stage: StageConfig, inputs: Inputs) -> StageConfig:
+    """The stage with these inputs."""
+    return replace(stage, data=replace(stage.data, inputs=inputs)).carry(stage.objects)
+
+
+def _wanted(read: Inputs, features: Mapping[str, PlannedStage]) -> Inputs:
+    """What the stage's clips must have: what is read of them, and what the stages that extract features read."""
+    theirs = {modality: other.spec.inputs for modality, other in features.items()}
+    return replace(
+        read,
+        audio=theirs["a"].audio if "a" in theirs else read.audio,
+        video=theirs["v"].video if "v" in theirs else read.video,
+    )
 
 
 def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:
