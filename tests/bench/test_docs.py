@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.commands import docs
+from bench.commands import docs, reference
 from bench.errors import UserError
 
 PAGE = "before\n<!-- bench docs: boards -->\n{}<!-- end -->\nafter\n"
