@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from datamodules.boards import Board
 from datamodules.frozen import Freezable
-from datamodules.types import Board, DataConfig
+from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 
 if TYPE_CHECKING:
