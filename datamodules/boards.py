@@ -6,6 +6,7 @@ own, which the dataclass names and nothing here imports.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -159,3 +160,27 @@ class Board:
 
     def _of_task(self) -> dict[str, Any]:
         return {"task": self.task.name} | self.task.protocol()
+
+
+def retrieval_boards(
+    name: str,
+    directions: Iterable[Sequence[str]],
+    suffix: str = "",
+    unit: Literal["", "video"] = "",
+    missing: Literal["", "misses"] = "",
+    **others: Any,
+) -> tuple[Board, ...]:
+    """A board for each direction of retrieval, `<name>-<query>2<gallery><suffix>`, sorted by R@1.
+
+    Args:
+        name: what their names begin with.
+        directions: (query, gallery) of each, as `("t", "av")`.
+        suffix: what their names end with.
+        unit: of `Retrieval`.
+        missing: of `Retrieval`.
+        others: of `Board`, alike for all.
+    """
+    tasks = [Retrieval(query, gallery, unit, missing) for query, gallery in directions]
+    return tuple(
+        Board(f"{name}-{task.query}2{task.gallery}{suffix}", task=task, main="R@1", **others) for task in tasks
+    )

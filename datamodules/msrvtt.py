@@ -19,7 +19,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 
-from datamodules.boards import Board, Retrieval
+from datamodules.boards import retrieval_boards
 from datamodules.source import (
     DataError,
     Official,
@@ -57,19 +57,6 @@ class Told(NamedTuple):
     """Columns video_id, sen_id, caption."""
 
 
-def _board(name: str, query: str, gallery: str, split: str = "test_1k", train: str = "none, 9k or 7k") -> Board:
-    return Board(
-        f"{name}-{query}2{gallery}",
-        dataset="msrvtt",
-        train=train,
-        split=split,
-        # Missing clips are misses, as AVLnet counts the 32 of its 1,000 test clips that have no sound.
-        task=Retrieval(query=query, gallery=gallery, missing="misses"),
-        main="R@1",
-        version=2,  # ties
-    )
-
-
 class MSRVTT(Source):
     name = "msrvtt"
     title = "MSR-VTT"
@@ -84,10 +71,27 @@ class MSRVTT(Source):
     sizes: ClassVar = {"train_9k": 180_000, "train_7k": 140_200, "test_1k": 1000, "test_full": 59_800}  # 20 a video
     nested = frozenset({("train_7k", "train_9k"), ("test_1k", "test_full")})
     media = "clips"
+    # Missing clips are misses, as AVLnet counts the 32 of its 1,000 test clips that have no sound. Version 2: ties.
     boards = (
-        *(_board("msrvtt", *pair) for pair in (("t", "av"), ("t", "v"), ("a", "v"), ("at", "v"))),
+        *retrieval_boards(
+            "msrvtt",
+            (("t", "av"), ("t", "v"), ("a", "v"), ("at", "v")),
+            missing="misses",
+            dataset="msrvtt",
+            train="none, 9k or 7k",
+            split="test_1k",
+            version=2,
+        ),
         # Of the 9k videos 1,990 are in the full test split.
-        _board("msrvtt-full", "t", "v", split="test_full", train="none or 7k"),
+        *retrieval_boards(
+            "msrvtt-full",
+            (("t", "v"),),
+            missing="misses",
+            dataset="msrvtt",
+            train="none or 7k",
+            split="test_full",
+            version=2,
+        ),
     )
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from datamodules.boards import Board, Classification, Retrieval
+from datamodules.boards import Board, Classification, retrieval_boards
 from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows
 
 CLIP_SECONDS = 10
@@ -36,18 +36,14 @@ class VGGSound(Source):
         Board("vggsound", dataset="vggsound", train="train", split="test", task=Classification(), main="top1"),
         # CAV-MAE's retrieval takes 5 clips a class too, but by a list of its own (cav-mae `retrieval.py`); here they
         # are the first five by id, so that everybody's are the same.
-        *(
-            Board(
-                f"vggsound-{query}2{gallery}",
-                dataset="vggsound",
-                train="none",
-                split="test",
-                task=Retrieval(query=query, gallery=gallery),
-                main="R@1",
-                per_class=5,
-                version=2,  # ties; the clips are selected from the official list
-            )
-            for query, gallery in ("av", "va")
+        *retrieval_boards(
+            "vggsound",
+            ("av", "va"),
+            dataset="vggsound",
+            train="none",
+            split="test",
+            per_class=5,
+            version=2,  # ties; the clips are selected from the official list
         ),
     )
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from datamodules.boards import Board, Retrieval
+from datamodules.boards import retrieval_boards
 from datamodules.source import (
     DataError,
     Official,
@@ -34,18 +34,13 @@ DIRECTIONS = (("t", "v"), ("v", "t"), ("a", "v"), ("v", "a"), ("t", "a"), ("t", 
 SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
-def _board(query: str, gallery: str, unit: Literal["", "video"] = "", missing: Literal["", "misses"] = "") -> Board:
-    return Board(
-        "-".join(part for part in ("youcook2", unit, f"{query}2{gallery}", missing) if part),
-        dataset="youcook2",
-        train="none or train",
-        split="retrieval",
-        task=Retrieval(query=query, gallery=gallery, unit=unit, missing=missing),
-        main="R@1",
-        # MIL-NCE's default of `num_windows_test`; its README's commands use 10.
-        views=4,
-        version=2,  # ties
-    )
+BOARDS: dict[str, Any] = {
+    "dataset": "youcook2",
+    "train": "none or train",
+    "split": "retrieval",
+    "views": 4,  # MIL-NCE's default of `num_windows_test`; its README's commands use 10
+    "version": 2,  # ties
+}
 
 
 class YouCook2(Source):
@@ -60,9 +55,11 @@ class YouCook2(Source):
     nested = frozenset({("retrieval", "val")})
     media = "videos"
     boards = (
-        *(_board(query, gallery) for query, gallery in DIRECTIONS),
-        _board("t", "av", unit="video"),  # MCN's full-video retrieval, by all captions of a video
-        _board("t", "av", missing="misses"),  # Everything at Once's 3,350 (`youcook_dataset.py`)
+        *retrieval_boards("youcook2", DIRECTIONS, **BOARDS),
+        # MCN's full-video retrieval, by all captions of a video
+        *retrieval_boards("youcook2-video", (("t", "av"),), unit="video", **BOARDS),
+        # Everything at Once's 3,350 (`youcook_dataset.py`)
+        *retrieval_boards("youcook2", (("t", "av"),), suffix="-misses", missing="misses", **BOARDS),
     )
 
     @classmethod

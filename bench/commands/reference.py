@@ -81,7 +81,7 @@ PAGES = (
         (
             (
                 "datamodules/boards.py",
-                ("Board", "BoardTask", "Tagging", "Classification", "Retrieval", "Localisation"),
+                ("Board", "BoardTask", "Tagging", "Classification", "Retrieval", "Localisation", "retrieval_boards"),
             ),
         ),
     ),
