@@ -2,7 +2,7 @@
 
 A method is a package with `config.yaml` and `method.py`: a folder of `experiments/`, or a package that
 somebody else's distribution names in the entry point group `avl_bench.methods`. A dataset is a `Source` class with a
-`name` and a `title` in a file at the top of `datamodules/`, or one that the group `avl_bench.datasets` names.
+`name` in a file at the top of `datamodules/`, or one that the group `avl_bench.datasets` names.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from datamodules.source import Source
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+RECIPES = EXPERIMENTS / "common" / "recipes"
+"""Settings that several methods include in their `config.yaml`."""
 
 DATAMODULES = Path(datamodules.__file__).parent
 
@@ -67,27 +69,33 @@ def method_module(method: str) -> ModuleType:
 @cache
 def datasets() -> dict[str, str]:
     """Dataset name -> `module:Class`, without importing any."""
-    ours = {name: place for path in sorted(DATAMODULES.glob("*.py")) for name, place in _named_classes(path)}
-    return ours | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
+    return _own_datasets() | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
 
 
-def _named_classes(path: Path) -> Iterator[tuple[str, str]]:
-    """The name and `module:Class` of each class of a file that inherits and says its `name = "…"` and its `title`.
+def _own_datasets() -> dict[str, str]:
+    """Of the classes at the top of `datamodules/`, those that inherit `Source`, or one that does, and say `name = "…"`.
 
     The source is read and not run: importing 40 datasets, and whatever else lies beside them, would take too long.
     """
-    for node in ast.parse(path.read_bytes()).body:
-        if isinstance(node, ast.ClassDef) and node.bases:
-            said = {
-                target.id: line.value
-                for line in node.body
-                if isinstance(line, ast.Assign)
-                for target in line.targets
-                if isinstance(target, ast.Name)
-            }
-            match said.get("name"):
-                case ast.Constant(str(name)) if "title" in said:
-                    yield name, f"{datamodules.__name__}.{path.stem}:{node.name}"
+    files = {path.stem: ast.parse(path.read_bytes()) for path in sorted(DATAMODULES.glob("*.py"))}
+    classes = [(file, node) for file, tree in files.items() for node in tree.body if isinstance(node, ast.ClassDef)]
+    sources = {"Source"}
+    while heirs := {node.name for _, node in classes if _bases(node) & sources} - sources:
+        sources |= heirs
+    own = [(file, node) for file, node in classes if node.name in sources]
+    return {name: f"{datamodules.__name__}.{file}:{node.name}" for file, node in own for name in _said_name(node)}
+
+
+def _bases(node: ast.ClassDef) -> set[str]:
+    return {base.id for base in node.bases if isinstance(base, ast.Name)}
+
+
+def _said_name(node: ast.ClassDef) -> Iterator[str]:
+    """What `name = "…"` says in a class."""
+    for line in node.body:
+        match line:
+            case ast.Assign(targets=[ast.Name("name")], value=ast.Constant(str(name))):
+                yield name
 
 
 def dataset(name: str) -> type[Source]:

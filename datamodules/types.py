@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from datamodules.frozen import Freezable
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,7 +18,7 @@ Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
 
 
 @dataclass
-class Around:
+class Around(Freezable):
     """How much is read around a second in which steps are to be found, in seconds of its video."""
 
     before: float = 0.0
@@ -28,7 +30,7 @@ class Around:
 
 
 @dataclass
-class AudioInputs:
+class AudioInputs(Freezable):
     """Sound as a method wants it: mono, as log-mel frames of 25 ms every 10 ms."""
 
     kind: Literal["kaldi", "decibel"] = "kaldi"
@@ -61,7 +63,7 @@ class AudioInputs:
 
 
 @dataclass
-class VideoInputs:
+class VideoInputs(Freezable):
     """Frames as a method wants them: RGB, `size` x `size`, normalised."""
 
     frames: int = 8
@@ -84,7 +86,7 @@ class VideoInputs:
 
 
 @dataclass
-class TextInputs:
+class TextInputs(Freezable):
     """Text as token ids, by the tokenizer with which the method's text branch goes."""
 
     tokenizer: str = "words"
@@ -97,7 +99,7 @@ class TextInputs:
 
 
 @dataclass
-class FeatureInputs:
+class FeatureInputs(Freezable):
     """Precomputed features of the pictures: one file a video and kind, `[T, D]`, joined into one vector a moment."""
 
     root: str | None = None
@@ -125,7 +127,7 @@ class FeatureInputs:
 
 
 @dataclass
-class Inputs:
+class Inputs(Freezable):
     """What a method wants of a dataset; a modality that is None is not read."""
 
     audio: AudioInputs | None = field(default_factory=AudioInputs)
@@ -135,7 +137,7 @@ class Inputs:
 
 
 @dataclass
-class AugmentConfig:
+class AugmentConfig(Freezable):
     """Augmentation of training batches, on the device. All off by default."""
 
     roll_gain: bool = False
@@ -164,7 +166,7 @@ class AugmentConfig:
 
 
 @dataclass
-class LoaderConfig:
+class LoaderConfig(Freezable):
     """How clips are read. None of it changes a result, but `train_windows` and what is weighted."""
 
     workers: int = -1
@@ -186,7 +188,7 @@ class LoaderConfig:
 
 
 @dataclass
-class NarrationConfig:
+class NarrationConfig(Freezable):
     """How training cuts clips out of narrated videos (HowTo100M)."""
 
     per_video: int = 1
@@ -203,7 +205,7 @@ class NarrationConfig:
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Freezable):
     """What is read from a dataset and how."""
 
     root: str | None = None

@@ -1,7 +1,7 @@
-"""The tables of datasets, boards and methods in README.md and docs/, made from what the registry finds, and the
-reference, made from docstrings.
+"""The tables of datasets, boards and methods in README.md and docs/, made from what the registry finds; and what
+`reference` makes.
 
-A page marks where one stands: between `<!-- bench docs: NAME -->` and `<!-- end -->`.
+A page marks where a table stands: between `<!-- bench docs: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def write(root: Path | None = None) -> list[Path]:
     """
     changed = stale(root)
     for path, text in changed.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(changed)
 

@@ -1,39 +1,39 @@
 """How a configuration is composed, and how mistakes in it are reported.
 
 One order, later wins: `bench` defaults (the dataclasses) -> dataset (`Source.defaults`) -> method (`config.yaml`)
--> preset -> variant -> command line (`key=value`). `data` holds for all stages; `stages.<name>.data` on top of it
-for one. Every key is checked against its type before anything is loaded.
+-> preset -> variant -> command line (`key=value`). A file, a preset or a variant may `include` files, which come right
+before it. `data` holds for all stages, `stages.<name>.data` on top of it for one; `stages.<pattern>` means several
+stages (`layers.py`). Every key is checked against its type before anything is loaded.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
-from typing import Any
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import registry
 from bench.config import folds
+from bench.config.defaults import stage_classes
 from bench.config.launched import as_launched
+from bench.config.layers import Layer, by_name, with_included, without_removed
 from bench.config.omegaconf_compat import declared_type, element_type, is_missing, is_none, node
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, StageConfig, StageObjects
 from bench.errors import UserError, unknown
+from datamodules.frozen import freeze
 from experiments.common.stage import Stage
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One source of configuration, and its name in error messages."""
-
-    source: str
-    values: DictConfig
+if TYPE_CHECKING:
+    from datamodules.source import Source
 
 
 def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
-    """The configuration of a method under a preset, a variant and command line overrides.
+    """The configuration of a method under a preset, a variant and command line overrides. It is frozen, and its stages
+    carry what their names stand for.
 
     Args:
         method: its name.
@@ -55,16 +55,25 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     variant = command_line.values.get("variant") or ""
     if variant and variant not in variants:
         raise unknown(f"variant of {method}", str(variant), variants)
-    layers = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create())]
+    written = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create())]
     if variant:
-        layers.append(Layer(f"{file}, variant {variant}", variants[variant]))
-    layers.append(command_line)
+        written.append(Layer(f"{file}, variant {variant}", variants[variant]))
+    declared = list(content.get("stages", {}))
+    layers = [each for layer in written for each in with_included(layer, file.parent)]
+    layers, stage_names = without_removed(by_name([*layers, command_line]))
 
-    layers, stage_names = _drop_removed_stages(layers)
-    schema, layers = _schema(method, stage_names, layers)
+    raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers)).stages
+    classes = _classes(method, {name: raw[name] for name in stage_names}, declared)
+    sources = {name: registry.dataset(own.dataset) for name, own in raw.items() if own.get("dataset") is not None}
+    schema, layers = _schema(classes, sources, layers)
     schema.method, schema.preset, schema.variant = method, preset, variant
-    config = folds.expand(_merge(schema, layers))
+    config = _merge(schema, layers, str(file))
+    for name, stage in config.stages.items():
+        board = registry.board(stage.board) if stage.board else None
+        stage.carry(StageObjects(sources[name], board, classes[name]))
+    config = folds.expand(config)
     config.trainer = as_launched(config.trainer)
+    freeze(config)
     return config
 
 
@@ -82,73 +91,54 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"command line: {' '.join(overrides)}: {_first_line(error)}") from error
 
 
-def _drop_removed_stages(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
-    """A preset, a variant or the command line removes a stage with `stages.<name>: null`."""
-    removed_by: dict[str, str | None] = {}
-    for layer in layers:
-        for name, stage in (layer.values.get("stages") or {}).items():
-            remover = removed_by.get(name)
-            if remover and stage is not None and "module" not in stage:
-                raise UserError(f"{layer.source}: stages.{name}: this stage is left out by {remover}")
-            removed_by[name] = layer.source if stage is None else None
-    for layer in layers:
-        for name in [n for n in layer.values.get("stages") or {} if removed_by[n]]:
-            del layer.values.stages[name]
-    return layers, [name for name, remover in removed_by.items() if not remover]
+def _classes(method: str, stages: Mapping[str, DictConfig], declared: list[str]) -> dict[str, type[Stage] | None]:
+    """Stage -> its class; None: an ensemble.
+
+    Args:
+        stages: name -> what the layers say of it.
+        declared: the stages of the method's own file.
+    """
+    known = stage_classes(method)
+    classes: dict[str, type[Stage] | None] = {}
+    for name, stage in stages.items():
+        if stage.get("ensemble"):
+            classes[name] = None
+        elif (module := stage.get("module")) is None:
+            raise unknown(f"stage of {method}", name, declared)
+        elif module not in known:
+            raise unknown(f"stage class in {method}/method.py (stages.{name}.module)", module, known)
+        else:
+            classes[name] = known[module]
+    if not any(classes.values()):
+        raise UserError(f"{method} has no stages under this preset")
+    return classes
 
 
-def _schema(method: str, stage_names: list[str], layers: list[Layer]) -> tuple[DictConfig, list[Layer]]:
+def _schema(
+    classes: Mapping[str, type[Stage] | None], sources: Mapping[str, type[Source]], layers: list[Layer]
+) -> tuple[DictConfig, list[Layer]]:
     """The typed configuration with its defaults, in which every stage knows its class's options and its dataset's
     defaults, and the layers with `data` spread to the stages."""
-    module = registry.method_module(method)
-    raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers))
     schema = OmegaConf.structured(BenchConfig)
-    model_config = None
-    for name in stage_names:
+    schema.model = OmegaConf.structured([kind.model_config for kind in classes.values() if kind is not None][-1])
+    for name, kind in classes.items():
         stage = OmegaConf.structured(StageConfig)
-        if not raw.stages[name].get("ensemble"):
-            stage_class = _stage_class(module, method, name, raw.stages[name].get("module"))
-            model_config = stage_class.model_config
-            stage.options = OmegaConf.structured(stage_class.options_config)
-        dataset = raw.stages[name].get("dataset")
-        if dataset is not None:
-            stage.data = OmegaConf.merge(stage.data, registry.dataset(dataset).defaults)
+        if kind is not None:
+            stage.options = OmegaConf.structured(kind.options_config)
+        if name in sources:
+            stage.data = OmegaConf.merge(stage.data, sources[name].defaults)
         schema.stages[name] = stage
-    if model_config is None:
-        raise UserError(f"{method} has no stages under this preset")
-    schema.model = OmegaConf.structured(model_config)
     general = [Layer(x.source, OmegaConf.create({"data": x.values.data})) for x in layers if x.values.get("data")]
     spread = [
-        Layer(x.source, OmegaConf.create({"stages": {name: {"data": x.values.data} for name in stage_names}}))
+        Layer(x.source, OmegaConf.create({"stages": {name: {"data": x.values.data} for name in classes}}))
         for x in general
     ]
     return schema, [*spread, *layers]
 
 
-def _stage_class(module: Any, method: str, stage: str, class_name: str | None) -> type[Stage]:
-    classes = {k: v for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Stage) and v is not Stage}
-    if class_name is None:
-        raise unknown(f"stage of {method}", stage, registry_stage_names(method))
-    if class_name not in classes:
-        raise unknown(f"stage class in {method}/method.py (stages.{stage}.module)", class_name, classes)
-    return classes[class_name]
-
-
-def registry_stage_names(method: str) -> list[str]:
-    """The stages that the method's `config.yaml` declares."""
-    return list(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("stages", {}))
-
-
-def stage_class(config: BenchConfig, stage: str) -> type[Stage] | None:
-    """The LightningModule class of a stage; None: an ensemble."""
-    if config.stages[stage].ensemble:
-        return None
-    module = registry.method_module(config.method)
-    return _stage_class(module, config.method, stage, config.stages[stage].module)
-
-
-def _merge(schema: DictConfig, layers: list[Layer]) -> BenchConfig:
-    """Merges the layers in their order, each checked on its own so that a mistake is told with its source."""
+def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
+    """Merges the layers in their order, each checked on its own so that a mistake is told with its source; what is
+    missing in all of them is told of the method's `file`."""
     valid = list(_keys(schema))
     for layer in layers:
         for key in _keys(layer.values):
@@ -162,7 +152,7 @@ def _merge(schema: DictConfig, layers: list[Layer]) -> BenchConfig:
     try:
         config = OmegaConf.to_object(schema)
     except OmegaConfBaseException as error:
-        raise UserError(f"{layers[0].source}: {error.full_key}: {_first_line(error)}") from error
+        raise UserError(f"{file}: {error.full_key}: {_first_line(error)}") from error
     assert isinstance(config, BenchConfig)
     return config
 

@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench import registry
 from bench.errors import UserError
 from datamodules.boards import Board
 
@@ -60,7 +59,8 @@ def scored_split(stage: StageConfig, board: Board) -> str:
 
 
 def _folds(name: str, stage: StageConfig) -> list[int]:
-    count = registry.board(stage.board).folds if stage.board else 0
+    board = stage.objects.board
+    count = board.folds if board else 0
     if stage.fold > count or stage.fold < 0:
         have = f"has folds 1 to {count}" if count else "has no folds"
         raise UserError(f"stages.{name}.fold={stage.fold}: its board {stage.board} {have}")
@@ -70,9 +70,10 @@ def _folds(name: str, stage: StageConfig) -> list[int]:
 
 
 def _of_fold(name: str, stage: StageConfig, fold: int) -> StageConfig:
-    stage = replace(deepcopy(stage), fold=fold)
-    if fold and stage.train == [REST]:
-        count = registry.board(str(stage.board)).folds
+    stage, board = deepcopy(stage), stage.objects.board
+    stage.fold = fold
+    if fold and board and stage.train == [REST]:
+        count = board.folds
         stage.train = [f"fold{other}" for other in range(1, count + 1) if other != fold]
     if fold and f"fold{fold}" in stage.train:
         raise UserError(f"stages.{name}.train has fold{fold}, on which it would be scored; train=[{REST}] has the rest")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from datamodules.boards import Board
+from datamodules.frozen import Freezable
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 
+if TYPE_CHECKING:
+    from datamodules.source import Source
+    from experiments.common.stage import Stage
+
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(Freezable):
     """How the work is spread and saved. Of all this only `precision` and `grad_clip` are part of a result, and
     `device_batch` for losses that compare the clips of a batch."""
 
@@ -38,8 +44,20 @@ class TrainerConfig:
     """A project of Weights & Biases that gets the curves, too; empty = none."""
 
 
+@dataclass(frozen=True)
+class StageObjects:
+    """What the names in a stage's configuration stand for."""
+
+    source: type[Source]
+    """Of `dataset`."""
+    board: Board | None
+    """Of `board`; None: the stage is not measured."""
+    stage_class: type[Stage] | None
+    """Of `module`; None: an ensemble."""
+
+
 @dataclass
-class StageConfig:
+class StageConfig(Freezable):
     """One stage of a method."""
 
     module: str | None = None
@@ -84,9 +102,22 @@ class StageConfig:
     """The stage class's own options."""
     data: DataConfig = field(default_factory=DataConfig)
 
+    @property
+    def objects(self) -> StageObjects:
+        """What the stage's names stand for. It is no field: neither a setting nor part of records and identities."""
+        found = vars(self).get("_objects")
+        if found is None:
+            raise RuntimeError("this stage was not composed: nobody has looked up what its names stand for")
+        return found
+
+    def carry(self, objects: StageObjects) -> StageConfig:
+        """The same stage, from now on with what its names stand for."""
+        vars(self)["_objects"] = objects
+        return self
+
 
 @dataclass
-class BenchConfig:
+class BenchConfig(Freezable):
     """Everything a run is determined by."""
 
     method: str = "???"

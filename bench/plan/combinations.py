@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import registry
-from bench.config.compose import stage_class
 from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
@@ -22,11 +20,11 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
     for name in names:
         stage, where = config.stages[name], f"stages.{name}"
         _check_data(stage, where)
-        _check_mixup(config, name, stage, where)
+        _check_mixup(stage, where)
         _check_purpose(config, name, stage, where)
         processes = config.trainer.devices * config.trainer.nodes
         _check_narration(stage, where)
-        per_video = stage.data.narration.per_video if registry.dataset(stage.dataset).narrated else 1
+        per_video = stage.data.narration.per_video if stage.objects.source.narrated else 1
         if stage.train and stage.batch_size % per_video:
             raise UserError(
                 f"{where}.batch_size={stage.batch_size} counts clips, of which {where}.data.narration.per_video="
@@ -57,15 +55,14 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
 
 def _check_data(stage: StageConfig, where: str) -> None:
     """Splits, board, modality and inputs fit the dataset and each other."""
-    source = registry.dataset(stage.dataset)
+    source = stage.objects.source
     for key in ("train", "extract"):
         for split in getattr(stage, key):
             if split not in source.splits:
                 raise unknown(f"split of {stage.dataset} ({where}.{key})", split, source.splits)
-    if stage.board is not None:
-        board = registry.board(stage.board)
-        if board.dataset != stage.dataset:
-            raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
+    board = stage.objects.board
+    if board is not None and board.dataset != stage.dataset:
+        raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
     if set(stage.modality) - set("avt") or not stage.modality:
         raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
     inputs = stage.data.inputs
@@ -86,33 +83,34 @@ def _check_data(stage: StageConfig, where: str) -> None:
         raise UserError(f"{where}.features.{strange[0]}: only a and v of the stage's modality can be features")
 
 
-def _check_mixup(config: BenchConfig, name: str, stage: StageConfig, where: str) -> None:
+def _check_mixup(stage: StageConfig, where: str) -> None:
     """Whose labels are mixed, all of it is mixed that the stage looks at."""
     if not (stage.train and stage.data.augment.mixup):
         return
     setting = f"{where}.data.augment.mixup={stage.data.augment.mixup:g}"
-    if registry.dataset(stage.dataset).narrated:
+    if stage.objects.source.narrated:
         raise UserError(f"{setting}: the clips of {stage.dataset} have no labels to be mixed; set it to 0")
     inputs = stage.data.inputs
     read = {"t": inputs.text and "text", "v": inputs.features and "feature files"}
     for modality, what in read.items():
         if what and modality in stage.modality and modality not in stage.features:
             raise UserError(f"{setting}: labels would be mixed, but {what} cannot be; set it to 0")
-    own_class = stage_class(config, name)
+    own_class = stage.objects.stage_class
     if stage.features and own_class is not None and not own_class.mixes_features:
         raise UserError(f"{setting}: {stage.module} does not mix extracted features; set it to 0")
 
 
 def _check_text(stage: StageConfig, where: str) -> None:
     """Captions and the names of classes are there if and only if they are read."""
-    narrated = bool(stage.train) and registry.dataset(stage.dataset).narrated
+    narrated = bool(stage.train) and stage.objects.source.narrated
     cut = stage.data.narration.cut
     if narrated and (cut == "windows") == ("t" in stage.modality):
         cure = f"leave t out of the modality {stage.modality!r}" if cut == "windows" else "cut=windows does without"
         raise UserError(
             f"{where}.data.narration.cut={cut}: {'no text' if cut == 'windows' else 'text'} is read; {cure}"
         )
-    names_of_steps = stage.board is not None and task_of(registry.board(stage.board)).names_classes
+    board = stage.objects.board
+    names_of_steps = board is not None and task_of(board).names_classes
     text = stage.data.inputs.text
     read = "t" in stage.modality or names_of_steps
     if read and text and text.tokenizer != "words" and not Path(text.file or "").is_file():
@@ -139,7 +137,8 @@ def _check_reading(stage: StageConfig, where: str) -> None:
                 f"{where}.data.inputs.audio.reference=source: clips are cut of log-mels, and data.augment.roll_gain "
                 f"and mixup change waveforms; leave these out, or set reference=clip"
             )
-    in_time = not stage.train and stage.board is not None and task_of(registry.board(stage.board)).in_time
+    board = stage.objects.board
+    in_time = not stage.train and board is not None and task_of(board).in_time
     if inputs.features is not None and inputs.features.rows == "pooled" and not in_time:
         raise UserError(f"{where}.data.inputs.features.rows=pooled is by the seconds in which steps are to be found")
 
@@ -202,7 +201,8 @@ def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None
 
 
 def _check_probabilities(stage: StageConfig, where: str) -> None:
-    if stage.board is None or not task_of(registry.board(stage.board)).averages:
+    board = stage.objects.board
+    if board is None or not task_of(board).averages:
         those = " and ".join(name for name, board in known().items() if task_of(board).averages)
         raise UserError(f"{where}: probabilities can be averaged on boards of {those} only")
 
@@ -212,7 +212,7 @@ def _check_features(stage: StageConfig, where: str, name: str, other: StageConfi
         raise UserError(f"{where}: {name} extracts nothing (its extract is empty)")
     if other.dataset != stage.dataset:
         raise UserError(f"{where}: {name} extracts features of {other.dataset}, not of {stage.dataset}")
-    board = registry.board(stage.board) if stage.board else None
+    board = stage.objects.board
     read = [*stage.train, *stage.extract, *([scored_split(stage, board)] if board else [])]
     if missing := [split for split in read if split not in other.extract]:
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from bench import registry
-from bench.config.compose import stage_class
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
 from bench.config.schema import BenchConfig, StageConfig
@@ -18,17 +15,13 @@ from bench.errors import UserError, told_of, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
-from bench.progress import track
+from bench.plan.sources import Data
 from bench.tasks import task_of
-from datamodules import sample
 from datamodules.boards import Board
-from datamodules.manifest.build import Manifest, build_manifest
-from datamodules.manifest.checks import Checks
+from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import told
-from datamodules.manifest.relabel import relabelled
-from datamodules.packing.shards import open_pack
-from datamodules.source import DataError, MediaKind, Source, find_root
-from datamodules.types import Inputs, Modality, TextInputs
+from datamodules.source import DataError
+from datamodules.types import Inputs, Modality
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -151,70 +144,6 @@ def epochs_between(span: list[int]) -> range:
     return range(span[0], span[1] + 1) if span else range(0)
 
 
-class Data:
-    """Finds the data of a plan: the user's, or the sample data, which is made where it is not yet there."""
-
-    def __init__(self, config: BenchConfig):
-        self.config = config
-        self.cache = Path(config.runs) / "cache"
-        self._manifests: dict[Any, Manifest] = {}
-
-    @cached_property
-    def _makes_sample(self) -> bool:
-        """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
-        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
-        return self.config.data_root is None and not any(roots)
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether anything that was found so far is sample data, whatever the way to it."""
-        return any(manifest.sample for manifest in self._manifests.values())
-
-    def source(self, stage: StageConfig) -> Source:
-        """The stage's dataset.
-
-        Raises:
-            DataError: saying which folders and files were looked for.
-        """
-        source = registry.dataset(stage.dataset)
-        if self._makes_sample:
-            sample.make_for(source, Path(self.config.sample_root), track)
-            return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
-        root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
-        found = source(root, self.cache, track)
-        for name in source.required_files():
-            found.find(name)
-        return found
-
-    def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
-        """The clips to train on, with other labels where the stage names a file of them."""
-        official = self.manifest(stage, tuple(stage.train), inputs)
-        if stage.data.train_labels_file is None:
-            return official
-        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
-
-    def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
-        """The clips of the splits that have what the inputs want."""
-        needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
-        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
-        if key not in self._manifests and stage.data.packed:
-            self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
-        if key not in self._manifests:
-            checks = Checks(self.cache / "checks" / stage.dataset, track=track)
-            self._manifests[key] = build_manifest(
-                self.source(stage), splits, inputs, checks, cast(MediaKind | None, stage.data.media)
-            )
-        return self._manifests[key]
-
-    def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
-        """Token ids of each class's name."""
-        from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
-
-        assert text is not None  # `combinations.py` asks for it
-        tokenizer = make_tokenizer(text)
-        return [tokenizer(name).tolist() for name in self.source(stage).class_texts]
-
-
 @dataclass
 class Plan:
     """The stages to run, each after the one it starts from."""
@@ -271,8 +200,9 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     stage = config.stages[name]
     text = stage.data.inputs.text
     features = {modality: planned[other] for modality, other in stage.features.items()}
-    wanted = _wanted(stage, features)
-    board = registry.board(stage.board) if stage.board else None
+    stage = _reading(stage, _read(stage, features))
+    wanted = _wanted(stage.data.inputs, features)
+    board, own_class = stage.objects.board, stage.objects.stage_class
     train = data.train_manifest(stage, wanted) if stage.train else None
     if train is not None and stage.data.captions == "one":
         train = train.once_each()
@@ -319,7 +249,6 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"features {modality}": other for modality, other in features.items()}
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
-    own_class = stage_class(config, name)
     devices = config.trainer.devices * config.trainer.nodes
     parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
     determining = identity.determining(
@@ -359,25 +288,31 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     )
 
 
-def _wanted(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
-    """What the stage's clips must have; what is not read of them is taken out of the stage's inputs.
+def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
+    """The stage's inputs without what is not read of its clips: a modality that it does not look at, or whose features
+    another stage extracts."""
+    inputs, looked_at = stage.data.inputs, set(stage.modality) - features.keys()
+    return Inputs(
+        audio=inputs.audio if "a" in looked_at else None,
+        video=inputs.video if "v" in looked_at else None,
+        text=inputs.text if "t" in looked_at else None,
+        features=inputs.features if "v" in looked_at else None,
+    )
 
-    A modality that is not looked at is neither decoded nor asked of the clips. One whose features another stage
-    extracts is not decoded, but asked for as that stage asks for it.
-    """
-    inputs = stage.data.inputs
-    if "a" not in stage.modality or "a" in features:
-        inputs.audio = None
-    if "v" not in stage.modality or "v" in features:
-        inputs.video = inputs.features = None
-    if "t" not in stage.modality:
-        inputs.text = None
-    wanted = replace(inputs)
-    if "a" in features:
-        wanted.audio = features["a"].spec.inputs.audio
-    if "v" in features:
-        wanted.video = features["v"].spec.inputs.video
-    return wanted
+
+def _reading(stage: StageConfig, inputs: Inputs) -> StageConfig:
+    """The stage with these inputs."""
+    return replace(stage, data=replace(stage.data, inputs=inputs)).carry(stage.objects)
+
+
+def _wanted(read: Inputs, features: Mapping[str, PlannedStage]) -> Inputs:
+    """What the stage's clips must have: what is read of them, and what the stages that extract features read."""
+    theirs = {modality: other.spec.inputs for modality, other in features.items()}
+    return replace(
+        read,
+        audio=theirs["a"].audio if "a" in theirs else read.audio,
+        video=theirs["v"].video if "v" in theirs else read.video,
+    )
 
 
 def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:

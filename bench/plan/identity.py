@@ -88,7 +88,7 @@ def determining(
     clips = {"train": train, "extracted": extracted, "scored": scored}
     return {
         "method": [config.method, registry.method_version(config.method)],
-        "dataset": [stage.dataset, registry.dataset(stage.dataset).version],
+        "dataset": [stage.dataset, stage.objects.source.version],
         "precision": resolve_precision(config.trainer),
         "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
         **{name: own for name, own in settings.items() if own},

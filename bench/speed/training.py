@@ -123,7 +123,7 @@ def planned(method: str, overrides: Sequence[str], name: str | None) -> Plan:
         raise unknown(f"stage of {method} that trains", name, stages)
     if config.trainer.devices * config.trainer.nodes > 1:
         raise UserError("a step is timed on one device: leave trainer.devices and trainer.nodes out")
-    config.stage = [name or stages[0]]
+    config = replace(config, stage=[name or stages[0]])
     plan = make_plan(config)
     for modality, other in plan.stages[-1].features.items():
         if not (other.folder / DONE).is_file():

@@ -20,16 +20,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from experiments.avlnet.model import AVLnet, Text
-from experiments.common.checkpoints.davenet_names import (
-    BRANCHES,
-    is_official,
-    rename_davenet,
-    rename_layers,
-    without_module,
-)
-from experiments.common.weights import load_strict, matches
+from experiments.common.checkpoints.davenet_names import BRANCHES, davenet, is_official, layers
+from experiments.common.checkpoints.table import Table, bare
+from experiments.common.weights import load_strict
 
-_FUSED = {
+NAMES: dict[Text, str] = {"none": "AVLnet", "tri": "AVLnet-Text-Tri", "fused": "AVLnet-Text-Fused"}
+FUSED = {
     "DAVEnet_projection": "fused_branch.audio.projection",
     "GU_video": "video_unit",
     "text_pooling_caption": "fused_branch.pool",
@@ -37,24 +33,24 @@ _FUSED = {
 }
 
 
-NAMES: dict[Text, str] = {"none": "AVLnet", "tri": "AVLnet-Text-Tri", "fused": "AVLnet-Text-Fused"}
-
-
 def variant(weights: Mapping[str, Tensor]) -> Text:
     """What part words have in the authors' or our own weights."""
-    modules = {key.split(".")[0] for key in without_module(weights)}
+    modules = {key.split(".")[0] for key in bare(weights)}
     if modules & {"GU_audio_text", "fused_branch"}:
         return "fused"
     return "tri" if modules & {"GU_text_captions", "text_branch"} else "none"
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' keys -> those of `AVLnet`, without what is never used; a key that has no place keeps its name."""
-    theirs, fused = without_module(weights), variant(weights) == "fused"
-    names, audio = (_FUSED, "fused_branch.audio") if fused else (BRANCHES, "audio_branch")
-    known = ("DAVEnet", *names, *(["GU_audio"] if fused else []))
-    rest = {key: value for key, value in theirs.items() if not matches(key, known)}
-    return rename_davenet(theirs, "DAVEnet", f"{audio}.davenet") | rename_layers(theirs, names) | rest
+    """The authors' keys -> those of `AVLnet`, without what is never used.
+
+    Raises:
+        ValueError: naming the keys that have no place here.
+    """
+    fused = variant(weights) == "fused"
+    audio, shapes = davenet("DAVEnet", "fused_branch.audio.davenet" if fused else "audio_branch.davenet")
+    names = (*layers(FUSED), (r"GU_audio\..+", None)) if fused else layers(BRANCHES)
+    return Table((*audio, *names), shapes).renamed(weights)
 
 
 def load(net: AVLnet, weights: Mapping[str, Tensor]) -> None:

@@ -22,15 +22,13 @@ class Options(NarratedOptions):
     """By which the score of a right pair is lowered in the loss (official `loss.py`)."""
 
 
-class AVLnet(BranchedStage):
+class AVLnet(BranchedStage[model.AVLnetConfig, Options]):
     """Sound and pictures of a clip find each other among all clips of the batch; no word is ever read."""
 
-    model_config = model.AVLnetConfig
-    options_config = Options
     text: ClassVar[model.Text] = "none"
     knows_words = False
 
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[model.AVLnetConfig, Options]):
         super().__init__(spec)
         self.net = model.AVLnet(spec.model, self.text)
 
@@ -43,9 +41,6 @@ class AVLnet(BranchedStage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.agreement(self.embed(batch, "a"), self.embed(batch, "v"), batch, "av")}
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         return {"embedding": {modality: self.embed(batch, modality) for modality in "av"}}

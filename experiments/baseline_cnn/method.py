@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from datamodules.types import Batch, Outputs
 from experiments.baseline_cnn.model import CNN, CNNConfig
-from experiments.common.losses.classification import classification_loss
-from experiments.common.stage import Stage, StageSpec
+from experiments.common.stage import StageSpec
+from experiments.common.stages.classifier import Classifier
 from experiments.common.weights import load_strict
 
 
@@ -20,25 +19,17 @@ class TrainOptions:
     """Of the targets."""
 
 
-class Train(Stage):
+class Train(Classifier[CNNConfig, TrainOptions]):
     """Log-mel -> classes; labels may be mixed."""
 
-    model_config = CNNConfig
-    options_config = TrainOptions
     channels_last = True
 
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[CNNConfig, TrainOptions]):
         super().__init__(spec)
+        if spec.modality != "a":
+            raise ValueError(f"modality={spec.modality}: the baseline looks at a")
         self.net = CNN(spec.model, spec.num_classes)
 
-    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From another dataset's network of the same size; the head is new."""
-        load_strict(self, {k: v for k, v in weights.items() if not k.startswith("net.head.")}, new=("net.head",))
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        smoothing = self.spec.options.label_smoothing
-        loss = classification_loss(self.net(batch["audio"]), batch["label"], self.spec.multilabel, smoothing)
-        return self.logged({"loss": loss}, batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        return {"logits": {"a": self.net(batch["audio"])}}
+        load_strict(self.net, {k: v for k, v in weights.items() if not k.startswith("head.")}, new=("head",))

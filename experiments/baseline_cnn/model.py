@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from experiments.common.networks.convolutions import conv_norm_relu
+
 
 @dataclass
 class CNNConfig:
@@ -23,13 +25,9 @@ class Block(nn.Sequential):
 
     def __init__(self, before: int, after: int):
         super().__init__(
-            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(inplace=True),
+            *conv_norm_relu(before, after, kernel_size=3, stride=2, padding=1),
             nn.Conv2d(after, after, 3, padding=1, groups=after, bias=False),
-            nn.Conv2d(after, after, 1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(inplace=True),
+            *conv_norm_relu(after, after, kernel_size=1),
         )
 
 

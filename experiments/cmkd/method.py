@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
 from experiments.cmkd.checkpoints import imagenet, load
 from experiments.cmkd.model import ASTConfig, AttentionHead, CMKDConfig, CNNConfig, Network, PSLAConfig, build
-from experiments.common.losses.classification import classification_loss
 from experiments.common.networks.layers import start_at_prior
-from experiments.common.stage import Stage, StageSpec
-from experiments.common.teacher import Taught
+from experiments.common.stage import StageSpec
+from experiments.common.stages.classifier import Classifier
+from experiments.common.stages.distilled import DistilledClassifier
 from experiments.common.weights import without_prefix
 
 FAMILY = {"ast": "transformer", "cnn": "CNN", "psla": "CNN"}
@@ -36,14 +35,15 @@ class TrainOptions:
     Members of AST's ensemble differ in it."""
 
 
-class Train(Stage):
+Trained = TypeVar("Trained", bound=TrainOptions)
+
+
+class SoundClassifier(Classifier[CMKDConfig, Trained]):
     """Log-mel -> classes."""
 
-    model_config = CMKDConfig
-    options_config = TrainOptions
     channels_last = True
 
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[CMKDConfig, Trained]):
         super().__init__(spec)
         if spec.modality != "a":
             raise ValueError(f"modality={spec.modality}: CMKD's networks look at a")
@@ -53,31 +53,25 @@ class Train(Stage):
             start_at_prior(head, spec.options.prior)
 
     @classmethod
-    def model_of(cls, model: CMKDConfig, options: TrainOptions) -> ASTConfig | CNNConfig | PSLAConfig:
+    def model_of(cls, model: CMKDConfig, options: Trained) -> ASTConfig | CNNConfig | PSLAConfig:
         return getattr(model, options.network)
 
-    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' AST or PSLA, a picture network's weights, or our own; the head is new for other classes."""
-        load(self.net, without_prefix(weights, "net."))
+        load(self.net, weights)
 
-    def load_imagenet(self) -> None:
-        load(self.net, imagenet(self.net))
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self.ground_truth_loss(self.net(batch["audio"]), batch)}
-
-    def ground_truth_loss(self, logits_BC: Tensor, batch: Batch) -> Tensor:
-        """Binary cross-entropy where a clip has several labels, else cross-entropy; labels are mixed and smoothed."""
-        return classification_loss(logits_BC, batch["label"], self.spec.multilabel, self.spec.options.label_smoothing)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.logged(self.losses(batch), batch)
+    def imagenet(self) -> Mapping[str, Tensor]:
+        return imagenet(self.net)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """PSLA's numbers as they are: its authors clamp them in the loss alone (`traintest.py`)."""
         if isinstance(self.net.head, AttentionHead):
             return {"probabilities": {"a": self.net.probabilities(batch["audio"])}}
-        return {"logits": {"a": self.net(batch["audio"])}}
+        return super().predict_step(batch, batch_idx)
+
+
+class Train(SoundClassifier[TrainOptions]):
+    """A network by itself."""
 
 
 @dataclass
@@ -92,12 +86,10 @@ class DistillOptions(TrainOptions):
     """Allows a teacher of the student's own family, the paper's control, which helps little."""
 
 
-class Distill(Taught, Train):
+class Distill(DistilledClassifier[CMKDConfig, DistillOptions], SoundClassifier[DistillOptions]):
     """The student sees what its frozen teacher sees, and learns from the labels and from the teacher's answers."""
 
-    options_config = DistillOptions
-
-    def load_teacher(self, teacher: StageSpec, weights: Mapping[str, Tensor]) -> None:
+    def load_teacher(self, teacher: StageSpec[CMKDConfig, TrainOptions], weights: Mapping[str, Tensor]) -> None:
         """Takes the network of a `Train` or `Distill` stage of the same classes.
 
         Raises:
@@ -109,42 +101,13 @@ class Distill(Taught, Train):
                 f"teacher {theirs} and student {ours} are both of the family {FAMILY[ours]}; CMKD is distillation "
                 f"across families, and its control without is options.same_family=true"
             )
-        if teacher.inputs.audio != self.spec.inputs.audio or teacher.num_classes != self.spec.num_classes:
-            raise ValueError(
-                f"the teacher was trained on {teacher.inputs.audio} and {teacher.num_classes} classes, "
-                f"the student is on {self.spec.inputs.audio} and {self.spec.num_classes}"
-            )
+        self.check_teacher(teacher)
         net = network(teacher)
         net.load_state_dict(without_prefix(weights, "net."))
         self.take_teacher(net)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """lambda * L_g(Z_s, y) + (1 - lambda) * L_d(Z_s, Z_t / tau), both from one augmented batch."""
-        options = self.spec.options
-        student_BC = self.net(batch["audio"])
-        with torch.no_grad():
-            teacher_BC = self.teacher(batch["audio"])
-        ground_truth = self.ground_truth_loss(student_BC, batch)
-        distillation = distillation_loss(student_BC, teacher_BC / options.temperature, self.spec.multilabel)
-        loss = options.ground_truth * ground_truth + (1 - options.ground_truth) * distillation
-        return {"loss": loss, "ground_truth": ground_truth, "distillation": distillation}
 
-
-def distillation_loss(student_BC: Tensor, teacher_BC: Tensor, multilabel: bool) -> Tensor:
-    """KL(teacher || student) of the classes' probabilities, from logits, in float32.
-
-    Averaged over clips; with several labels a clip, each class is a distribution of its own (Bernoulli) and the mean is
-    over clips and classes, as in binary cross-entropy, whose gradient it has.
-    """
-    student_BC, teacher_BC = student_BC.float(), teacher_BC.float()
-    if not multilabel:
-        teacher_log_BC = teacher_BC.log_softmax(dim=1)
-        return F.kl_div(student_BC.log_softmax(dim=1), teacher_log_BC, log_target=True, reduction="batchmean")
-    student_2BC, teacher_2BC = (torch.stack([F.logsigmoid(z), F.logsigmoid(-z)]) for z in (student_BC, teacher_BC))
-    return F.kl_div(student_2BC, teacher_2BC, log_target=True, reduction="sum") / student_BC.numel()
-
-
-def network(spec: StageSpec) -> nn.Module:
+def network(spec: StageSpec[CMKDConfig, Trained]) -> nn.Module:
     """The network that a stage trains.
 
     Raises:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from datamodules.types import AudioInputs
+from experiments.common.networks.convolutions import conv_norm_relu
 from experiments.common.networks.layers import LayerNorm, transformer
 
 Network = Literal["ast", "cnn", "psla"]
@@ -124,11 +125,6 @@ def adapt_positions(positions_SD: Tensor, old: tuple[int, int], new: tuple[int, 
             shape = (size, grid_1DFT.shape[3]) if axis == 2 else (grid_1DFT.shape[2], size)
             grid_1DFT = F.interpolate(grid_1DFT, size=shape, mode="bilinear")
     return torch.cat([special_2D, grid_1DFT[0].flatten(1).T])
-
-
-def mono_kernel(rgb_DCHW: Tensor, how: Literal["sum", "mean"]) -> Tensor:
-    """[D, 3, H, W] -> [D, 1, H, W]: a kernel for pictures becomes one for a single channel."""
-    return rgb_DCHW.sum(1, keepdim=True) if how == "sum" else rgb_DCHW.mean(1, keepdim=True)
 
 
 class AST(nn.Module):
@@ -281,12 +277,8 @@ def mono_stem(features: nn.Sequential, name: str) -> nn.Sequential:
 
 def small_features(widths: list[int]) -> nn.Sequential:
     """A strided 3 x 3 stem, then strided depthwise-separable blocks, each convolution with batch norm and ReLU."""
-
-    def conv(before: int, after: int, **options: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, bias=False, **options), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-
-    layers = conv(1, widths[0], kernel_size=3, stride=2, padding=1)
+    layers = conv_norm_relu(1, widths[0], kernel_size=3, stride=2, padding=1)
     for before, after in pairwise(widths):
-        layers += conv(before, before, kernel_size=3, stride=2, padding=1, groups=before)
-        layers += conv(before, after, kernel_size=1)
+        layers += conv_norm_relu(before, before, kernel_size=3, stride=2, padding=1, groups=before)
+        layers += conv_norm_relu(before, after, kernel_size=1)
     return nn.Sequential(*layers)

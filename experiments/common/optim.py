@@ -14,9 +14,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from datamodules.frozen import Freezable
+
 
 @dataclass
-class OptimConfig:
+class OptimConfig(Freezable):
     """Numbers of the optimiser and its schedule."""
 
     algorithm: Literal["adamw", "adam", "sgd"] = "adamw"

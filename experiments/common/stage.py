@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import lightning as L
 from torch import Tensor, nn
@@ -13,15 +13,20 @@ from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, Text
 from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
 
+Model = TypeVar("Model")
+"""A method's dataclass of its network's numbers."""
+Options = TypeVar("Options")
+"""A stage class's dataclass of its own numbers."""
+
 
 @dataclass
-class StageSpec:
+class StageSpec(Generic[Model, Options]):
     """All that a stage is built from. The harness makes it from the configuration and the data."""
 
-    model: Any
-    """The method's `model_config` dataclass."""
-    options: Any
-    """The stage class's `options_config` dataclass."""
+    model: Model
+    """The method's numbers."""
+    options: Options
+    """The stage class's own."""
     inputs: Inputs = field(default_factory=Inputs)
     modality: Modality = "av"
     num_classes: int = 0
@@ -43,11 +48,16 @@ class StageSpec:
     """Modality -> (moments, length of a vector) of the features that are read in the place of media."""
 
 
-class Stage(L.LightningModule):
-    """One stage of a method. Subclasses build the network and write `training_step` or `predict_step`."""
+class Stage(L.LightningModule, Generic[Model, Options]):
+    """One stage of a method, `class Train(Stage[NetConfig, TrainOptions])`. Subclasses build the network and write
+    `losses`, where the stage trains, and `predict_step`, where it is measured or extracts features."""
 
     model_config: ClassVar[type]
+    """`Model`, by which the `model` of a configuration is checked."""
     options_config: ClassVar[type]
+    """`Options`, likewise."""
+    _meanings: ClassVar[dict[Any, str]] = {Model: "model_config", Options: "options_config"}
+    """Type variable of the class -> the attribute that it is the type of."""
     some_parameters_idle: ClassVar[bool] = False
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
     compares_clips: ClassVar[bool] = False
@@ -60,12 +70,27 @@ class Stage(L.LightningModule):
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two of its embeddings."""
 
-    def __init__(self, spec: StageSpec):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """What stands in a base's brackets is `model_config` and `options_config`, unless the class names them."""
+        super().__init_subclass__(**kwargs)
+        cls._meanings = {}
+        for base in vars(cls).get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if not (isinstance(origin, type) and issubclass(origin, Stage)):
+                continue
+            for parameter, argument in zip(origin.__parameters__, get_args(base), strict=True):
+                meaning = origin._meanings[parameter]
+                if isinstance(argument, TypeVar):
+                    cls._meanings[argument] = meaning
+                elif meaning not in vars(cls):
+                    setattr(cls, meaning, argument)
+
+    def __init__(self, spec: StageSpec[Model, Options]):
         super().__init__()
         self.spec = spec
 
     @classmethod
-    def model_of(cls, model: Any, options: Any) -> Any:
+    def model_of(cls, model: Model, options: Options) -> Any:
         """The part of the method's `model` that this stage is built from; another part may change without it."""
         return model
 
@@ -91,7 +116,7 @@ class Stage(L.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} has no ImageNet weights; remove `init`")
 
-    def load_teacher(self, teacher: StageSpec, weights: Mapping[str, Tensor]) -> None:
+    def load_teacher(self, teacher: StageSpec[Any, Any], weights: Mapping[str, Tensor]) -> None:
         """Takes the network of the stage named in `teacher`; also called when a cut-off run goes on.
 
         Args:
@@ -100,8 +125,12 @@ class Stage(L.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} learns from no teacher; remove `teacher`")
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """What is minimised, `loss`, and the terms that are to be seen beside it, by their names."""
         raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """What is measured, or `features` to be written. Called without gradients, in evaluation mode, with every clip

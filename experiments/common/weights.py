@@ -17,6 +17,16 @@ def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tens
     return {key.removeprefix(prefix): value for key, value in weights.items()}
 
 
+def require_fit(wrong: list[str]) -> None:
+    """Does nothing where weights fit.
+
+    Raises:
+        ValueError: listing `wrong`, if there is any, each a key and what is wrong with it.
+    """
+    if wrong:
+        raise ValueError("these weights do not fit:\n  " + "\n  ".join(wrong))
+
+
 def load_strict(
     module: nn.Module,
     weights: Mapping[str, Tensor],
@@ -42,6 +52,5 @@ def load_strict(
         for key, value in own.items()
         if key in weights and weights[key].shape != value.shape
     ]
-    if wrong:
-        raise ValueError("these weights do not fit:\n  " + "\n  ".join(wrong))
+    require_fit(wrong)
     module.load_state_dict({key: weights[key] for key in own if key in weights}, strict=False)

@@ -15,15 +15,16 @@ features fit a network of those widths; the one of text and video alone fits, to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from experiments.common.checkpoints.davenet_names import rename_davenet, rename_layers, without_module
-from experiments.common.weights import load_strict, matches
+from experiments.common.checkpoints.davenet_names import davenet, layers
+from experiments.common.checkpoints.table import Table, bare
+from experiments.common.weights import load_strict
 from experiments.everything_at_once.model import EverythingAtOnce
 
+_AUDIO, _SHAPES = davenet("davenet", "audio_encoder")
 _LAYERS = {
     f"{theirs}_{part}": ours.format(theirs[0])
     for theirs in ("audio", "video", "text")
@@ -33,23 +34,22 @@ _LAYERS = {
         "proj": "projection.{}",
     }.items()
 }
-_FUSION = re.compile(r"fusion\.(masking_token|blocks\..+)")
+_FUSION = ((r"fusion\.(masking_token|blocks\..+)", r"\1"), (r"fusion\.norm\..+", None))
+OFFICIAL = Table((*_AUDIO, *layers(_LAYERS), *_FUSION), _SHAPES)
 
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
     """Whether the keys are those of the authors' `EverythingAtOnceModel` or a variant of it."""
-    return "fusion.masking_token" in without_module(weights)
+    return "fusion.masking_token" in bare(weights)
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' keys -> those of `EverythingAtOnce`; what has no place in it keeps its name."""
-    ours = rename_davenet(weights, "davenet", "audio_encoder") | rename_layers(weights, _LAYERS)
-    for key, value in without_module(weights).items():
-        if match := _FUSION.fullmatch(key):
-            ours[match[1]] = value
-        elif not matches(key, ("davenet", "fusion.norm", *_LAYERS)):
-            ours[key] = value
-    return ours
+    """The authors' keys -> those of `EverythingAtOnce`.
+
+    Raises:
+        ValueError: naming the keys that have no place in it.
+    """
+    return OFFICIAL.renamed(weights)
 
 
 def load(net: EverythingAtOnce, weights: Mapping[str, Tensor]) -> None:

@@ -24,13 +24,10 @@ class TrainOptions(NarratedOptions):
     weights: PairWeights = field(default_factory=PairWeights)
 
 
-class Train(NarratedStage):
+class Train(NarratedStage[EverythingAtOnceConfig, TrainOptions]):
     """Every modality, alone, against every other and against both others together."""
 
-    model_config = EverythingAtOnceConfig
-    options_config = TrainOptions
-
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[EverythingAtOnceConfig, TrainOptions]):
         super().__init__(spec)
         self.net = EverythingAtOnce(spec.model)
 
@@ -52,9 +49,6 @@ class Train(NarratedStage):
         embeddings = self.net.embed(tokens, embeddings_of(options.weights))
         nonempty = {modality: own.nonempty_B for modality, own in tokens.items()}
         return combinatorial_loss(embeddings, nonempty, options.weights, options.tau)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Each modality alone, and each set of them fused."""

@@ -18,16 +18,17 @@ An image MAE goes into the video encoder, the fusion blocks and, where the file 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from datamodules.types import Modality
+from experiments.common.checkpoints.table import Table
 from experiments.common.weights import matches
 from experiments.mavil.model import Encoder, Trunk
 
-_OFFICIAL = (
+OFFICIAL = (
     (r"cls_token", "trunk.audio.cls_token"),
     (r"cls_token_v", "trunk.video.cls_token"),
     (r"patch_embed\.proj\.(weight|bias)", r"trunk.audio.patch_embed.\1"),
@@ -35,18 +36,20 @@ _OFFICIAL = (
     (r"blocks\.(.+)", r"trunk.audio.blocks.\1"),
     (r"blocks_v\.(.+)", r"trunk.video.blocks.\1"),
     (r"blocks_av\.(.+)", r"trunk.fusion.blocks.\1"),
+    (r"pos_embed(_v)?", None),
+    (r"(norm|norm_v|mask_token|mask_token_v|decoder_.+)(\..+)?", None),
 )
-_CLASSIFIER = re.compile(r"(?P<part>fc_norm|head)_(?P<modality>a|v|av)\.(?P<rest>weight|bias)")
-_PRETRAINING_ONLY = re.compile(r"(norm|norm_v|mask_token|mask_token_v|decoder_.+)(\..+)?")
-_POSITIONS = {"pos_embed": "audio", "pos_embed_v": "video"}
-_IMAGE_DECODER = {
-    "norm": "norm_in",
-    "mask_token": "mask_token",
-    "decoder_embed": "embed",
-    "decoder_blocks": "blocks",
-    "decoder_norm": "norm",
-}
-_IMAGE_ONLY = ("pos_embed", "decoder_pos_embed", "decoder_pred", "fc_norm", "head")
+POSITIONS = {"pos_embed": "audio", "pos_embed_v": "video"}
+IMAGE_MAE = (
+    (r"cls_token", "trunk.video.cls_token"),
+    (r"patch_embed\.proj\.(weight|bias)", r"trunk.video.patch_embed.\1"),
+    (r"norm\.(.+)", r"video_decoder.norm_in.\1"),
+    (r"mask_token", "video_decoder.mask_token"),
+    (r"decoder_(embed|blocks|norm)\.(.+)", r"video_decoder.\1.\2"),
+    (r"(pos_embed|decoder_pos_embed|decoder_pred|fc_norm|head)(\..+)?", None),
+)
+FLAT = (r".+\.(cls|mask)_token", torch.flatten)
+"""Their CLS and mask tokens are [1, 1, D], ours [D]."""
 
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
@@ -80,21 +83,14 @@ def from_official(
     Raises:
         ValueError: naming the keys that have no place here, or a position table that differs from ours.
     """
-    ours: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in weights.items():
-        if key in _POSITIONS:
-            _check_positions(key, value, positions.get(_POSITIONS[key]))
-        elif match := _CLASSIFIER.fullmatch(key):
-            if match["modality"] == modality:
-                ours[f"{'norm' if match['part'] == 'fc_norm' else 'head'}.{match['rest']}"] = value
-        elif (name := _rename(key)) is not None:
-            ours[name] = _reshape(key, value)
-        elif not _PRETRAINING_ONLY.fullmatch(key):
-            unknown.append(key)
-    if unknown:
-        raise ValueError("keys of the checkpoint that MAViL does not have: " + ", ".join(unknown))
-    return ours
+    for key in POSITIONS.keys() & weights.keys():
+        _check_positions(key, weights[key], positions.get(POSITIONS[key]))
+    classifier = (
+        (rf"fc_norm_{modality}\.(weight|bias)", r"norm.\1"),
+        (rf"head_{modality}\.(weight|bias)", r"head.\1"),
+        (r"(fc_norm|head)_(a|v|av)\.(weight|bias)", None),
+    )
+    return Table((*OFFICIAL, *classifier), (FLAT,)).renamed(weights)
 
 
 def to_official(weights: Mapping[str, Tensor], modality: Modality) -> dict[str, Tensor]:
@@ -126,42 +122,20 @@ def from_image_mae(weights: Mapping[str, Tensor], fusion_depth: int, tubelet: in
     Raises:
         ValueError: naming the keys that an image MAE does not have.
     """
-    blocks = [int(key.split(".")[1]) for key in weights if key.startswith("blocks.")]
-    ours: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in weights.items():
-        part, _, rest = key.partition(".")
-        if key == "patch_embed.proj.weight":
-            ours["trunk.video.patch_embed.weight"] = value[:, :, None].repeat(1, 1, tubelet, 1, 1)
-        elif (name := _rename(key)) is not None:
-            ours[name.replace("trunk.audio.", "trunk.video.")] = _reshape(key, value)
-        elif part in _IMAGE_DECODER:
-            ours[f"video_decoder.{_IMAGE_DECODER[part]}{'.' if rest else ''}{rest}"] = _reshape(key, value)
-        elif part not in _IMAGE_ONLY:
-            unknown.append(key)
-        if key.startswith(f"blocks.{max(blocks)}."):
-            ours |= {f"trunk.fusion.blocks.{block}.{rest.partition('.')[2]}": value for block in range(fusion_depth)}
-    if unknown:
-        raise ValueError("keys of the checkpoint that an image MAE does not have: " + ", ".join(unknown))
-    return ours
+    last = max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
+    fusion = tuple(rf"trunk.fusion.blocks.{block}.\1" for block in range(fusion_depth))
+    blocks = (
+        (rf"blocks\.{last}\.(.+)", (rf"trunk.video.blocks.{last}.\1", *fusion)),
+        (r"blocks\.(.+)", r"trunk.video.blocks.\1"),
+    )
+    kernel = (r".+\.patch_embed\.weight", lambda picture: picture[:, :, None].repeat(1, 1, tubelet, 1, 1))
+    return Table((*blocks, *IMAGE_MAE), (FLAT, kernel)).renamed(weights)
 
 
 def fresh_after_image_mae(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The parts of stage 1 that an image MAE's file says nothing of."""
     decoder = "video_decoder.predict" if matches("decoder_embed.weight", tuple(weights)) else "video_decoder"
     return "trunk.audio", "audio_decoder", decoder
-
-
-def _rename(key: str) -> str | None:
-    for pattern, name in _OFFICIAL:
-        if match := re.fullmatch(pattern, key):
-            return match.expand(name)
-    return None
-
-
-def _reshape(key: str, value: Tensor) -> Tensor:
-    """Their CLS and mask tokens are [1, 1, D], ours [D]."""
-    return value.flatten() if key.startswith(("cls_token", "mask_token")) else value
 
 
 def _check_positions(key: str, theirs: Tensor, ours: Callable[[int], Tensor] | None) -> None:

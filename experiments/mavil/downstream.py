@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
-from experiments.common.losses.classification import classification_loss
 from experiments.common.networks.layers import LayerNorm, start_at_prior
 from experiments.common.networks.masking import random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
+from experiments.common.stages.classifier import Classifier
 from experiments.common.weights import load_strict, matches
 from experiments.mavil.checkpoints import translated
 from experiments.mavil.model import MAViLConfig, Trunk, pool
@@ -68,13 +68,10 @@ class FinetuneOptions:
     accident that their names start with `blocks`; `top` gives them the rate of the head."""
 
 
-class Finetune(Stage):
+class Finetune(Classifier[MAViLConfig, FinetuneOptions]):
     """A classifier over audio, video or both; only the encoders that `spec.modality` needs exist."""
 
-    model_config = MAViLConfig
-    options_config = FinetuneOptions
-
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[MAViLConfig, FinetuneOptions]):
         super().__init__(spec)
         options = spec.options
         if spec.multilabel and options.label_smoothing:
@@ -116,20 +113,9 @@ class Finetune(Stage):
             keep_v = random_places(key, "video mask", self.trunk.video.length, options.mask_v)
         return keep_a, keep_v
 
-    def forward(self, batch: Batch) -> Tensor:
-        """[B, num_classes] logits: mean tokens of each modality, side by side -> LayerNorm -> linear."""
+    def logits(self, batch: Batch) -> Tensor:
+        """[B, num_classes]: mean tokens of each modality, side by side -> LayerNorm -> linear."""
         return self.head(self.norm(torch.cat([pool(tokens) for tokens in self.tokens(batch)], dim=1)))
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Binary cross-entropy where a clip has several labels, else cross-entropy; labels may be mixed."""
-        smoothing = self.spec.options.label_smoothing
-        return {"loss": classification_loss(self(batch), batch["label"], self.spec.multilabel, smoothing)}
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.logged(self.losses(batch), batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        return {"logits": {self.spec.modality: self(batch)}}
 
     def layer_of(self, name: str) -> tuple[int, int]:
         """Embeddings are layer 0, encoder block i layer i + 1, the head the last (av-superb `util/lr_decay.py`)."""
@@ -149,13 +135,10 @@ class RetrieveOptions:
     """Retrieval has no numbers of its own."""
 
 
-class Retrieve(Stage):
+class Retrieve(Stage[MAViLConfig, RetrieveOptions]):
     """No training: clips are compared by the mean tokens of the uni-modal encoders."""
 
-    model_config = MAViLConfig
-    options_config = RetrieveOptions
-
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[MAViLConfig, RetrieveOptions]):
         super().__init__(spec)
         self.trunk = Trunk(spec.model, spec.inputs, fusion_depth=0)
 

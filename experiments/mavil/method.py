@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -57,13 +57,15 @@ class RawOptions(PretrainOptions):
     """Targets are normalised patch by patch."""
 
 
-class MaskedAudioVideo(Stage):
+Pretraining = TypeVar("Pretraining", bound=PretrainOptions)
+
+
+class MaskedAudioVideo(Stage[MAViLConfig, Pretraining]):
     """What both pretraining stages do: predict masked patches from fused tokens, contrast uni-modal ones."""
 
-    model_config = MAViLConfig
     compares_clips = True
 
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[MAViLConfig, Pretraining]):
         super().__init__(spec)
         config, inputs = spec.model, spec.inputs
         self.trunk = Trunk(config, inputs)
@@ -123,14 +125,9 @@ class MaskedAudioVideo(Stage):
             loss = loss + options.beta * terms["intra"]
         return {"loss": loss, **terms}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.logged(self.losses(batch), batch)
 
-
-class Pretrain(MaskedAudioVideo):
+class Pretrain(MaskedAudioVideo[RawOptions]):
     """Stage 1: the targets are the raw patches of each modality."""
-
-    options_config = RawOptions
 
     def target_dims(self) -> tuple[int, int]:
         config = self.spec.model
@@ -170,10 +167,8 @@ class DistillOptions(PretrainOptions):
     """The student starts afresh, or (ablation) as a copy of its teacher's encoders."""
 
 
-class Distill(Taught, MaskedAudioVideo):
+class Distill(Taught, MaskedAudioVideo[DistillOptions]):
     """Stage 2: a masked student predicts what its frozen teacher, the stage before, makes of the complete pair."""
-
-    options_config = DistillOptions
 
     def target_dims(self) -> tuple[int, int]:
         return self.spec.model.dim, self.spec.model.dim

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from datamodules.types import AudioInputs, Inputs, Modality, VideoInputs
 from experiments.common.networks.layers import LayerNorm, init_mae, transformer
 from experiments.common.networks.masking import gather_tokens, scatter_tokens
-from experiments.common.networks.patches import audio_grid, video_grid
+from experiments.common.networks.patches import audio_grid, looked_at, video_grid
 from experiments.common.networks.positions import sincos_2d, sincos_3d, with_cls
 
 
@@ -173,21 +173,15 @@ class Trunk(nn.Module):
         if modality not in ("a", "v", "av"):
             raise ValueError(f"MAViL looks at a, v or av, not {modality}")
         if "a" in modality:
-            self.audio = AudioEncoder(config, _wanted(inputs.audio, "audio"), audio_drop_path)
+            self.audio = AudioEncoder(config, looked_at(inputs.audio, "audio"), audio_drop_path)
         if "v" in modality:
-            self.video = VideoEncoder(config, _wanted(inputs.video, "video"))
+            self.video = VideoEncoder(config, looked_at(inputs.video, "video"))
         if modality == "av":
             self.fusion = FusionEncoder(config, config.fusion_depth if fusion_depth is None else fusion_depth)
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
         """The complete, unmasked pair -> its fused tokens, [B, 1 + 512, D] and [B, 1 + 784, D]."""
         return self.fusion(self.audio(audio), self.video(video))
-
-
-def _wanted(inputs: AudioInputs | VideoInputs | None, name: str) -> AudioInputs | VideoInputs:
-    if inputs is None:
-        raise ValueError(f"this stage looks at {name}, but data.inputs.{name} is null")
-    return inputs
 
 
 def pool(tokens_BSD: Tensor) -> Tensor:

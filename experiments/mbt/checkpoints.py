@@ -8,13 +8,12 @@ The class in google-research/scenic `projects/mbt/model.py` and ours compute the
     Transformer/encoderblock_{i}[_spectrogram]/*                  ->  blocks.{v, a, shared}.{i}.*
     Transformer/encoder_norm, output_projection, bottleneck       ->  norm, head, bottleneck
 
-Linear kernels there are [in, out], those of heads [D, heads, D / heads], convolutions [*size, in, out].
+Layouts are those of `common/checkpoints/flax.py`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,24 +22,13 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from experiments.common.weights import load_strict
+from experiments.common.checkpoints import flax
+from experiments.common.checkpoints.heads import HEAD, without_other_head
+from experiments.common.checkpoints.library import offered
+from experiments.common.checkpoints.table import Entry, Table
+from experiments.common.networks.convolutions import one_channel
+from experiments.common.weights import load_strict, require_fit
 from experiments.mbt.model import MBT
-
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-_PARTS = {
-    "LayerNorm_0": "norm1",
-    "LayerNorm_1": "norm2",
-    "MultiHeadDotProductAttention_0/query": "attn.q",
-    "MultiHeadDotProductAttention_0/key": "attn.k",
-    "MultiHeadDotProductAttention_0/value": "attn.v",
-    "MultiHeadDotProductAttention_0/out": "attn.proj",
-    "MlpBlock_0/Dense_0": "mlp.fc1",
-    "MlpBlock_0/Dense_1": "mlp.fc2",
-}
-_BLOCK = re.compile(r"Transformer/encoderblock_(\d+)(_spectrogram)?/(.+)/(kernel|scale|bias)")
-_EMBEDDING = re.compile(r"embedding(_spectrogram)?/(kernel|bias)")
-_POSITIONS = re.compile(r"Transformer/posembed_input(_spectrogram)?/pos_embedding")
-_SHARED = re.compile(r"(Transformer/encoder_norm|output_projection)/(kernel|scale|bias)")
 
 
 def is_scenic(weights: Mapping[str, Any]) -> bool:
@@ -67,66 +55,40 @@ def from_scenic(weights: Mapping[str, Any], model: MBT) -> dict[str, Tensor]:
     Raises:
         ValueError: naming every key that MBT does not have, or a query, key or value without the other two.
     """
-    spectrogram_only = "embedding/kernel" not in weights
-    ours: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in weights.items():
-        name = _our_name(key, model.config.share_encoder, spectrogram_only)
-        if name is None:
-            unknown.append(f"{key}: unknown")
-        elif key != "bottleneck" or model.bottleneck is not None:  # theirs has one even where nothing is fused
-            ours[name] = _our_layout(name, torch.as_tensor(value))
-    unknown += _fuse_qkv(ours)
-    if unknown:
-        raise ValueError("these are not MBT's weights:\n  " + "\n  ".join(unknown))
+    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+    ours, strange = _scenic(model, "embedding/kernel" not in weights).translated(tensors)
+    ours, missing = flax.fused_qkv(ours)
+    require_fit(strange + missing)
     return ours
 
 
-def _our_name(key: str, share_encoder: bool, spectrogram_only: bool) -> str | None:
-    if key == "bottleneck":
-        return key
-    if key in ("cls", "clsspectrogram"):
-        return f"tokens.{'a' if spectrogram_only or key == 'clsspectrogram' else 'v'}.cls_token"
-    if match := _EMBEDDING.fullmatch(key):
-        return f"tokens.{_stream(match[1])}.patch_embed.{_LEAVES[match[2]]}"
-    if match := _POSITIONS.fullmatch(key):
-        return f"tokens.{_stream(match[1])}.positions"
-    if match := _SHARED.fullmatch(key):
-        return f"{'head' if match[1] == 'output_projection' else 'norm'}.{_LEAVES[match[2]]}"
-    if (match := _BLOCK.fullmatch(key)) and match[3] in _PARTS:
-        owner = "shared" if share_encoder else _stream(match[2])
-        return f"blocks.{owner}.{match[1]}.{_PARTS[match[3]]}.{_LEAVES[match[4]]}"
-    return None
-
-
-def _stream(suffix: str | None) -> str:
-    return "a" if suffix else "v"
-
-
-def _our_layout(name: str, value: Tensor) -> Tensor:
-    part, leaf = name.rsplit(".", 1) if "." in name else ("", name)
-    if leaf in ("positions", "bottleneck"):
-        return value[0]
-    if leaf in ("cls_token", "bias"):
-        return value.flatten()
-    if part.endswith("patch_embed"):
-        value = value.movedim((-1, -2), (0, 1))
-        return one_channel(value) if part == "tokens.a.patch_embed" else value
-    if part.endswith(("attn.q", "attn.k", "attn.v")):
-        return value.flatten(1).T
-    return value.flatten(0, -2).T if value.ndim > 1 else value
-
-
-def _fuse_qkv(ours: dict[str, Tensor]) -> list[str]:
-    """Puts `attn.{q, k, v}` together as `attn.qkv`; returns what is missing for that."""
-    missing = []
-    for fused in sorted({re.sub(r"\.attn\.[qkv]\.", ".attn.qkv.", key) for key in ours}):
-        parts = [fused.replace("qkv", part) for part in "qkv"]
-        if "attn.qkv" in fused and not (absent := [part for part in parts if part not in ours]):
-            ours[fused] = torch.cat([ours.pop(part) for part in parts])
-        elif "attn.qkv" in fused:
-            missing += [f"{part}: missing" for part in absent]
-    return missing
+def _scenic(model: MBT, spectrogram_only: bool) -> Table:
+    names: list[Entry] = [
+        (r"bottleneck", None if model.bottleneck is None else "bottleneck"),  # theirs is there if nothing is fused, too
+        (r"clsspectrogram", "tokens.a.cls_token"),
+        (r"cls", f"tokens.{'a' if spectrogram_only else 'v'}.cls_token"),
+        flax.module("Transformer/encoder_norm", "norm"),
+        flax.module("output_projection", "head"),
+    ]
+    for suffix, stream in (("", "v"), ("_spectrogram", "a")):
+        owner = "shared" if model.config.share_encoder else stream
+        names += [
+            flax.module(f"embedding{suffix}", f"tokens.{stream}.patch_embed"),
+            (f"Transformer/posembed_input{suffix}/pos_embedding", f"tokens.{stream}.positions"),
+        ]
+        names += [
+            flax.module(rf"Transformer/encoderblock_(\d+){suffix}/{theirs}", rf"blocks.{owner}.\1.{ours}")
+            for theirs, ours in flax.BLOCK.items()
+        ]
+    shapes = (
+        (r".*(positions|bottleneck)", lambda table: table[0]),
+        (r".*(cls_token|bias)", torch.flatten),
+        (r"tokens\.a\.patch_embed\.weight", lambda kernel: one_channel(flax.convolution(kernel))),
+        (r"tokens\.v\.patch_embed\.weight", flax.convolution),
+        (r".*attn\.[qkv]\.weight", flax.of_heads),
+        (r".*", flax.linear),
+    )
+    return Table(tuple(names), shapes)
 
 
 # --- image ViTs -----------------------------------------------------------------------------------------------
@@ -143,17 +105,16 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
     Raises:
         ValueError: naming the keys that an image ViT does not have or lacks, or if `bottlenecks` is no such grid.
     """
-    ours: dict[str, Tensor] = {}
-    wrong = [f"{key}: missing" for key in _VIT_INPUT if key not in weights]
-    for key, value in weights.items():
-        if key.startswith("blocks."):
-            ours |= {key.replace("blocks", f"blocks.{owner}", 1): value for owner in model.blocks}
-        elif key.startswith("norm."):
-            ours[key] = value
-        elif key not in _VIT_INPUT and not key.startswith(("head.", "pre_logits.")):
-            wrong.append(f"{key}: unknown")
-    if wrong:
-        raise ValueError("these are not an image ViT's weights:\n  " + "\n  ".join(wrong))
+    table = Table(
+        (
+            (r"blocks\.(.+)", tuple(rf"blocks.{owner}.\1" for owner in model.blocks)),
+            (r"norm\.(.+)", r"norm.\1"),
+            (r"(head|pre_logits)\..+", None),
+            (r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)", None),  # see below
+        )
+    )
+    ours, strange = table.translated(weights)
+    require_fit([f"{key}: missing" for key in _VIT_INPUT if key not in weights] + strange)
 
     cls_1D, grid_LD = weights["pos_embed"][0].split([1, weights["pos_embed"].shape[1] - 1])
     for m, tokens in model.tokens.items():
@@ -174,11 +135,6 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
         zoomed_KD = zoom_positions(grid_LD, rows, columns)
         ours["bottleneck"] = torch.cat([cls_1D, zoomed_KD]) if model.config.extra_bottleneck else zoomed_KD
     return ours
-
-
-def one_channel(kernel: Tensor) -> Tensor:
-    """[D, 3, H, W] for a picture, to [D, 1, H, W] for a log-mel that would be repeated in its three channels."""
-    return kernel.sum(dim=1, keepdim=True)
 
 
 def central_frame(kernel: Tensor, frames: int) -> Tensor:
@@ -222,7 +178,7 @@ IMAGE_VIT = {
 """timm's ViTs pretrained on ImageNet-21k, by their channels; the paper's is the Base."""
 
 
-def imagenet(dim: int) -> dict[str, Tensor]:
+def imagenet(dim: int) -> Mapping[str, Tensor]:
     """timm's ViT of so many channels, which it downloads unless it is in its cache.
 
     Raises:
@@ -230,13 +186,8 @@ def imagenet(dim: int) -> dict[str, Tensor]:
     """
     if dim not in IMAGE_VIT:
         raise ValueError(f"ImageNet has no ViT of model.dim={dim}, only of {', '.join(map(str, IMAGE_VIT))}")
-    try:
-        return timm.create_model(IMAGE_VIT[dim], pretrained=True).state_dict()
-    except OSError as error:
-        raise ValueError(
-            f"ImageNet's ViT could not be downloaded ({error}). Fetch timm's {IMAGE_VIT[dim]} elsewhere and name the "
-            f"file with init=FILE"
-        ) from error
+    name = IMAGE_VIT[dim]
+    return offered(lambda: timm.create_model(name, pretrained=True).state_dict(), "ImageNet's ViT", f"timm's {name}")
 
 
 def load(model: MBT, weights: Mapping[str, Any]) -> None:
@@ -247,11 +198,9 @@ def load(model: MBT, weights: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming every key that is missing, unknown or of another shape.
     """
-    new: tuple[str, ...] = ()
     if is_image_vit(weights):
-        weights, new = from_image_vit(weights, model), ("head",)
-    elif is_scenic(weights):
-        weights = from_scenic(weights, model)
-    if "head.weight" in weights and len(weights["head.weight"]) != model.head.out_features:
-        weights, new = {key: value for key, value in weights.items() if not key.startswith("head.")}, ("head",)
+        weights, new = from_image_vit(weights, model), HEAD
+    else:
+        ours = from_scenic(weights, model) if is_scenic(weights) else weights
+        weights, new = without_other_head(ours, model.state_dict())
     load_strict(model, weights, new=new)

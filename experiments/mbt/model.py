@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from datamodules.types import AudioInputs, Batch, Inputs, Modality, VideoInputs
 from experiments.common.networks.layers import LayerNorm
-from experiments.common.networks.patches import audio_grid, video_grid
+from experiments.common.networks.patches import audio_grid, looked_at, video_grid
 
 Streams = dict[str, Tensor]
 """Modality -> its tokens [B, S, D]."""
@@ -148,9 +148,9 @@ class MBT(nn.Module):
         self.config, self.modality = config, modality
         self.tokens = nn.ModuleDict()
         if "a" in modality:
-            self.tokens["a"] = audio_tokens(config, _wanted(inputs.audio, "audio"))
+            self.tokens["a"] = audio_tokens(config, looked_at(inputs.audio, "audio"))
         if "v" in modality:
-            self.tokens["v"] = video_tokens(config, _wanted(inputs.video, "video"))
+            self.tokens["v"] = video_tokens(config, looked_at(inputs.video, "video"))
         owners = ["shared"] if config.share_encoder else list(modality)
         self.blocks = nn.ModuleDict({owner: encoder(config) for owner in owners})
         self.fusion_layer = config.fusion_layer if modality == "av" else config.depth  # one stream meets no other
@@ -228,9 +228,3 @@ def _check(config: MBTConfig, modality: str) -> None:
         raise ValueError(f"model.bottlenecks must be at least 1, not {config.bottlenecks}")
     if config.fusion == "full" and not config.share_encoder:
         raise ValueError("model.fusion=full is joint self-attention of one encoder: set model.share_encoder=true")
-
-
-def _wanted(inputs: AudioInputs | VideoInputs | None, name: str) -> AudioInputs | VideoInputs:
-    if inputs is None:
-        raise ValueError(f"this stage looks at {name}, but data.inputs.{name} is null")
-    return inputs

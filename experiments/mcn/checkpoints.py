@@ -19,34 +19,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from experiments.common.checkpoints.davenet_names import (
-    BRANCHES,
-    is_official,
-    rename_davenet,
-    rename_layers,
-    without_module,
-)
+from experiments.common.checkpoints.davenet_names import BRANCHES, davenet, is_official, layers
+from experiments.common.checkpoints.table import Table, bare
 from experiments.common.weights import load_strict, matches
 from experiments.mcn.model import MCN
 
-_LAYERS = BRANCHES | {f"recon_{modality}": f"decoders.{modality}" for modality in "avt"}
-_SINKHORN = ("projection_head", "classification", "classification2", "classification3")
+_AUDIO, _SHAPES = davenet("DAVEnet", "audio_branch.davenet")
+OFFICIAL = Table((*_AUDIO, *layers(BRANCHES), (r"recon_([avt])\.(.+)", r"decoders.\1.\2")), _SHAPES)
+SINKHORN = ("projection_head", "classification", "classification2", "classification3")
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' keys -> those of `MCN`, without what is never used; a key that has no place keeps its name.
+    """The authors' keys -> those of `MCN`, without what is never used.
 
     Raises:
-        ValueError: for weights of a model that clusters by Sinkhorn, naming the keys that tell.
+        ValueError: for weights of a model that clusters by Sinkhorn, or naming the keys that have no place here.
     """
-    theirs = without_module(weights)
-    if heads := [key for key in theirs if matches(key, _SINKHORN)]:
+    if heads := [key for key in bare(weights) if matches(key, SINKHORN)]:
         raise ValueError(
             "these are weights of a variant with a cluster head (Sinkhorn, withMLP=1), which is not MCN's k-means: "
             f"{', '.join(heads)}. Take a file without them"
         )
-    rest = {key: value for key, value in theirs.items() if not matches(key, ("DAVEnet", *_LAYERS))}
-    return rename_davenet(theirs, "DAVEnet", "audio_branch.davenet") | rename_layers(theirs, _LAYERS) | rest
+    return OFFICIAL.renamed(weights)
 
 
 def load(net: MCN, weights: Mapping[str, Tensor]) -> None:

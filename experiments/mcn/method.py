@@ -38,13 +38,10 @@ class TrainOptions(NarratedOptions):
     """Steps between two runs of k-means."""
 
 
-class Train(BranchedStage):
+class Train(BranchedStage[MCNConfig, TrainOptions]):
     """L = L_MMS + L_Cluster + L_Recon (paper eq. 1)."""
 
-    model_config = MCNConfig
-    options_config = TrainOptions
-
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[MCNConfig, TrainOptions]):
         super().__init__(spec)
         options = spec.options
         self.net = MCN(spec.model)
@@ -55,7 +52,11 @@ class Train(BranchedStage):
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
         load(self.net, weights)
 
-    def losses(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        epoch, step = divmod(self.global_step, self.spec.steps_per_epoch)
+        return self.losses_at(batch, step, epoch)
+
+    def losses_at(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
         """Each term and `loss`.
 
         Args:
@@ -90,10 +91,6 @@ class Train(BranchedStage):
         centroid_KD = self.joint.centroid_KD
         each = [cluster_contrast(x_BD, centroid_KD, label_B, options.margin, whole_B) for x_BD in x.values()]
         return torch.stack(each).mean()
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        epoch, step = divmod(self.global_step, self.spec.steps_per_epoch)
-        return self.logged(self.losses(batch, step, epoch), batch)
 
     def on_train_start(self) -> None:
         super().on_train_start()

@@ -17,41 +17,57 @@ the `mlp_head` of `a_trans` and `v_trans`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torchvision
 from torch import Tensor
 
+from experiments.common.checkpoints.heads import HEAD, without_head
+from experiments.common.checkpoints.library import offered
+from experiments.common.checkpoints.table import Entry, Table
+from experiments.common.networks.convolutions import one_channel
 from experiments.common.weights import load_strict
-from experiments.uavm.extractor import Extractor, summed_kernel
+from experiments.uavm.extractor import Extractor
 from experiments.uavm.model import UAVM
 
-_TOWERS = {
-    "a_trans": "specific.a",
-    "v_trans": "specific.v",
-    "s_trans": "shared.av",
-    "a_s_trans": "shared.a",
-    "v_s_trans": "shared.v",
-}
-_TOWER = re.compile(rf"({'|'.join(_TOWERS)})\.(.+)")
-_IN_TOWER = (
-    (r"pos_embed", "positions"),
-    (r"in_layernorm\.(weight|bias)", r"norm.\1"),
-    (r"in_proj\.(weight|bias)", r"proj.\1"),
-    (r"(blocks\..+)", r"\1"),
+
+def _tower(theirs: str, ours: str) -> tuple[Entry, ...]:
+    return (
+        (rf"{theirs}\.pos_embed", f"{ours}.positions"),
+        (rf"{theirs}\.in_layernorm\.(weight|bias)", rf"{ours}.norm.\1"),
+        (rf"{theirs}\.in_proj\.(weight|bias)", rf"{ours}.proj.\1"),
+        (rf"{theirs}\.(blocks\..+)", rf"{ours}.\1"),
+    )
+
+
+OFFICIAL = Table(
+    names=(
+        (r"[av]_trans\.mlp_head\.[01]\.(weight|bias)", None),
+        *_tower("a_trans", "specific.a"),
+        *_tower("v_trans", "specific.v"),
+        (r"([av])_in_proj\.([01]\..+)", r"specific.\1.\2"),
+        *_tower("s_trans", "shared.av"),
+        *_tower("a_s_trans", "shared.a"),
+        *_tower("v_s_trans", "shared.v"),
+        (r"s_trans\.mlp_head\.([01]\..+)", r"head.av.\1"),
+        (r"([av])_s_trans\.mlp_head\.([01]\..+)", r"head.\1.\2"),
+        (r"([av])_mlp\.([01]\..+)", r"head.\1.\2"),
+    ),
+    shapes=((r".+\.positions", lambda positions: positions[0]),),
 )
-_ELSEWHERE = (
-    (r"([av])_in_proj\.([01]\..+)", r"specific.\1.\2"),
-    (r"([av])_mlp\.([01]\..+)", r"head.\1.\2"),
+EXTRACTOR = Table(
+    (
+        (r"model\.0\.(.+)", r"body.\1"),
+        (r"model\.2\.0\.(weight|bias)", r"head.0.\1"),
+        (r"model\.2\.2\.(weight|bias)", r"head.1.\1"),
+    )
 )
-_EXTRACTOR = (
-    (r"model\.0\.(.+)", r"body.\1"),
-    (r"model\.2\.0\.(weight|bias)", r"head.0.\1"),
-    (r"model\.2\.2\.(weight|bias)", r"head.1.\1"),
-)
-_IMAGENET = (
-    (r"features\.(.+)", r"body.\1"),
-    (r"classifier\.0\.(weight|bias)", r"head.0.\1"),
+IMAGENET = Table(
+    (
+        (r"features\.(.+)", r"body.\1"),
+        (r"classifier\.0\.(weight|bias)", r"head.0.\1"),  # the LayerNorm comes along as in `ConvNextOri`
+        (r"classifier\.2\.(weight|bias)", None),
+    )
 )
 
 
@@ -76,40 +92,25 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: naming the keys that have no place here.
     """
-    theirs = _without_prefix(weights)
-    unused = {key for key in theirs if re.fullmatch(r"[av]_trans\.mlp_head\.[01]\.(weight|bias)", key)}
-    for key, value in theirs.items():
-        if (match := _TOWER.fullmatch(key)) and match[2] == "in_proj.weight" and value.shape[0] == value.shape[1]:
-            unused |= {key, f"{match[1]}.in_proj.bias"}
-    ours = _renamed({key: value for key, value in theirs.items() if key not in unused}, _rename)
-    return {key: value[0] if key.endswith(".positions") else value for key, value in ours.items()}
-
-
-def from_official_extractor(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' keys -> those of `AudioConvNeXt`.
-
-    Raises:
-        ValueError: naming the keys that have no place here.
-    """
-    return _renamed(_without_prefix(weights), lambda key: _first(_EXTRACTOR, key))
+    square = {key for key, value in weights.items() if re.fullmatch(r".*_trans\.in_proj\.weight", key)
+              and value.shape[0] == value.shape[1]}  # fmt: skip
+    unused = square | {key.replace("in_proj.weight", "in_proj.bias") for key in square}
+    return OFFICIAL.renamed({key: value for key, value in weights.items() if key not in unused})
 
 
 def from_imagenet(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
     """torchvision's keys -> those of an extractor of 3 channels, or of 1, whose stem is the sum of the RGB kernel.
 
-    The classifier's LayerNorm comes along as in `ConvNextOri`; its linear layer, `head.1`, does not.
-
     Raises:
         ValueError: naming the keys that have no place here.
     """
-    kept = {key: value for key, value in weights.items() if not key.startswith("classifier.2.")}
-    ours = _renamed(kept, lambda key: _first(_IMAGENET, key))
+    ours = IMAGENET.renamed(weights)
     if channels == 1:
-        ours["body.0.0.weight"] = summed_kernel(ours["body.0.0.weight"])
+        ours["body.0.0.weight"] = one_channel(ours["body.0.0.weight"])
     return ours
 
 
-def imagenet(size: str) -> dict[str, Tensor]:
+def imagenet(size: str) -> Mapping[str, Tensor]:
     """torchvision's ImageNet weights of a ConvNeXt, which it downloads unless they are in its cache.
 
     Raises:
@@ -118,13 +119,11 @@ def imagenet(size: str) -> dict[str, Tensor]:
     if size == "tiny_cpu":
         raise ValueError("model.extractor.size=tiny_cpu is no network with ImageNet weights; train it first")
     official = torchvision.models.get_model_weights(f"convnext_{size}").IMAGENET1K_V1
-    try:
-        return official.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, or a damaged file
-        raise ValueError(
-            f"ImageNet's weights of ConvNeXt-{size} could not be downloaded ({error}). "
-            f"Fetch {official.url} elsewhere and name the file with init=FILE"
-        ) from error
+    return offered(
+        lambda: official.get_state_dict(progress=False, check_hash=True),
+        f"ImageNet's weights of ConvNeXt-{size}",
+        official.url,
+    )
 
 
 def load(model: UAVM, weights: Mapping[str, Tensor]) -> None:
@@ -151,36 +150,7 @@ def load_extractor(extractor: Extractor, weights: Mapping[str, Tensor], new_head
     if is_imagenet(weights):
         weights, new = from_imagenet(weights, extractor.channels), ("head.1",)
     elif is_official_extractor(weights):
-        weights = from_official_extractor(weights)
+        weights = EXTRACTOR.renamed(weights)
     if new_head:
-        weights, new = {key: value for key, value in weights.items() if not key.startswith("head.")}, ("head",)
-    load_strict(extractor, weights, new=new, unused=() if hasattr(extractor, "head") else ("head",))
-
-
-def _without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The released files were saved out of DataParallel."""
-    return {key.removeprefix("module."): value for key, value in weights.items()}
-
-
-def _renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str | None]) -> dict[str, Tensor]:
-    names = {key: rename(key) for key in weights}
-    if unknown := [key for key, name in names.items() if name is None]:
-        raise ValueError("keys of the checkpoint that UAVM does not have: " + ", ".join(unknown))
-    return {names[key]: value for key, value in weights.items()}
-
-
-def _rename(key: str) -> str | None:
-    if not (match := _TOWER.fullmatch(key)):
-        return _first(_ELSEWHERE, key)
-    tower = _TOWERS[match[1]]
-    if head := re.fullmatch(r"mlp_head\.([01]\..+)", match[2]):
-        return f"{tower.replace('shared', 'head')}.{head[1]}"
-    name = _first(_IN_TOWER, match[2])
-    return name and f"{tower}.{name}"
-
-
-def _first(patterns: tuple[tuple[str, str], ...], key: str) -> str | None:
-    for pattern, name in patterns:
-        if match := re.fullmatch(pattern, key):
-            return match.expand(name)
-    return None
+        weights, new = without_head(weights), HEAD
+    load_strict(extractor, weights, new=new, unused=() if hasattr(extractor, "head") else HEAD)

@@ -15,6 +15,7 @@ from typing import Literal
 import torchvision
 from torch import Tensor, nn
 
+from experiments.common.networks.convolutions import conv_norm_relu, one_channel
 from experiments.common.networks.layers import LayerNorm
 
 
@@ -90,23 +91,16 @@ def _stem(rgb: nn.Conv2d, channels: int) -> nn.Conv2d:
     if channels == rgb.in_channels:
         return rgb
     stem = nn.Conv2d(channels, rgb.out_channels, rgb.kernel_size, rgb.stride)
-    stem.weight = nn.Parameter(summed_kernel(rgb.weight.detach()))
+    stem.weight = nn.Parameter(one_channel(rgb.weight.detach()))
     stem.bias = rgb.bias
     return stem
-
-
-def summed_kernel(weight_D3HW: Tensor) -> Tensor:
-    """[D, 3, 4, 4] -> [D, 1, 4, 4]: what the kernel makes of three equal channels."""
-    return weight_D3HW.sum(dim=1, keepdim=True)
 
 
 def _plain(config: ConvNeXtConfig, channels: int) -> nn.Sequential:
     """Overlapping convolutions with batch norm; n rows become n // stride, as in a ConvNeXt's."""
     if len(config.widths) != len(config.strides):
         raise ValueError(f"model.extractor has {len(config.widths)} widths but {len(config.strides)} strides")
-    body = nn.Sequential()
+    layers: list[nn.Module] = []
     for (before, after), stride in zip(itertools.pairwise([channels, *config.widths]), config.strides, strict=True):
-        body.append(nn.Conv2d(before, after, stride + 2, stride, padding=1, bias=False))
-        body.append(nn.BatchNorm2d(after))
-        body.append(nn.ReLU(inplace=True))
-    return body
+        layers += conv_norm_relu(before, after, kernel_size=stride + 2, stride=stride, padding=1)
+    return nn.Sequential(*layers)

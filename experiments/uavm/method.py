@@ -11,14 +11,12 @@ from torch import Tensor
 from datamodules import keyed
 from datamodules.loading.mixing import mix_in
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
-from experiments.common.losses.classification import classification_loss
-from experiments.common.stage import Stage, StageSpec
-from experiments.common.weights import without_prefix
+from experiments.common.stage import Options, StageSpec
+from experiments.common.stages.classifier import INPUT, Classifier
+from experiments.common.stages.network import NetworkStage
 from experiments.uavm.checkpoints import imagenet, load, load_extractor
 from experiments.uavm.extractor import AudioConvNeXt, ConvNeXtConfig, Extractor, VideoConvNeXt
 from experiments.uavm.model import UAVM, OneModality, UAVMConfig, prepare
-
-INPUT = {"a": "audio", "v": "video"}
 
 
 def make_extractor(spec: StageSpec) -> Extractor:
@@ -46,11 +44,9 @@ class TrainExtractorOptions:
     """Of the targets."""
 
 
-class TrainExtractor(Stage):
+class TrainExtractor(Classifier[UAVMConfig, TrainExtractorOptions]):
     """A classifier whose last feature map is what the unified network will look at."""
 
-    model_config = UAVMConfig
-    options_config = TrainExtractorOptions
     channels_last = True
 
     @classmethod
@@ -61,21 +57,12 @@ class TrainExtractor(Stage):
         super().__init__(spec)
         self.net = make_extractor(spec)
 
-    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' audio extractor, ImageNet's ConvNeXt or our own; the classifier is new."""
-        load_extractor(self.net, without_prefix(weights, "net."), new_head=True)
+        load_extractor(self.net, weights, new_head=True)
 
-    def load_imagenet(self) -> None:
-        self.load_parent(imagenet(self.spec.model.extractor.size))
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits, smoothing = self.net(batch[INPUT[self.spec.modality]]), self.spec.options.label_smoothing
-        return self.logged(
-            {"loss": classification_loss(logits, batch["label"], self.spec.multilabel, smoothing)}, batch
-        )
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        return {"logits": {self.spec.modality: self.net(batch[INPUT[self.spec.modality]])}}
+    def imagenet(self) -> Mapping[str, Tensor]:
+        return imagenet(self.spec.model.extractor.size)
 
 
 @dataclass
@@ -83,11 +70,9 @@ class ExtractOptions:
     """Extraction has no numbers of its own."""
 
 
-class Extract(Stage):
+class Extract(NetworkStage[UAVMConfig, ExtractOptions]):
     """No training: [B, T, D] features of each clip, by a frozen extractor; zeros for frames that are not there."""
 
-    model_config = UAVMConfig
-    options_config = ExtractOptions
     channels_last = True
 
     @classmethod
@@ -99,12 +84,12 @@ class Extract(Stage):
         self.net = make_extractor(spec).requires_grad_(False)
         del self.net.head
 
-    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From `TrainExtractor`, the authors' audio extractor or ImageNet's ConvNeXt, of any classes."""
-        load_extractor(self.net, without_prefix(weights, "net."))
+        load_extractor(self.net, weights)
 
-    def load_imagenet(self) -> None:
-        self.load_parent(imagenet(self.spec.model.extractor.size))
+    def imagenet(self) -> Mapping[str, Tensor]:
+        return imagenet(self.spec.model.extractor.size)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         features_BTD = self.net.features(batch[INPUT[self.spec.modality]])
@@ -129,28 +114,36 @@ class TrainOptions:
     """Of the targets."""
 
 
-class Train(Stage):
-    """Each step sees one modality; the last layers see one modality as often as the other.
+class OnFeatures(NetworkStage[UAVMConfig, Options]):
+    """The network on the features of both modalities, or of one."""
 
-    At test time the logits of both are averaged. With `model.fusion=cross_attention`, the contrast to all this, every
-    step and every prediction looks at both.
-    """
+    net: UAVM
 
-    model_config = UAVMConfig
-    options_config = TrainOptions
-    some_parameters_idle = True  # the other modality's
-    mixes_features = True
-
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[UAVMConfig, Options]):
         super().__init__(spec)
         for modality, (_, dim) in spec.features.items():
             if dim != spec.model.feature_dim:
                 raise ValueError(f"features of {modality} have {dim} numbers, but model.feature_dim differs")
         self.net = UAVM(spec.model, spec.num_classes)
 
-    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' file of the same variant and classes, or our own."""
-        load(self.net, without_prefix(weights, "net."))
+        load(self.net, weights)
+
+    def features(self, batch: Batch, modality: OneModality) -> Tensor:
+        """[B, steps, D], each step of length 1."""
+        return prepare(batch[FEATURE_KEYS[modality]], self.spec.model.steps)
+
+
+class Train(OnFeatures[TrainOptions], Classifier[UAVMConfig, TrainOptions]):
+    """Each step sees one modality; the last layers see one modality as often as the other.
+
+    At test time the logits of both are averaged. With `model.fusion=cross_attention`, the contrast to all this, every
+    step and every prediction looks at both.
+    """
+
+    some_parameters_idle = True  # the other modality's
+    mixes_features = True
 
     def modality_of_step(self, step: int) -> OneModality:
         """A coin that falls alike on all ranks, so that a step sees one modality in its whole batch."""
@@ -158,30 +151,26 @@ class Train(Stage):
         return "a" if float(keyed.uniform(key, "coin")) < self.spec.options.audio_share else "v"
 
     def features(self, batch: Batch, modality: OneModality) -> Tensor:
-        """[B, steps, D], each step of length 1; in training mixed and rolled, both modalities of a clip alike."""
-        name, steps = FEATURE_KEYS[modality], self.spec.model.steps
-        feature_BTD = prepare(batch[name], steps)
+        """In training mixed and rolled, both modalities of a clip alike."""
+        feature_BTD = super().features(batch, modality)
         if not self.training:
             return feature_BTD
         if (partner := batch.get("partner")) is not None:
-            feature_BTD = mix_in(feature_BTD, prepare(partner[name], steps), partner["place"], partner["weight"])
+            other_MTD = prepare(partner[FEATURE_KEYS[modality]], self.spec.model.steps)
+            feature_BTD = mix_in(feature_BTD, other_MTD, partner["place"], partner["weight"])
         return rolled(feature_BTD, batch["key"], self.spec.options.roll)
 
-    def logits(self, batch: Batch, modality: str) -> Tensor:
-        """[B, C] of one modality, or of both."""
+    def logits(self, batch: Batch, modality: str | None = None) -> Tensor:
+        """[B, C] of one modality, or of both; of the stage's, unless another is named."""
+        modality = modality or self.spec.modality
         if modality == "av":
             return self.net.joint(self.features(batch, "a"), self.features(batch, "v"))
         return self.net(self.features(batch, modality), modality)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         together = self.spec.model.fusion == "cross_attention"
         modality = "av" if together else self.modality_of_step(self.global_step)
-        smoothing = self.spec.options.label_smoothing
-        loss = classification_loss(self.logits(batch, modality), batch["label"], self.spec.multilabel, smoothing)
-        return self.logged({"loss": loss}, batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        return {"logits": {self.spec.modality: self.logits(batch, self.spec.modality)}}
+        return {"loss": self.label_loss(self.logits(batch, modality), batch["label"])}
 
 
 @dataclass
@@ -190,10 +179,8 @@ class RetrieveOptions:
     """After how many blocks clips are compared (official `retrieval`: after the last one)."""
 
 
-class Retrieve(Train):
+class Retrieve(OnFeatures[RetrieveOptions]):
     """No training: clips are compared by their time-means after a layer that no loss ever aligned."""
-
-    options_config = RetrieveOptions
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         layer = self.spec.options.layer

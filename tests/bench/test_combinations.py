@@ -21,6 +21,7 @@ from datamodules.types import (
     TextInputs,
     VideoInputs,
 )
+from tests.bench.hand_made import looked_up
 
 
 def stage(**changes) -> StageConfig:
@@ -37,10 +38,13 @@ def ensemble(**changes) -> StageConfig:
     return stage(**{"module": None, "train": [], "ensemble": ["parent", "parent"], **changes})
 
 
+def of(parent: StageConfig, x: StageConfig, **general) -> BenchConfig:
+    return BenchConfig(method="m", stages={"parent": looked_up(parent), "x": looked_up(x)}, **general)
+
+
 def message(x: StageConfig, parent: StageConfig | None = None, **general) -> str:
-    config = BenchConfig(method="m", stages={"parent": parent or stage(), "x": x}, **general)
     with pytest.raises(UserError) as caught:
-        check_combinations(config, ["parent", "x"])
+        check_combinations(of(parent=parent or stage(), x=x, **general), ["parent", "x"])
     return str(caught.value)
 
 
@@ -57,7 +61,7 @@ def message(x: StageConfig, parent: StageConfig | None = None, **general) -> str
     ],
 )
 def test_what_can_work_is_let_through(x, parent):
-    check_combinations(BenchConfig(method="m", stages={"parent": parent or stage(), "x": x}), ["parent", "x"])
+    check_combinations(of(parent=parent or stage(), x=x), ["parent", "x"])
 
 
 @pytest.mark.parametrize("method", ["cmkd", "mavil", "mbt", "uavm"])
@@ -182,7 +186,7 @@ def test_weights_that_nobody_gives(work):
 def test_init_is_given_to_the_stage_that_is_named_and_only_to_it(tmp_path):
     (tmp_path / "weights.pt").touch()
     x = measuring(after=None)
-    stages = {"x": x, "y": replace(x)}
+    stages = {"x": looked_up(x), "y": looked_up(replace(x))}
     check_combinations(BenchConfig(method="m", stages=stages, stage=["x"], init=str(tmp_path / "weights.pt")), ["x"])
     with pytest.raises(UserError, match=r"stages\.y\.init=FILE"):
         config = BenchConfig(method="m", stages=stages, stage=["x"], init=str(tmp_path / "weights.pt"))

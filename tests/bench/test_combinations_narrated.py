@@ -12,6 +12,7 @@ from bench.config.schema import BenchConfig, StageConfig, TrainerConfig
 from bench.errors import UserError
 from bench.plan.combinations import check_combinations
 from datamodules.types import AugmentConfig, DataConfig, FeatureInputs, Inputs, NarrationConfig, TextInputs
+from tests.bench.hand_made import looked_up
 
 CUTS = {"avlnet": "windows", "mcn": "captions", "everything_at_once": "mixed"}
 """How each method's first stage cuts."""
@@ -31,7 +32,7 @@ def localising(inputs: Inputs) -> StageConfig:
 
 
 def check(x: StageConfig, **general) -> None:
-    check_combinations(BenchConfig(method="m", stages={"x": x}, **general), ["x"])
+    check_combinations(BenchConfig(method="m", stages={"x": looked_up(x)}, **general), ["x"])
 
 
 def message(x: StageConfig, **general) -> str:

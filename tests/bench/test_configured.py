@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.config import first_settings as first
-from bench.config.compose import compose, stage_class
+from bench.config.compose import compose
 from bench.config.configured import of_row, stage_settings, unlike_defaults
 from bench.config.first_settings import DEFAULTS, first_settings
 from bench.config.parts import parts_of_a_batch
@@ -52,20 +52,22 @@ def test_a_setting_at_its_field_s_default_contributes_nothing_and_a_part_that_is
 
 
 def determining(config, name: str, stage: StageConfig) -> dict[str, Any]:
-    return identity.determining(config, stage, stage_class(config, name), None, None, None, None, [], 1)
+    objects = config.stages[name].objects
+    return identity.determining(config, stage.carry(objects), objects.stage_class, None, None, None, None, [], 1)
 
 
 def grown(config: Any, path: str, value: int) -> Any:
     """The same configuration, of classes of which the one at `path` has a new field `novel` with the default 0."""
     name, _, rest = path.partition(".")
+    own = {field.name: getattr(config, field.name) for field in fields(config)}
     if not name:
         kind = make_dataclass(f"New{type(config).__name__}", [("novel", int, 0)], bases=(type(config),))
-        return kind(**vars(config), novel=value)
+        return kind(**own, novel=value)
     part = grown(getattr(config, name), rest, value)
     kind = make_dataclass(
         type(config).__name__, [(name, type(part), field(default_factory=type(part)))], bases=(type(config),)
     )
-    return kind(**(vars(config) | {name: part}))
+    return kind(**(own | {name: part}))
 
 
 @pytest.mark.parametrize("path", ["", "optim", "data", "data.loader", "data.augment", "data.inputs.audio"])
@@ -139,9 +141,10 @@ def recorded(
     """(settings that a new record names, the whole configuration, which is all that an old one has)."""
     config = compose(method, ["preset=tiny", *overrides])
     own, trainer = config.stages[stage], config.trainer
-    per_video = own.data.narration.per_video if registry.dataset(own.dataset).narrated else 1
+    per_video = own.data.narration.per_video if own.objects.source.narrated else 1
     parts = parts_of_a_batch(own.batch_size, trainer.devices * trainer.nodes, trainer.device_batch, per_video)
-    planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=stage_class(config, stage), parts=parts)
+    own_class = own.objects.stage_class
+    planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=own_class, parts=parts)
     of_method = FIRST["methods"].get(method, {"model": {}, "options": {}})
     usual = FIRST["stage"] | {"options": of_method["options"].get(own.module)}
     whole = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.commands import docs
+from bench.commands import docs, reference
 from bench.errors import UserError
 
 PAGE = "before\n<!-- bench docs: boards -->\n{}<!-- end -->\nafter\n"
@@ -21,7 +21,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "docs/data.md").write_text(PAGE.format("old\n"))
     monkeypatch.setattr(docs, "REPOSITORY", tmp_path)
     monkeypatch.setattr(docs, "TABLES", {"boards": lambda: "new\n"})
-    monkeypatch.setattr(docs.reference, "pages", dict)
+    monkeypatch.setattr(reference, "PAGES", ())
     return tmp_path
 
 

@@ -14,12 +14,14 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import make_plan
 from datamodules import sample
+from tests.bench.hand_made import looked_up
 
 FOLDS = range(1, 6)
 
 
 def stage(**options) -> StageConfig:
-    return StageConfig(**({"module": "Train", "dataset": "esc50", "board": "esc50", "train": ["rest"]} | options))
+    usual = {"module": "Train", "dataset": "esc50", "board": "esc50", "train": ["rest"]}
+    return looked_up(StageConfig(**(usual | options)))
 
 
 def config(wanted: list[str] | None = None, **stages: StageConfig) -> BenchConfig:

@@ -16,7 +16,7 @@ from torch import nn
 
 from bench import registry
 from bench.cli import main
-from bench.config.compose import compose, stage_class
+from bench.config.compose import compose
 from bench.errors import UserError
 from bench.plan.graph import make_plan
 from bench.plan.identity import file_hash
@@ -194,12 +194,12 @@ def measuring() -> list[stages.Case]:
 def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: stages.Case):
     whole = stages.config(case.method)
     stage = whole.stages[case.stage]
-    own_class, spec = stage_class(whole, case.stage), stages.spec(case.method, case.stage)
+    own_class, spec = whole.stages[case.stage].objects.stage_class, stages.spec(case.method, case.stage)
     board = registry.board(stage.board) if stage.board else None
     if board and task_of(board).names_classes:
         spec = replace(spec, class_text=[[1, 2]] * stages.CLASSES)
     parent = stages.Case(case.method, stage.after or case.stage)
-    given = stage_class(whole, parent.stage)(stages.spec(parent.method, parent.stage)).state_dict()
+    given = whole.stages[parent.stage].objects.stage_class(stages.spec(parent.method, parent.stage)).state_dict()
     module = own_class(spec)
     fake = SimpleNamespace(
         name=case.stage, config=stage, spec=spec, train=None, board=board, start="a file", parent=None

@@ -16,6 +16,7 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage, make_plan
 from datamodules import sample
+from tests.bench.hand_made import looked_up
 
 FOLDS = range(1, 6)
 COUNTS = {
@@ -270,7 +271,8 @@ def test_the_readers_of_features_know_their_shape_and_read_no_media(planned):
 
 
 def stage(**options) -> StageConfig:
-    return StageConfig(**({"module": "Train", "dataset": "esc50", "board": "esc50", "train": ["rest"]} | options))
+    usual = {"module": "Train", "dataset": "esc50", "board": "esc50", "train": ["rest"]}
+    return looked_up(StageConfig(**(usual | options)))
 
 
 def test_a_student_s_teacher_is_of_its_own_fold(planned):

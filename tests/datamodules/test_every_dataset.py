@@ -80,15 +80,24 @@ def datamodules_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     registry.datasets.cache_clear()
 
 
+OTHER = """
+class Part:
+    name = "of no dataset"
+
+class Tagging(BoardTask):
+    name = "a task"
+
+class Nameless(Source):
+    title = "what datasets have in common"
+"""
+
+
 def test_a_new_file_is_found_by_the_name_in_its_class(datamodules_at):
-    (datamodules_at / "birds.py").write_text(
-        'raise SystemExit\nclass Birds(Source):\n    name = "birds"\n    title = "Birds"\n'
-    )
-    (datamodules_at / "other.py").write_text(
-        'class Part(Base):\n    name = "of no dataset"\nclass Base(Source):\n    x = 1\n'
-    )
-    assert registry.datasets()["birds"] == "datamodules.birds:Birds"
-    assert not {"of no dataset", "audioset"} & set(registry.datasets())
+    (datamodules_at / "birds.py").write_text('raise SystemExit\nclass Birds(Source):\n    name = "birds"\n')
+    (datamodules_at / "a_part.py").write_text('class Owls(Birds):\n    name = "owls"\n')
+    (datamodules_at / "other.py").write_text(OTHER)
+    found = {name: place for name, place in registry.datasets().items() if place.startswith("datamodules.")}
+    assert found == {"birds": "datamodules.birds:Birds", "owls": "datamodules.a_part:Owls"}
 
 
 def test_what_is_registered_but_no_source_is_named(monkeypatch):

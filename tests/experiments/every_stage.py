@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.config.compose import compose, stage_class
+from bench.config.compose import compose
 from bench.config.schema import StageConfig
 from bench.plan import cost
 from datamodules.types import Batch
@@ -86,14 +86,14 @@ def spec(method: str, name: str) -> StageSpec:
 
 
 def _features_shape(method: str, name: str) -> tuple[int, int]:
-    return cost.features_shape(stage_class(config(method), name), spec(method, name))
+    return cost.features_shape(config(method).stages[name].objects.stage_class, spec(method, name))
 
 
 def built(case: Case, device: torch.device = META) -> Stage:
     """The stage in training, with its teacher where it has one, in the middle of an epoch."""
     whole = config(case.method)
     with torch.device(device):
-        module = stage_class(whole, case.stage)(spec(case.method, case.stage))
+        module = whole.stages[case.stage].objects.stage_class(spec(case.method, case.stage))
         if isinstance(module, Taught):
             stage = whole.stages[case.stage]
             source = stage.teacher or stage.after

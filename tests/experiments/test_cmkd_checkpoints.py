@@ -81,12 +81,12 @@ def test_a_psla_file_starts_another_number_of_classes():
 
 def test_unknown_and_missing_keys_are_named():
     weights = released(ast())
-    with pytest.raises(ValueError, match=r"AST does not have: v\.blocks\.9\.norm1\.weight"):
+    with pytest.raises(ValueError, match=r"v\.blocks\.9\.norm1\.weight: unknown"):
         from_official({**weights, "module.v.blocks.9.norm1.weight": torch.ones(48)}, ast())
     del weights["module.v.dist_token"], weights["module.mlp_head.1.bias"]
     with pytest.raises(ValueError, match=r"dist_token: missing\n  head\.1\.bias: missing"):
         load(ast(), weights)
-    with pytest.raises(ValueError, match=r"PSLA does not have: v\.cls_token"):
+    with pytest.raises(ValueError, match=r"v\.cls_token: unknown"):
         load(psla(), released(ast()))
     weights = released(psla())
     del weights["module.effnet._blocks.3._bn2.running_var"]
@@ -95,7 +95,7 @@ def test_unknown_and_missing_keys_are_named():
 
 
 def test_a_file_of_another_number_of_heads_is_an_error():
-    with pytest.raises(ValueError, match=r"PSLA does not have: attention\.(att|cla)\.2\.weight"):
+    with pytest.raises(ValueError, match=r"attention\.(att|cla)\.2\.weight: unknown"):
         load(psla(heads=2), released(psla(heads=3)))
 
 
@@ -199,13 +199,13 @@ def test_psla_starts_from_efficientnet_pytorch_s_file_but_for_the_stem():
 
 
 def test_unknown_and_missing_keys_of_a_picture_network_are_named():
-    with pytest.raises(ValueError, match=r"AST does not have: blocks\.1\.norm1\.weight"):
+    with pytest.raises(ValueError, match=r"blocks\.1\.norm1\.weight: unknown"):
         from_imagenet(deit(), ast(64, dim=192, depth=1))
     weights = deit()
     del weights["dist_token"]
     with pytest.raises(ValueError, match="dist_token: missing"):
         load(ast(64, dim=192), weights)
-    with pytest.raises(ValueError, match=r"CNN does not have: cls_token"):
+    with pytest.raises(ValueError, match=r"cls_token: unknown"):
         load(CNN(CNNConfig(backbone="efficientnet_b0"), 5), deit())
 
 
@@ -232,7 +232,7 @@ def test_a_failed_download_is_an_error_that_names_init(monkeypatch):
     monkeypatch.setattr(timm, "create_model", fail)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     for net in (ast(dim=192), psla()):
-        with pytest.raises(ValueError, match=r"could not be downloaded \(.*no network.*\); set init=FILE"):
+        with pytest.raises(ValueError, match=r"could not be downloaded \(.*no network.*\); .*set init=FILE"):
             imagenet(net)
 
 

@@ -10,7 +10,8 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from bench.config.compose import compose
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs
-from experiments.cmkd.method import FAMILY, Distill, Train, TrainOptions, distillation_loss, network
+from experiments.cmkd.method import FAMILY, Distill, Train, TrainOptions, network
+from experiments.common.losses.distillation import distillation_loss
 from tests.experiments.supervised_tiny import (
     CLASSES,
     CMKD_INPUTS,

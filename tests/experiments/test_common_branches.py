@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from experiments.common.checkpoints.davenet_names import rename_davenet, rename_layers
+from experiments.common.checkpoints.davenet_names import davenet, layers
+from experiments.common.checkpoints.table import Table
 from experiments.common.networks.branches import AudioBranch, TextBranch, clip_vector
 from experiments.common.networks.davenet import DAVEnet, DAVEnetConfig, ResidualBlock
 from experiments.common.networks.gated import ContextGating, GatedUnit, WordMaxPool
@@ -158,21 +159,22 @@ def test_renamed_weights_of_davenet_lie_under_our_names_in_our_shapes():
         "module.net.layer1.0.downsample.0.weight": torch.zeros(3, 3, 1, 1),
         "module.net.layer1.0.downsample.1.running_mean": torch.zeros(3),
         "module.net.batchnorm1.weight": torch.ones(1),
-        "module.net.layer1.0.conv3.weight": torch.zeros(3, 3, 1, 9),
-        "module.network.weight": torch.zeros(1),
     }
-    ours = rename_davenet(theirs, "net", "audio.davenet")
+    table = Table(*davenet("net", "audio.davenet"))
+    ours = table.renamed(theirs)
     assert {key: list(value.shape) for key, value in ours.items()} == {
         "audio.davenet.conv1.weight": [3, 4, 1],
         "audio.davenet.stages.5.1.conv2.weight": [3, 3, 9],
         "audio.davenet.stages.0.0.shortcut.0.weight": [3, 3, 1],
         "audio.davenet.stages.0.0.shortcut.1.running_mean": [3],
-        "net.layer1.0.conv3.weight": [3, 3, 1, 9],  # unknown, and named as in the file
     }
     assert ours["audio.davenet.conv1.weight"].flatten().tolist() == list(range(12))
+    for strange in ("net.layer1.0.conv3.weight", "network.weight"):
+        assert table.translated({f"module.{strange}": torch.zeros(1)}) == ({}, [f"{strange}: unknown"])
 
 
 def test_renamed_layers_keep_all_but_the_name_of_the_gate():
     theirs = {key: torch.randn(1) for key in ("module.GU.fc.bias", "GU.cg.fc.bias", "GU2.fc.bias", "plain.weight")}
-    ours = rename_layers(theirs, {"GU": "video.unit", "plain": "linear"})
+    ours, strange = Table(layers({"GU": "video.unit", "plain": "linear"})).translated(theirs)
     assert list(ours) == ["video.unit.fc.bias", "video.unit.gate.fc.bias", "linear.weight"]
+    assert strange == ["GU2.fc.bias: unknown"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_expit, log_softmax
 
-from experiments.mbt.method import mixed_with_reverse
+from experiments.common.losses.mixup import mixed_with_reverse
 from tests.experiments.supervised_tiny import CLASSES, falling, mbt_batch, mbt_train, trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
@@ -97,10 +97,10 @@ def test_the_partner_is_the_clip_at_the_mirrored_place(count):
 
 def seen_in_training(stage, batch, monkeypatch):
     """(what the network looks at, the labels of each modality in its order) during one step."""
-    inputs, labels, real = [], [], stage.loss
+    inputs, labels, real = [], [], stage.label_loss
     hook = stage.net.register_forward_pre_hook(lambda _, args: inputs.append(dict(args[0])))
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "loss", lambda z, y: labels.append(y) or real(z, y))
+        patch.setattr(stage, "label_loss", lambda z, y: labels.append(y) or real(z, y))
         stage.training_step(batch, 0)
     hook.remove()
     return inputs[0], dict(zip(stage.spec.modality, labels, strict=True))

@@ -55,7 +55,7 @@ def embedded(stage, batch):
 def test_a_clip_has_one_cluster_which_the_mean_of_its_three_embeddings_tells(monkeypatch):
     stage, batch = mcn_stage().eval(), batch_of()
     calls = remembered(monkeypatch, stage)
-    stage.losses(batch, 3, 1)
+    stage.losses_at(batch, 3, 1)
     ((mean_BD, clips_per_video, step, epoch, valid_B, label_B),) = calls
     torch.testing.assert_close(mean_BD, torch.stack(list(embedded(stage, batch).values())).mean(0))
     assert not mean_BD.requires_grad and label_B.shape == (CLIPS,)
@@ -68,7 +68,7 @@ def test_a_clip_has_one_cluster_which_the_mean_of_its_three_embeddings_tells(mon
 def test_each_modality_finds_the_centroid_of_its_clip_by_dot_products(monkeypatch):
     stage, batch = mcn_stage().eval(), batch_of()
     calls = remembered(monkeypatch, stage)
-    found, x = stage.losses(batch, 0, 0)["cluster"], embedded(stage, batch)
+    found, x = stage.losses_at(batch, 0, 0)["cluster"], embedded(stage, batch)
     label, centroid_KD = calls[0][-1][WHOLE], stage.joint.centroid_KD
     margin = 0.001 * F.one_hot(label, len(centroid_KD))
     each = [F.cross_entropy(x[modality][WHOLE] @ centroid_KD.T - margin, label) for modality in "avt"]
@@ -77,7 +77,7 @@ def test_each_modality_finds_the_centroid_of_its_clip_by_dot_products(monkeypatc
 
 def test_weights_hold_neither_centroids_nor_memory():
     stage = mcn_stage()
-    stage.losses(batch_of(), 0, 0)
+    stage.losses_at(batch_of(), 0, 0)
     assert len(stage.joint.memory_MD) and len(stage.joint.centroid_KD)
     assert all(key.startswith(("net.", "words.")) for key in stage.state_dict())
     assert stage.state_dict().keys() == mcn_stage().state_dict().keys()
@@ -88,7 +88,7 @@ def test_weights_hold_neither_centroids_nor_memory():
 
 def test_the_loss_is_the_sum_of_all_terms_and_every_term_is_logged():
     stage = mcn_stage()
-    terms = stage.losses(batch_of(), 0, 0)
+    terms = stage.losses_at(batch_of(), 0, 0)
     assert terms.keys() == TERMS.keys() | {"loss"}
     torch.testing.assert_close(terms["loss"], sum(terms[name] for name in TERMS))
     logged = trained(mcn_stage(), [batch_of()]).callback_metrics
@@ -97,12 +97,12 @@ def test_the_loss_is_the_sum_of_all_terms_and_every_term_is_logged():
 
 @torch.no_grad()
 def test_every_term_can_be_switched_off_and_counts_by_its_weight():
-    batch, usual = batch_of(), mcn_stage().eval().losses(batch_of(), 0, 0)
+    batch, usual = batch_of(), mcn_stage().eval().losses_at(batch_of(), 0, 0)
     for weight in (0.0, 2.0):
-        found = mcn_stage(cluster_weight=weight).eval().losses(batch, 0, 0)
+        found = mcn_stage(cluster_weight=weight).eval().losses_at(batch, 0, 0)
         assert ("cluster" in found) == (weight > 0)
         torch.testing.assert_close(found["loss"] - usual["loss"], (weight - 1) * usual["cluster"])
-        found = mcn_stage(reconstruction_weight=50 * weight).eval().losses(batch, 0, 0)
+        found = mcn_stage(reconstruction_weight=50 * weight).eval().losses_at(batch, 0, 0)
         parts = sum(usual[f"reconstruction_{modality}"] for modality in "avt")
         torch.testing.assert_close(found["loss"] - usual["loss"], (weight - 1) * parts, rtol=1e-4, atol=1e-5)
     assert parts > 0.1 and usual["cluster"] > 0.1
@@ -110,12 +110,12 @@ def test_every_term_can_be_switched_off_and_counts_by_its_weight():
 
 def test_without_clusters_no_clip_is_remembered():
     stage = mcn_stage(cluster_weight=0.0)
-    stage.losses(batch_of(), 0, 0)
+    stage.losses_at(batch_of(), 0, 0)
     assert len(stage.joint.memory_MD) == 0
 
 
 def test_a_network_without_decoders_has_no_terms_of_theirs():
-    terms = mcn_stage(model=replace(MCN, reconstruction=0)).losses(batch_of(), 0, 0)
+    terms = mcn_stage(model=replace(MCN, reconstruction=0)).losses_at(batch_of(), 0, 0)
     assert terms.keys() == {name for name in TERMS if not name.startswith("reconstruction")} | {"loss"}
 
 
@@ -125,7 +125,7 @@ def test_defaults_are_those_of_the_released_command():
 
 def test_every_parameter_learns_and_training_a_batch_lowers_its_loss():
     stage = mcn_stage()
-    stage.losses(batch_of(), 0, 0)["loss"].backward()
+    stage.losses_at(batch_of(), 0, 0)["loss"].backward()
     assert [key for key, p in stage.named_parameters() if p.grad is None or not p.grad.any()] == []
     before, after = falling(mcn_stage(), batch_of(complete=True), 20)
     assert after < 0.7 * before
@@ -137,7 +137,7 @@ def test_what_decoders_give_back_learns_from_them_as_well():
     with torch.no_grad():
         for parameter in stage.net.decoders.parameters():
             parameter.zero_()
-    terms = stage.losses(batch_of(), 0, 0)
+    terms = stage.losses_at(batch_of(), 0, 0)
     sum(terms[f"reconstruction_{modality}"] for modality in "avt").backward()
     for layer in (stage.net.audio_branch.davenet.conv1, stage.net.text_branch.pool.fc, stage.words.learned):
         assert layer.weight.grad.any()
@@ -156,7 +156,7 @@ def test_steps_and_epochs_of_training_are_those_of_the_trainer(monkeypatch):
 
 def test_the_memory_holds_the_first_of_two_clips_of_each_video_without_a_gradient():
     stage, batch = mcn_stage().eval(), batch_of()
-    stage.losses(batch, 0, 0)
+    stage.losses_at(batch, 0, 0)
     mean_BD = torch.stack(list(embedded(stage, batch).values())).mean(0)
     first = [clip for clip in WHOLE if clip % 2 == 0]
     torch.testing.assert_close(stage.joint.memory_MD, mean_BD[first].detach())
@@ -166,15 +166,15 @@ def test_the_memory_holds_the_first_of_two_clips_of_each_video_without_a_gradien
 def test_a_checkpoint_has_the_memory_and_the_centroids_without_which_the_next_step_is_another():
     stage, checkpoint, file = mcn_stage().eval(), {}, io.BytesIO()
     for step in range(3):
-        stage.losses(batch_of(seed=step), step, 0)
+        stage.losses_at(batch_of(seed=step), step, 0)
     stage.on_save_checkpoint(checkpoint)
-    expected = stage.losses(batch_of(seed=3), 3, 0)["cluster"]  # this does not change what is saved
+    expected = stage.losses_at(batch_of(seed=3), 3, 0)["cluster"]  # this does not change what is saved
     torch.save(checkpoint, file)
     file.seek(0)
     fresh, forgetful = mcn_stage().eval(), mcn_stage().eval()
     fresh.on_load_checkpoint(torch.load(file, weights_only=True))
-    assert torch.equal(fresh.losses(batch_of(seed=3), 3, 0)["cluster"], expected)
-    assert abs(forgetful.losses(batch_of(seed=3), 3, 0)["cluster"] - expected) > 1e-3
+    assert torch.equal(fresh.losses_at(batch_of(seed=3), 3, 0)["cluster"], expected)
+    assert abs(forgetful.losses_at(batch_of(seed=3), 3, 0)["cluster"] - expected) > 1e-3
 
 
 def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
@@ -225,7 +225,7 @@ def test_a_clip_that_lacks_something_takes_no_part_where_it_is_needed():
     """As in evaluation, as batch norms see all clips of a batch."""
 
     def losses(batch):
-        return mcn_stage(fields={"clips_per_video": 1}).eval().losses(batch, 0, 0)
+        return mcn_stage(fields={"clips_per_video": 1}).eval().losses_at(batch, 0, 0)
 
     batch = batch_of()
     found, everything = losses(batch), losses(batch_of(complete=True))
@@ -243,7 +243,7 @@ def test_what_stands_in_the_place_of_what_is_missing_changes_and_teaches_nothing
         stage = mcn_stage().eval()
         for key in ("audio", "video_feat"):
             batch[key].requires_grad_()
-        sum(stage.losses(batch, step, 0)["loss"] for step in range(2)).backward()
+        sum(stage.losses_at(batch, step, 0)["loss"] for step in range(2)).backward()
         gradients.append({key: p.grad for key, p in stage.named_parameters()})
         for other in "av":
             lacking, gradient = batch[LENGTHS[other]] == 0, batch[VALUES[other]].grad
@@ -259,7 +259,7 @@ def test_the_loss_of_clusters_alone_draws_a_clip_s_modalities_to_their_centroid(
     stage, batch = mcn_stage(reconstruction_weight=0.0).eval(), batch_of(complete=True)
     optimizer, losses = torch.optim.Adam(stage.parameters(), 3e-3), []
     for step in range(15):
-        terms = stage.losses(batch, step, 0)
+        terms = stage.losses_at(batch, step, 0)
         optimizer.zero_grad()
         terms["cluster"].backward()
         optimizer.step()

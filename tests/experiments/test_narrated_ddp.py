@@ -38,7 +38,7 @@ class Objective(nn.Module):
         self.stage = stage
 
     def forward(self, batch, *moment):
-        return self.stage.losses(batch, *moment)["loss"]
+        return (self.stage.losses_at if moment else self.stage.losses)(batch, *moment)["loss"]
 
 
 def steps(name, model, stage, clips):

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config.compose import compose, stage_class
+from bench.config.compose import compose
 from bench.config.schema import BenchConfig
 from bench.plan import cost
 from experiments.common.stage import StageSpec
@@ -72,7 +72,7 @@ def test_every_stage_of_every_variant_composes_and_uses_stages_that_there_are(me
     config = composed(method, words, variant)
     for name, stage in config.stages.items():
         assert stage.after is None or stage.after in config.stages, name
-        assert issubclass(stage_class(config, name), NarratedStage), name
+        assert issubclass(config.stages[name].objects.stage_class, NarratedStage), name
         assert stage.train or stage.board, name
         assert stage.batch_size % stage.data.narration.per_video == 0, name
 
@@ -84,7 +84,7 @@ def test_every_module_has_the_parameters_of_the_authors_class_but_for_those_neve
     assert {(method, module) for module in names} == {known for known in PUBLISHED if known[0] == method}
     for module, name in names.items():
         published, ours = PUBLISHED[method, module]
-        found = cost.parameters(cost.build_on_meta(stage_class(config, name), spec_of(config, name)))
+        found = cost.parameters(cost.build_on_meta(config.stages[name].objects.stage_class, spec_of(config, name)))
         assert found == ours == pytest.approx(published, rel=0.01), module
 
 
@@ -92,7 +92,7 @@ def test_every_module_has_the_parameters_of_the_authors_class_but_for_those_neve
 def test_whatever_is_measured_can_be_measured_with_words_of_word2vec(method, words):
     config = composed(method, words)
     for name in {(stage.module, stage.modality): name for name, stage in config.stages.items()}.values():
-        assert cost.inference_flops(stage_class(config, name), spec_of(config, name)) > 1e8, name
+        assert cost.inference_flops(config.stages[name].objects.stage_class, spec_of(config, name)) > 1e8, name
 
 
 def test_a_step_of_avlnet_at_full_width_lowers_the_loss_of_its_batch(words):
@@ -100,7 +100,7 @@ def test_a_step_of_avlnet_at_full_width_lowers_the_loss_of_its_batch(words):
     torch.manual_seed(0)
     config = composed("avlnet", words)
     spec = spec_of(config, "pretrain")
-    stage = stage_class(config, "pretrain")(spec)
+    stage = config.stages["pretrain"].objects.stage_class(spec)
     clips, frames, moments = 4, 64, 2
     batch = cost.fake_batch(spec, clips, "cpu")
     batch["audio"], batch["audio_length"] = -40 + 20 * torch.randn(clips, 1, frames, 40), torch.full((clips,), frames)

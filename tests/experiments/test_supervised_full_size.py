@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from bench import registry
-from bench.config.compose import compose, stage_class
+from bench.config.compose import compose
 from bench.config.schema import BenchConfig, StageConfig
 from bench.plan import cost
 from datamodules.types import Batch, Inputs
@@ -40,7 +40,7 @@ def composed(method: str, variant: str = "") -> BenchConfig:
 def extracted(method: str, name: str) -> tuple[int, int]:
     """Shape of the features that a stage extracts; no variant changes it."""
     config = composed(method)
-    return cost.features_shape(stage_class(config, name), spec_of(config, name))
+    return cost.features_shape(config.stages[name].objects.stage_class, spec_of(config, name))
 
 
 def spec_of(config: BenchConfig, name: str) -> StageSpec:
@@ -63,7 +63,7 @@ def spec_of(config: BenchConfig, name: str) -> StageSpec:
 
 
 def millions(config: BenchConfig, name: str) -> float:
-    return cost.parameters(cost.build_on_meta(stage_class(config, name), spec_of(config, name))) / 1e6
+    return cost.parameters(cost.build_on_meta(config.stages[name].objects.stage_class, spec_of(config, name))) / 1e6
 
 
 def networks(config: BenchConfig) -> Iterator[tuple[str, StageConfig]]:
@@ -82,7 +82,7 @@ def test_every_stage_of_every_variant_composes_and_uses_stages_that_there_are(me
         used = [stage.after, stage.teacher, *stage.features.values(), *stage.ensemble]
         assert {other for other in used if other} <= config.stages.keys(), name
         if not stage.ensemble:
-            assert issubclass(stage_class(config, name), Stage), name
+            assert issubclass(config.stages[name].objects.stage_class, Stage), name
         assert stage.train or stage.extract or stage.board, name
 
 
@@ -212,7 +212,7 @@ def test_uavm_s_unified_network_learns_a_batch_of_30_steps_of_1024_numbers():
     spec = spec_of(config, "train_vggsound")
     assert spec.features == {"a": (30, 1024), "v": (30, 1024)}
     torch.manual_seed(0)
-    stage = stage_class(config, "train_vggsound")(spec).eval()
+    stage = config.stages["train_vggsound"].objects.stage_class(spec).eval()
     batch = batch_of(spec, 2)
     assert batch["audio_feat"].shape == (2, 30, 1024)
     losses = losses_of(stage, batch, 3, lr=1e-2)
@@ -224,8 +224,8 @@ def test_cmkd_distils_efficientnet_b2_into_ast_base():
     config = compose("cmkd", ["preset=paper", "data_root=none", "data.inputs.audio.frames=300"])
     teacher, student = (spec_of(config, name) for name in ("train_cnn_audioset20k", "distill_ast_audioset20k"))
     torch.manual_seed(0)
-    stage = stage_class(config, "distill_ast_audioset20k")(student)
-    stage.load_teacher(teacher, stage_class(config, "train_cnn_audioset20k")(teacher).state_dict())
+    stage = config.stages["distill_ast_audioset20k"].objects.stage_class(student)
+    stage.load_teacher(teacher, config.stages["train_cnn_audioset20k"].objects.stage_class(teacher).state_dict())
     batch = batch_of(student, 2)
     assert batch["audio"].shape == (2, 1, 300, 128)
     before = {key: value.clone() for key, value in stage.teacher.state_dict().items()}
@@ -241,7 +241,7 @@ def test_mbt_b_learns_a_batch_of_both_modalities():
     config = compose("mbt", ["preset=paper", "data_root=none", *changes])
     spec = spec_of(config, "train_vggsound_av")
     torch.manual_seed(0)
-    stage = stage_class(config, "train_vggsound_av")(spec).eval()
+    stage = config.stages["train_vggsound_av"].objects.stage_class(spec).eval()
     batch = batch_of(spec, 2)
     assert batch["audio"].shape == (2, 1, 800, 128) and batch["video"].shape == (2, 3, 1, 224, 224)
     losses = losses_of(stage, batch, 1, lr=1e-2)

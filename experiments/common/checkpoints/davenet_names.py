@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from experiments.common.checkpoints.table import Entry, Shape
+
 BRANCHES = {
     "DAVEnet_projection": "audio_branch.projection",
     "GU_audio": "audio_branch.gated",
@@ -14,57 +16,40 @@ BRANCHES = {
     "text_pooling_caption": "text_branch.pool",
     "GU_text_captions": "text_branch.gated",
 }
-"""AVLnet's modules of each modality, which MCN has too; `rename_layers` takes it."""
-_UNUSED = re.compile(r"batchnorm1\..+")  # declared in their DAVEnet, part of no computation
-_BLOCK = re.compile(r"layer([1-9])\.(\d+\.(?:conv|bn)[12]\..+|\d+\.downsample\.[01]\..+)")
-_FIRST = re.compile(r"(?:conv1|bn1)\..+")
-
-
-def without_module(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without the `module.` that files saved out of DataParallel have."""
-    return {key.removeprefix("module."): value for key, value in weights.items()}
+"""AVLnet's modules of each modality, which MCN has too; for `layers`."""
 
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
     """Whether the keys are those of the authors' `Net`, AVLnet's or MCN's."""
-    return any(key.startswith("DAVEnet.") for key in without_module(weights))
+    return any(key.removeprefix("module.").startswith("DAVEnet.") for key in weights)
 
 
-def rename_davenet(weights: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
-    """What lies under `theirs` (`DAVEnet`), renamed to lie under `ours`, in the shapes of `davenet.DAVEnet`.
+def davenet(theirs: str, ours: str) -> tuple[tuple[Entry, ...], tuple[Shape, ...]]:
+    """Names and shapes, for a `Table`, of what lies under `theirs` (`DAVEnet`) and is to lie under `ours`.
 
-    Their convolutions are 2-D with one axis of length 1. `batchnorm1`, which they never use, is left out; any other key
-    that is not of a DAVEnet keeps its name, so that `load_strict` complains of it by that name.
-
-    Args:
-        weights: the whole state dict, with or without `module.` in front.
-        theirs, ours: names of the network in the two, without a dot at the end; they must differ.
+    Their convolutions are 2-D with one axis of length 1. `batchnorm1`, which they never use, is left out.
     """
-    renamed = {}
-    for key, value in without_module(weights).items():
-        name = key.removeprefix(f"{theirs}.")
-        if name == key or _UNUSED.fullmatch(name):
-            continue
-        if block := _BLOCK.fullmatch(name):
-            place = block[2].replace("downsample", "shortcut")
-            renamed[f"{ours}.stages.{int(block[1]) - 1}.{place}"] = value.squeeze(2) if value.ndim == 4 else value
-        elif _FIRST.fullmatch(name):
-            renamed[f"{ours}.{name}"] = value.squeeze(1) if value.ndim == 4 else value
-        else:
-            renamed[key] = value
-    return renamed
+
+    def stage(match: re.Match[str]) -> str:
+        return f"{ours}.stages.{int(match[1]) - 1}.{match[2]}.{match[3].replace('downsample', 'shortcut')}"
+
+    names: tuple[Entry, ...] = (
+        (rf"{theirs}\.batchnorm1\..+", None),
+        (rf"{theirs}\.((?:conv1|bn1)\..+)", rf"{ours}.\1"),
+        (rf"{theirs}\.layer([1-9])\.(\d+)\.((?:conv|bn)[12]\..+|downsample\.[01]\..+)", stage),
+    )
+    inside = re.escape(ours)
+    return names, (
+        (rf"{inside}\.conv1\.weight", lambda kernel: kernel.squeeze(1)),
+        (rf"{inside}\.stages\..+", lambda value: value.squeeze(2) if value.ndim == 4 else value),
+    )
 
 
-def rename_layers(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """What lies under a key of `names`, renamed to lie under its value: linear layers, gated units, word pools.
-
-    Args:
-        weights: the whole state dict, with or without `module.` in front.
-        names: their module -> ours, e.g. `GU_video` -> `video_unit`; a gated unit's `cg` becomes `gate`.
-    """
-    renamed = {}
-    for key, value in without_module(weights).items():
-        module, _, rest = key.partition(".")
-        if module in names:
-            renamed[f"{names[module]}.{re.sub(r'^cg[.]', 'gate.', rest)}"] = value
-    return renamed
+def layers(names: Mapping[str, str]) -> tuple[Entry, ...]:
+    """Names, for a `Table`, of linear layers, gated units and word pools: their module -> ours, e.g. `GU_video` ->
+    `video_unit`; a gated unit's `cg` becomes `gate`."""
+    return tuple(
+        entry
+        for theirs, ours in names.items()
+        for entry in ((rf"{theirs}\.cg\.(.+)", rf"{ours}.gate.\1"), (rf"{theirs}\.(.+)", rf"{ours}.\1"))
+    )

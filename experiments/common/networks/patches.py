@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from datamodules.types import AudioInputs, VideoInputs
+
+Read = TypeVar("Read", AudioInputs, VideoInputs)
+
+
+def looked_at(inputs: Read | None, name: str) -> Read:
+    """The inputs of a modality, which is looked at.
+
+    Raises:
+        ValueError: there are none, although the stage looks at it.
+    """
+    if inputs is None:
+        raise ValueError(f"this stage looks at {name}, but data.inputs.{name} is null")
+    return inputs
 
 
 def audio_grid(audio: AudioInputs, patch: int) -> tuple[int, int]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.types import Batch, Similarity
 from experiments.common.networks.words import WordVectors
-from experiments.common.stage import Stage, StageSpec
+from experiments.common.stage import StageSpec
+from experiments.common.stages.network import NetworkStage
 from experiments.common.weights import load_strict, without_prefix
 
 LENGTHS = {"a": "audio_length", "v": "video_feat_length", "t": "text_length"}
@@ -27,14 +28,24 @@ class NarratedOptions:
     and a branch pools the clip's own sound only, without the padding."""
 
 
-class NarratedStage(Stage):
+class WordsConfig(Protocol):
+    """A network that reads words."""
+
+    word_dim: int
+    """Length of the word vectors."""
+
+
+WordsModel = TypeVar("WordsModel", bound=WordsConfig)
+Narrated = TypeVar("Narrated", bound=NarratedOptions)
+
+
+class NarratedStage(NetworkStage[WordsModel, Narrated]):
     """Subclasses build `net` and write `load_net`; those that read words set `knows_words`."""
 
-    net: nn.Module
     knows_words = True
     compares_clips = True
 
-    def __init__(self, spec: StageSpec):
+    def __init__(self, spec: StageSpec[WordsModel, Narrated]):
         super().__init__(spec)
         self.words = None
         if self.knows_words:
@@ -42,16 +53,12 @@ class NarratedStage(Stage):
                 raise ValueError("data.inputs.text is not set: name the tokenizer whose words have vectors")
             self.words = WordVectors(spec.text, spec.model.word_dim)
 
-    def load_net(self, weights: Mapping[str, Tensor]) -> None:
-        """Loads the authors' weights, or our own, into `net`."""
-        raise NotImplementedError
-
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
         """From the authors' file or our own. Learned word vectors are in ours only, word2vec's in neither."""
         words = {key: value for key, value in weights.items() if key.startswith("words.")}
         if self.words is not None:
             load_strict(self.words, without_prefix(words, "words."))
-        self.load_net(without_prefix({key: weights[key] for key in weights.keys() - words.keys()}, "net."))
+        super().load_parent({key: value for key, value in weights.items() if key not in words})
 
     def on_train_start(self) -> None:
         self.net.train(self.spec.options.mode == "train")
@@ -75,7 +82,7 @@ class NarratedStage(Stage):
         return self.words(ids_CL), (ids_CL > 0).sum(1)
 
 
-class BranchedStage(NarratedStage):
+class BranchedStage(NarratedStage[WordsModel, Narrated]):
     """Of a network with a branch a modality, whose embeddings are compared by their dot product (AVLnet, MCN)."""
 
     similarity: ClassVar[Similarity] = "dot"

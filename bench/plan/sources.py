@@ -1,0 +1,81 @@
+"""Where a plan finds its data."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from bench.config.schema import BenchConfig, StageConfig
+from bench.progress import track
+from datamodules import sample
+from datamodules.manifest.build import Manifest, build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.manifest.relabel import relabelled
+from datamodules.packing.shards import open_pack
+from datamodules.source import MediaKind, Source, find_root
+from datamodules.types import Inputs, TextInputs
+
+
+class Data:
+    """Finds the data of a plan: the user's, or the sample data, which is made where it is not yet there."""
+
+    def __init__(self, config: BenchConfig):
+        self.config = config
+        self.cache = Path(config.runs) / "cache"
+        self._manifests: dict[Any, Manifest] = {}
+
+    @cached_property
+    def _makes_sample(self) -> bool:
+        """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
+        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
+        return self.config.data_root is None and not any(roots)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether anything that was found so far is sample data, whatever the way to it."""
+        return any(manifest.sample for manifest in self._manifests.values())
+
+    def source(self, stage: StageConfig) -> Source:
+        """The stage's dataset.
+
+        Raises:
+            DataError: saying which folders and files were looked for.
+        """
+        source = stage.objects.source
+        if self._makes_sample:
+            sample.make_for(source, Path(self.config.sample_root), track)
+            return source(find_root(source, Path(self.config.sample_root)), self.cache, track)
+        root = Path(stage.data.root) if stage.data.root else find_root(source, Path(str(self.config.data_root)))
+        found = source(root, self.cache, track)
+        for name in source.required_files():
+            found.find(name)
+        return found
+
+    def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
+        """The clips to train on, with other labels where the stage names a file of them."""
+        official = self.manifest(stage, tuple(stage.train), inputs)
+        if stage.data.train_labels_file is None:
+            return official
+        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
+
+    def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
+        """The clips of the splits that have what the inputs want."""
+        needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
+        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
+        if key not in self._manifests and stage.data.packed:
+            self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
+        if key not in self._manifests:
+            checks = Checks(self.cache / "checks" / stage.dataset, track=track)
+            self._manifests[key] = build_manifest(
+                self.source(stage), splits, inputs, checks, cast(MediaKind | None, stage.data.media)
+            )
+        return self._manifests[key]
+
+    def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
+        """Token ids of each class's name."""
+        from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
+
+        assert text is not None  # `combinations.py` asks for it
+        tokenizer = make_tokenizer(text)
+        return [tokenizer(name).tolist() for name in self.source(stage).class_texts]
