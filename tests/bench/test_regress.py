@@ -181,7 +181,7 @@ def test_markdown_begins_with_what_got_worse_and_keeps_its_columns():
 def test_the_report_prints_names_and_writes_for_those_who_ask(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     (tmp_path / "summary.md").write_text("an earlier step\n")
-    gate.report(FOUND, "bench regress", {"baseline": "commit abc"}, tmp_path / "reports" / "junit.xml")
+    gate.show(FOUND, "bench regress", {"baseline": "commit abc"}, tmp_path / "reports" / "junit.xml")
     printed = capsys.readouterr().out
     assert "regression: mbt train training step: 10.0 ms -> 30.0 ms, x 3.00 [2.9, 3.1] (worse)" in printed
     assert "2 of 3 figures got worse" in printed

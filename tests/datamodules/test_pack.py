@@ -283,7 +283,7 @@ def test_batches_do_not_depend_on_the_number_of_processes_that_read(url):
 
 PACKING = """
 import os, pickle, sys
-from datamodules.pack import pack
+from datamodules.packing.pack import pack
 from tests.killed import kill_after
 if __name__ == "__main__":
     manifest, url, format, shard_clips = pickle.load(open(sys.argv[1], "rb"))
