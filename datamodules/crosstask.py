@@ -113,7 +113,8 @@ class CrossTask(Source):
         def read(task: str, clip: str) -> list[Segment]:
             return _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
 
-        found = dict(zip(clip_id, read_each(rows, read, rows["task"], clip_id, otherwise=[]), strict=True))
+        segments: list[list[Segment]] = read_each(rows, read, rows["task"], clip_id, otherwise=[])
+        found = dict(zip(clip_id, segments, strict=True))
         official = rows.official(
             {
                 "clip_id": clip_id,

@@ -108,7 +108,7 @@ class MiningYouTube(Source):
             segments = self._segments(folders, video)
             return segments, [label for label in self._labels(folders["transcript"], video) if label >= 0]
 
-        found = read_each(rows, read, video_id, otherwise=([], []))
+        found: list[tuple[list[Segment], list[int]]] = read_each(rows, read, video_id, otherwise=([], []))
         segments = {video: of_video for video, (of_video, _) in zip(video_id, found, strict=True)}
         steps = {video: of_video for video, (_, of_video) in zip(video_id, found, strict=True)}
         seen = [sorted({label for label, _, _ in segments[video]}) for video in video_id]

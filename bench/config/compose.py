@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +44,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     """
     command_line = Layer("command line", _parse_overrides(overrides))
     file = registry.method_folder(method) / "config.yaml"
-    content = OmegaConf.load(file)
+    content = cast(DictConfig, OmegaConf.load(file))
     presets, variants = content.pop("presets", {}), content.pop("variants", {})
     content.pop("version", None)
 
@@ -55,7 +55,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     variant = command_line.values.get("variant") or ""
     if variant and variant not in variants:
         raise unknown(f"variant of {method}", str(variant), variants)
-    written = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create())]
+    written = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create({}))]
     if variant:
         written.append(Layer(f"{file}, variant {variant}", variants[variant]))
     declared = list(content.get("stages", {}))
@@ -91,7 +91,9 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"command line: {' '.join(overrides)}: {_first_line(error)}") from error
 
 
-def _classes(method: str, stages: Mapping[str, DictConfig], declared: list[str]) -> dict[str, type[Stage] | None]:
+def _classes(
+    method: str, stages: Mapping[str, DictConfig], declared: list[str]
+) -> dict[str, type[Stage[Any, Any]] | None]:
     """Stage -> its class; None: an ensemble.
 
     Args:
@@ -99,7 +101,7 @@ def _classes(method: str, stages: Mapping[str, DictConfig], declared: list[str])
         declared: the stages of the method's own file.
     """
     known = stage_classes(method)
-    classes: dict[str, type[Stage] | None] = {}
+    classes: dict[str, type[Stage[Any, Any]] | None] = {}
     for name, stage in stages.items():
         if stage.get("ensemble"):
             classes[name] = None
@@ -115,7 +117,7 @@ def _classes(method: str, stages: Mapping[str, DictConfig], declared: list[str])
 
 
 def _schema(
-    classes: Mapping[str, type[Stage] | None], sources: Mapping[str, type[Source]], layers: list[Layer]
+    classes: Mapping[str, type[Stage[Any, Any]] | None], sources: Mapping[str, type[Source]], layers: list[Layer]
 ) -> tuple[DictConfig, list[Layer]]:
     """The typed configuration with its defaults, in which every stage knows its class's options and its dataset's
     defaults, and the layers with `data` spread to the stages."""
@@ -145,7 +147,7 @@ def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
             if key not in valid and not _is_entry(schema, key):
                 raise UserError(_unknown_key(key, valid, layer.source))
         try:
-            schema = OmegaConf.merge(schema, layer.values)
+            schema = cast(DictConfig, OmegaConf.merge(schema, layer.values))
         except OmegaConfBaseException as error:
             key = error.full_key or "?"
             raise UserError(f"{layer.source}: {key}: {_first_line(error)}") from error

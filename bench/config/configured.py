@@ -83,7 +83,7 @@ def counted(settings: Mapping[str, Any], trains: bool) -> Settings:
     return {key: value for key, value in found.items() if key.rpartition(".")[2] not in PLACES}
 
 
-def model_settings(model: Any, stage: StageConfig, stage_class: type[Stage] | None) -> Settings:
+def model_settings(model: Any, stage: StageConfig, stage_class: type[Stage[Any, Any]] | None) -> Settings:
     """Of the part of the method's model that the stage is built from."""
     if stage_class is None:
         return {}

@@ -24,7 +24,7 @@ def of_method(method: str) -> dict[str, Any]:
     }
 
 
-def stage_classes(method: str) -> dict[str, type[Stage]]:
+def stage_classes(method: str) -> dict[str, type[Stage[Any, Any]]]:
     """Name -> class, of those that can be a stage's `module`."""
     module = registry.method_module(method)
     return {

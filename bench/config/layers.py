@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,7 +43,8 @@ def _with_included(layer: Layer, folder: Path, above: tuple[Path, ...]) -> list[
         path = _recipe(str(name), folder, layer.source)
         if path in above:
             raise UserError(f"{layer.source}: include: {name} includes itself")
-        found += _with_included(Layer(str(path), OmegaConf.load(path)), path.parent, (*above, path))
+        included = Layer(str(path), cast(DictConfig, OmegaConf.load(path)))
+        found += _with_included(included, path.parent, (*above, path))
     return [*found, layer]
 
 
@@ -70,7 +71,8 @@ def by_name(layers: list[Layer]) -> list[Layer]:
         stages = layer.values.get("stages") or {}
         there |= {name: stages[name] is not None for name in stages if not _is_pattern(name)}
         if any(map(_is_pattern, stages)):
-            layer.values.stages = _named(layer.source, OmegaConf.to_container(stages), there)
+            written = cast(dict[str, Any], OmegaConf.to_container(stages))
+            layer.values.stages = _named(layer.source, written, there)
             there |= {name: own is not None for name, own in layer.values.stages.items()}
     return layers
 

@@ -52,7 +52,7 @@ class StageObjects:
     """Of `dataset`."""
     board: Board | None
     """Of `board`; None: the stage is not measured."""
-    stage_class: type[Stage] | None
+    stage_class: type[Stage[Any, Any]] | None
     """Of `module`; None: an ensemble."""
 
 
@@ -105,7 +105,7 @@ class StageConfig(Freezable):
     @property
     def objects(self) -> StageObjects:
         """What the stage's names stand for. It is no field: neither a setting nor part of records and identities."""
-        found = vars(self).get("_objects")
+        found: StageObjects | None = vars(self).get("_objects")
         if found is None:
             raise RuntimeError("this stage was not composed: nobody has looked up what its names stand for")
         return found

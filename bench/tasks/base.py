@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.tasks.metrics import bootstrap
+from bench.tasks.metrics import Floats, bootstrap
 from bench.tasks.predictions import Predictions
 from datamodules.boards import Board, BoardTask
 from datamodules.types import Scale, Similarity
@@ -59,9 +59,9 @@ class Statistic(NamedTuple):
 
     units: NDArray[np.str_]
     """[U] what a bootstrap draws, by name: clips, or videos where they are measured as a whole."""
-    measure: Callable[[NDArray], dict[str, NDArray]]
+    measure: Callable[[Floats], dict[str, Floats]]
     """Weights [U, B] -> metric -> [B]."""
-    interval: Callable[[NDArray, float], tuple[float, float]]
+    interval: Callable[[Floats, float], tuple[float, float]]
     """(a number's values on resamples, the number itself) -> (low, high)."""
 
 
@@ -182,7 +182,8 @@ class Task(ABC, Generic[Options]):
 
     def target(self, batch: Mapping[str, Any]) -> Tensor:
         """[B, ...] what is to be found, of a batch."""
-        return batch["label"]
+        label: Tensor = batch["label"]
+        return label
 
     def described(self, predictions: Predictions, scored: Manifest, similarity: Similarity) -> Predictions:
         """The predictions with what the task must know beside them.
@@ -275,18 +276,18 @@ class Task(ABC, Generic[Options]):
         scores = {each: predictions.scores[each] for each in wanted}
         return replace(predictions, clip_id=ids, target=target, scores=scores).take(np.argsort(ids))
 
-    def check_scores(self, modality: str, score: NDArray, predictions: Predictions) -> None:
+    def check_scores(self, modality: str, score: Floats, predictions: Predictions) -> None:
         """Raises EvaluationError: the scores of one modality do not fit the target, or are not finite."""
         if score.shape != np.shape(predictions.target):
             self.refuse_shape(modality, score, predictions)
         self.require_finite(f"scores of {modality!r}", score, np.asarray(predictions.clip_id))
 
-    def refuse_shape(self, modality: str, score: NDArray, predictions: Predictions) -> NoReturn:
+    def refuse_shape(self, modality: str, score: Floats, predictions: Predictions) -> NoReturn:
         """Raises EvaluationError, always."""
         shape = np.shape(predictions.target)
         raise EvaluationError(f"{self.board.name}: scores {score.shape} of {modality!r} do not fit {shape}")
 
-    def require_finite(self, what: str, values: NDArray, ids: NDArray) -> None:
+    def require_finite(self, what: str, values: NDArray[Any], ids: NDArray[np.str_]) -> None:
         """Raises EvaluationError: numbers are not finite, naming the clips."""
         bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
         if bad.any():
@@ -295,7 +296,7 @@ class Task(ABC, Generic[Options]):
             )
 
 
-def _some(ids: NDArray, shown: int = 5) -> str:
+def _some(ids: NDArray[np.str_], shown: int = 5) -> str:
     """`3 clips (a, b, c)`; no more than the first few are named."""
     names = ", ".join(ids[:shown]) + (", …" if len(ids) > shown else "")
     return f"{len(ids)} {'clip' if len(ids) == 1 else 'clips'} ({names})"

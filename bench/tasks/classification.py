@@ -84,13 +84,15 @@ class ClassificationTask(Task[Classification]):
         target_NC = predictions.target > 0
         right_N = top_k(target_NC.argmax(1), predictions.scores[modality], 1)
         with np.errstate(invalid="ignore"):  # classes without clips
-            return right_N @ target_NC / target_NC.sum(0)
+            accuracy_C: NDArray[np.floating] = right_N @ target_NC / target_NC.sum(0)
+        return accuracy_C
 
     def probability(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
         """A softmax over the classes."""
         from scipy.special import softmax
 
-        return softmax(logits, axis=1)
+        probability_NC: NDArray[np.floating] = softmax(logits, axis=1)
+        return probability_NC
 
     def mean_logits(self, logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Of a softmax over the classes."""

@@ -48,11 +48,11 @@ class _Video(NamedTuple):
 class _Outcome(NamedTuple):
     """What is measured of a video, or [N] of each."""
 
-    found: NDArray
-    annotated: NDArray
+    found: Floats
+    annotated: Floats
     """Of the video's steps; one that is listed twice counts twice."""
-    iod: NDArray
-    iou: NDArray
+    iod: Floats
+    iou: Floats
     """Means over the segments that are not background."""
 
 
@@ -95,12 +95,13 @@ class LocalisationTask(Task[Localisation]):
 
     def groups(self, table: pd.DataFrame, clip_id: Sequence[str]) -> NDArray[np.str_]:
         """The video of each second."""
-        return table["group"].to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+        group: NDArray[np.str_] = table["group"].to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+        return group
 
     def statistic(self, modality: str, predictions: Predictions) -> Statistic:
         """Over videos."""
         outcome = self._find(list(self._videos(modality, predictions)))
-        return Statistic(np.unique(predictions.group), _statistic(outcome, self._tasks(predictions)), interval)
+        return Statistic(np.unique(self._group(predictions)), _statistic(outcome, self._tasks(predictions)), interval)
 
     def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
         """What steps at even distances and segments of equal lengths get."""
@@ -124,7 +125,7 @@ class LocalisationTask(Task[Localisation]):
 
     def count(self, modality: str, predictions: Predictions) -> int:
         """The videos."""
-        return len(np.unique(predictions.group))
+        return len(np.unique(self._group(predictions)))
 
     def _find(self, videos: list[_Video]) -> _Outcome:
         """What the scores find."""
@@ -146,10 +147,9 @@ class LocalisationTask(Task[Localisation]):
 
     def _videos(self, modality: str, predictions: Predictions) -> Iterator[_Video]:
         """The videos in the order of their names."""
-        if predictions.group is None:
-            raise EvaluationError(f"{self.board.name}: no group; it must name the video of every second")
+        group_N = self._group(predictions)
         score_NC, target_NC = predictions.scores[modality], predictions.target
-        names, video_N, seconds = np.unique(predictions.group, return_inverse=True, return_counts=True)
+        names, video_N, seconds = np.unique(group_N, return_inverse=True, return_counts=True)
         rows = np.split(np.argsort(video_N, kind="stable"), seconds.cumsum()[:-1])
         for name, row_T in zip(names.tolist(), rows, strict=True):
             steps = np.asarray(predictions.steps.get(name, ()), dtype=np.intp)
@@ -172,9 +172,15 @@ class LocalisationTask(Task[Localisation]):
                 )
             yield _Video(score_NC[row_T][:, class_U].astype(np.float64), present_TC[:, class_U], step_K)
 
+    def _group(self, predictions: Predictions) -> NDArray[np.str_]:
+        """[N] the video of each second."""
+        if predictions.group is None:
+            raise EvaluationError(f"{self.board.name}: no group; it must name the video of every second")
+        return predictions.group
+
     def _tasks(self, predictions: Predictions) -> NDArray[np.bool_]:
         """[G, N] which videos belong to which task; all to the same one unless the board averages over tasks."""
-        names = np.unique(predictions.group).tolist()
+        names = np.unique(self._group(predictions)).tolist()
         by_task = self.options.average == "task"
         task_N = [tuple(predictions.steps[name]) if by_task else () for name in names]
         return np.array([[task == other for other in task_N] for task in sorted(set(task_N))])
@@ -186,7 +192,7 @@ def _measure(
     """What two searches find: a second for each step, and borders for segments whose labels are given."""
     outcomes = []
     for video in videos:
-        annotated_K = video.target_TU.any(0)[video.step_K]
+        annotated_K = np.asarray(video.target_TU.any(0))[video.step_K]
         found = 0 if video.too_short else video.target_TU[place(video), video.step_K].sum()
         label_S, border = transcript(video.target_TU)
         action_S = label_S != BACKGROUND
@@ -201,7 +207,7 @@ def _statistic(outcome: _Outcome, task_GN: NDArray[np.bool_]) -> Callable[[Float
     """Weights [N, B] -> metric -> [B]; tasks without weight are left out."""
     known_N = outcome.annotated > 0
 
-    def ratio(over_GN: Floats, under_GN: Floats, weight_NB: Floats) -> Floats:
+    def ratio(over_GN: Floats, under_GN: Floats | NDArray[np.bool_], weight_NB: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
             return macro((over_GN @ weight_NB / (under_GN @ weight_NB)).T)
 

@@ -105,8 +105,8 @@ def _measure_class(ranking: _Ranking, weight_NB: Tensor) -> tuple[Floats, Floats
     """(ap_B, auc_B) of one class that has a positive."""
     edge_EB = _sums(ranking.order, ranking.edges, weight_NB).cumsum(0).numpy()
     before_GB, through_GB, all_B = edge_EB[:-1:2], edge_EB[1::2], edge_EB[-1]
-    positive_GB = _sums(ranking.positives, ranking.groups, weight_NB)
-    hits_GB, positive_GB = positive_GB.cumsum(0).numpy(), positive_GB.numpy()
+    summed_GB = _sums(ranking.positives, ranking.groups, weight_NB)
+    hits_GB, positive_GB = summed_GB.cumsum(0).numpy(), summed_GB.numpy()
     all_positive_B = hits_GB[-1]
     all_negative_B = all_B - all_positive_B
     # AP = sum over thresholds of (recall gained) * precision.
@@ -142,12 +142,14 @@ def _exact(weight: ArrayLike) -> Floats:
 
 def average_precision(target_NC: ArrayLike, score_NC: ArrayLike, weight_N: ArrayLike | None = None) -> Floats:
     """[C] average precision, exact with ties; NaN for classes without positives. See `Rankings.measure`."""
-    return Rankings(target_NC, score_NC).measure(_column(weight_N, len(np.asarray(target_NC))))[0][0]
+    ap_C: Floats = Rankings(target_NC, score_NC).measure(_column(weight_N, len(np.asarray(target_NC))))[0][0]
+    return ap_C
 
 
 def auc(target_NC: ArrayLike, score_NC: ArrayLike, weight_N: ArrayLike | None = None) -> Floats:
     """[C] area under the ROC curve, ties counting half; NaN for classes without positives or negatives."""
-    return Rankings(target_NC, score_NC).measure(_column(weight_N, len(np.asarray(target_NC))))[1][0]
+    auc_C: Floats = Rankings(target_NC, score_NC).measure(_column(weight_N, len(np.asarray(target_NC))))[1][0]
+    return auc_C
 
 
 def _column(weight_N: ArrayLike | None, clips: int) -> Floats:
@@ -158,14 +160,16 @@ def macro(value_BC: Floats) -> Floats:
     """[B] mean over the classes that have a value; NaN where none has (docs/protocols.md, rule 4)."""
     known = ~np.isnan(value_BC)
     with np.errstate(invalid="ignore"):
-        return np.where(known, value_BC, 0).sum(-1) / known.sum(-1)
+        mean_B: Floats = np.where(known, value_BC, 0).sum(-1) / known.sum(-1)
+    return mean_B
 
 
 def dprime(mean_auc: ArrayLike) -> Floats:
     """d' = sqrt(2) * inverse normal CDF of the mean AUC (AST `stats.py`), see `AUC_LIMIT`."""
     from scipy.special import ndtri  # tables, which import this file, do without
 
-    return math.sqrt(2) * ndtri(np.clip(mean_auc, AUC_LIMIT, 1 - AUC_LIMIT))
+    found: Floats = math.sqrt(2) * ndtri(np.clip(mean_auc, AUC_LIMIT, 1 - AUC_LIMIT))
+    return found
 
 
 def label_precision(target_NC: ArrayLike, score_NC: ArrayLike, block: int = 4096) -> tuple[Floats, Floats]:
@@ -245,13 +249,13 @@ def unbiased_interval(values: ArrayLike, value: float) -> tuple[float, float]:
     this one in 93 %.
     """
     low, high = _middle(values)
-    shift = 2 * (float(np.nanmean(values)) - value)
+    shift = 2 * (float(np.nanmean(np.asarray(values))) - value)
     return min(low - shift, value), max(high - shift, value)
 
 
 def _middle(values: ArrayLike) -> tuple[float, float]:
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    low, high = np.nanpercentile(np.asarray(values), [tail, 100 - tail])
     return float(low), float(high)
 
 

@@ -24,7 +24,7 @@ ABOUT = b"avl-bench"
 class Predictions:
     """What a stage gave out for a split; row i of every array belongs to `clip_id[i]`."""
 
-    clip_id: Sequence[str] | NDArray
+    clip_id: Sequence[str] | NDArray[np.str_]
     target: NDArray[np.floating]
     """[N, C], above 0 where the clip has the class; one-hot for classification."""
     scores: Mapping[str, NDArray[np.floating]]

@@ -75,7 +75,8 @@ class RetrievalTask(Task[Retrieval]):
             group = table["video_id"]
         else:
             group = table.groupby(["video_id", "start", "end"])["clip_id"].transform("first")
-        return group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+        named: NDArray[np.str_] = group.to_numpy(str)[pd.Index(table["clip_id"]).get_indexer(clip_id)]
+        return named
 
     def scored_modalities(self, modality: str) -> tuple[str, ...]:
         """Those of the board, whatever the stage looks at."""
@@ -86,7 +87,7 @@ class RetrievalTask(Task[Retrieval]):
         missing = scored.official - len(predictions.clip_id)
         return replace(super().described(predictions, scored, similarity), missing=missing)
 
-    def check_scores(self, modality: str, score: NDArray, predictions: Predictions) -> None:
+    def check_scores(self, modality: str, score: Floats, predictions: Predictions) -> None:
         """Embeddings may be of any length."""
         ids = np.asarray(predictions.clip_id)
         if score.ndim != 2 or len(score) != len(ids):
@@ -168,7 +169,7 @@ class RetrievalTask(Task[Retrieval]):
         )
 
 
-def _rows(modality: str, group_N: NDArray) -> NDArray[np.intp]:
+def _rows(modality: str, group_N: NDArray[np.str_]) -> NDArray[np.intp]:
     """The rows that differ: all of text, the first of each group otherwise."""
     return np.arange(len(group_N)) if "t" in modality else np.sort(np.unique(group_N, return_index=True)[1])
 
@@ -178,7 +179,8 @@ def _median(rank_N: Floats, weight_NB: Floats) -> Floats:
     through_NB = weight_NB.cumsum(0, dtype=np.float64)
     total_B = through_NB[-1]
     lower_B, upper_B = ((through_NB <= middle_B).sum(0) for middle_B in ((total_B - 1) // 2, total_B // 2))
-    return (rank_N[lower_B] + rank_N[upper_B]) / 2
+    median_B: Floats = (rank_N[lower_B] + rank_N[upper_B]) / 2
+    return median_B
 
 
 def _chance(right_Q: NDArray[np.intp], items: int, missing: int) -> dict[str, float]:

@@ -97,7 +97,8 @@ class TaggingTask(Task[Tagging]):
         """A sigmoid a class."""
         from scipy.special import expit
 
-        return expit(logits)
+        probability_NC: NDArray[np.floating] = expit(logits)
+        return probability_NC
 
     def mean_logits(self, logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Of a sigmoid a class."""
