@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -27,6 +27,7 @@ class AVLnet(BranchedStage[model.AVLnetConfig, Options]):
 
     text: ClassVar[model.Text] = "none"
     knows_words = False
+    net: model.AVLnet
 
     def __init__(self, spec: StageSpec[model.AVLnetConfig, Options]):
         super().__init__(spec)
@@ -56,7 +57,7 @@ class Tri(AVLnet):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         x = {modality: self.embed(batch, modality) for modality in "avt"}
         terms = {pair: self.agreement(x[pair[0]], x[pair[1]], batch, pair) for pair in ("av", "at", "tv")}
-        return {**terms, "loss": sum(terms.values())}
+        return {**terms, "loss": cast(Tensor, sum(terms.values()))}  # 0 only of no terms
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         x = {modality: self.embed(batch, modality) for modality in self.spec.modality}

@@ -83,6 +83,7 @@ def load(net: AST | CNN | PSLA, weights: Mapping[str, Tensor]) -> None:
         stem = ("features.0.0",) if isinstance(net, PSLA) else ()
         load_strict(net, from_imagenet(weights, net), new=(*HEAD, *stem))
         return
+    ours: Mapping[str, Tensor]
     if is_official_ast(weights) or is_official_psla(weights):
         ours = from_official(weights, net)
     else:
@@ -94,7 +95,7 @@ def load(net: AST | CNN | PSLA, weights: Mapping[str, Tensor]) -> None:
 # --- the authors' files ---------------------------------------------------------------------------------------
 
 
-def from_official(weights: Mapping[str, Tensor], net: AST | PSLA) -> dict[str, Tensor]:
+def from_official(weights: Mapping[str, Tensor], net: AST | CNN | PSLA) -> dict[str, Tensor]:
     """The keys of AST's and PSLA's files -> those of `net`, with positions for its input's size.
 
     Raises:
@@ -134,7 +135,7 @@ def to_official(net: AST | PSLA) -> dict[str, Tensor]:
     return theirs
 
 
-def _official_names(net: AST | PSLA) -> dict[str, str]:
+def _official_names(net: AST | CNN | PSLA) -> dict[str, str]:
     """Our keys -> the authors'."""
     if isinstance(net, AST):
         return {key: _ast_name(key) for key in net.state_dict()}

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
 from experiments.cmkd.checkpoints import imagenet, load
-from experiments.cmkd.model import ASTConfig, AttentionHead, CMKDConfig, CNNConfig, Network, PSLAConfig, build
+from experiments.cmkd.model import (
+    AST,
+    CNN,
+    PSLA,
+    ASTConfig,
+    AttentionHead,
+    CMKDConfig,
+    CNNConfig,
+    ConvNet,
+    Network,
+    PSLAConfig,
+    build,
+)
 from experiments.common.networks.layers import start_at_prior
 from experiments.common.stage import StageSpec
 from experiments.common.stages.classifier import Classifier
@@ -42,6 +54,7 @@ class SoundClassifier(Classifier[CMKDConfig, Trained]):
     """Log-mel -> classes."""
 
     channels_last = True
+    net: AST | CNN | PSLA
 
     def __init__(self, spec: StageSpec[CMKDConfig, Trained]):
         super().__init__(spec)
@@ -49,8 +62,8 @@ class SoundClassifier(Classifier[CMKDConfig, Trained]):
             raise ValueError(f"modality={spec.modality}: CMKD's networks look at a")
         self.net = network(spec)
         if spec.options.network != "psla":
-            head = self.net.head[-1] if spec.options.network == "ast" else self.net.head
-            start_at_prior(head, spec.options.prior)
+            head = self.net.head[-1] if isinstance(self.net, AST) else self.net.head
+            start_at_prior(cast(nn.Linear, head), spec.options.prior)
 
     @classmethod
     def model_of(cls, model: CMKDConfig, options: Trained) -> ASTConfig | CNNConfig | PSLAConfig:
@@ -65,7 +78,7 @@ class SoundClassifier(Classifier[CMKDConfig, Trained]):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """PSLA's numbers as they are: its authors clamp them in the loss alone (`traintest.py`)."""
-        if isinstance(self.net.head, AttentionHead):
+        if isinstance(self.net, ConvNet) and isinstance(self.net.head, AttentionHead):
             return {"probabilities": {"a": self.net.probabilities(batch["audio"])}}
         return super().predict_step(batch, batch_idx)
 
@@ -107,7 +120,7 @@ class Distill(DistilledClassifier[CMKDConfig, DistillOptions], SoundClassifier[D
         self.take_teacher(net)
 
 
-def network(spec: StageSpec[CMKDConfig, Trained]) -> nn.Module:
+def network(spec: StageSpec[CMKDConfig, Trained]) -> AST | CNN | PSLA:
     """The network that a stage trains.
 
     Raises:
@@ -118,4 +131,5 @@ def network(spec: StageSpec[CMKDConfig, Trained]) -> nn.Module:
         raise ValueError(f"options.strides={strides}: give AST's stride in mel bins and that in frames, e.g. [12, 12]")
     if strides:
         model = replace(model, ast=replace(model.ast, stride=strides[0], time_stride=strides[1]))
+    assert spec.inputs.audio is not None
     return build(spec.options.network, model, spec.inputs.audio, spec.num_classes)

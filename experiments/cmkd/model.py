@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -203,7 +203,7 @@ class AttentionHead(nn.Module):
 class ConvNet(nn.Module):
     """`features` makes a map of a log-mel, `head` pools it into logits."""
 
-    def __init__(self, features: nn.Sequential, head: nn.Module):
+    def __init__(self, features: nn.Sequential, head: MeanHead | AttentionHead):
         super().__init__()
         self.features = features
         self.head = head
@@ -217,6 +217,7 @@ class ConvNet(nn.Module):
 
     def probabilities(self, audio_B1TF: Tensor) -> Tensor:
         """[B, C], of attention pooling, about 0..1 and not clamped."""
+        assert isinstance(self.head, AttentionHead)
         return self.head.probabilities(self.maps(audio_B1TF))
 
 
@@ -225,6 +226,7 @@ class CNN(ConvNet):
 
     def __init__(self, config: CNNConfig, num_classes: int):
         features, dim = backbone(config)
+        head: MeanHead | AttentionHead
         if config.pooling == "mean":
             head = MeanHead(dim, num_classes)
         elif config.pooling == "attention":
@@ -260,7 +262,7 @@ def backbone(config: CNNConfig) -> tuple[nn.Sequential, int]:
         return small_features(config.widths), config.widths[-1]
     if config.backbone not in TORCHVISION:
         raise ValueError(f"cnn.backbone is one of {', '.join(TORCHVISION)} or small, not {config.backbone}")
-    net = TORCHVISION[config.backbone]()
+    net: Any = TORCHVISION[config.backbone]()  # torchvision has no types
     if config.backbone == "densenet121":
         net.features.add_module("relu5", nn.ReLU(inplace=True))  # torchvision has it between features and pooling
         return mono_stem(net.features, "conv0"), net.classifier.in_features
@@ -270,6 +272,7 @@ def backbone(config: CNNConfig) -> tuple[nn.Sequential, int]:
 def mono_stem(features: nn.Sequential, name: str) -> nn.Sequential:
     """`features` with the convolution of that name for one channel, still as freshly drawn."""
     stem = features.get_submodule(name)
+    assert isinstance(stem, nn.Conv2d)
     stem.weight = nn.Parameter(stem.weight.detach()[:, :1].clone())
     stem.in_channels = 1
     return features

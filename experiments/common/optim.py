@@ -131,6 +131,7 @@ def make_optimizer(stage: Optimised) -> dict[str, Any]:
     """The optimiser and its per-step schedule, as Lightning's `configure_optimizers` returns them."""
     spec, optim = stage.spec, stage.spec.optim
     groups = param_groups(stage)
+    optimizer: torch.optim.Optimizer
     if optim.algorithm == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=optim.betas[0])
     else:

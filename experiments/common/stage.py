@@ -17,6 +17,8 @@ Model = TypeVar("Model")
 """A method's dataclass of its network's numbers."""
 Options = TypeVar("Options")
 """A stage class's dataclass of its own numbers."""
+_MEANINGS: dict[Any, str] = {Model: "model_config", Options: "options_config"}
+"""`Stage._meanings`; in a class's own body its type variables cannot be named as values."""
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
     """`Model`, by which the `model` of a configuration is checked."""
     options_config: ClassVar[type]
     """`Options`, likewise."""
-    _meanings: ClassVar[dict[Any, str]] = {Model: "model_config", Options: "options_config"}
+    _meanings: ClassVar[dict[Any, str]] = _MEANINGS
     """Type variable of the class -> the attribute that it is the type of."""
     some_parameters_idle: ClassVar[bool] = False
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
@@ -78,7 +80,8 @@ class Stage(L.LightningModule, Generic[Model, Options]):
             origin = get_origin(base)
             if not (isinstance(origin, type) and issubclass(origin, Stage)):
                 continue
-            for parameter, argument in zip(origin.__parameters__, get_args(base), strict=True):
+            parameters = origin.__parameters__  # type: ignore[attr-defined]  # which typing's stubs leave out
+            for parameter, argument in zip(parameters, get_args(base), strict=True):
                 meaning = origin._meanings[parameter]
                 if isinstance(argument, TypeVar):
                     cls._meanings[argument] = meaning
@@ -154,7 +157,8 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         if trainer is None:
             return False
         done = trainer.global_step + 1
-        return done % trainer.log_every_n_steps == 0 or done >= trainer.estimated_stepping_batches
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning's connector sets it
+        return done % every == 0 or done >= trainer.estimated_stepping_batches
 
     def layer_of(self, name: str) -> tuple[int, int]:
         """(layer, number of layers) of a parameter, for layer-wise learning rate decay.
@@ -167,5 +171,5 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         """By what the learning rate of a parameter is multiplied beside layer-wise decay."""
         return 1.0
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's cannot be indexed
         return make_optimizer(self)

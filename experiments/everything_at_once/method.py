@@ -27,6 +27,8 @@ class TrainOptions(NarratedOptions):
 class Train(NarratedStage[EverythingAtOnceConfig, TrainOptions]):
     """Every modality, alone, against every other and against both others together."""
 
+    net: EverythingAtOnce
+
     def __init__(self, spec: StageSpec[EverythingAtOnceConfig, TrainOptions]):
         super().__init__(spec)
         self.net = EverythingAtOnce(spec.model)

@@ -69,6 +69,7 @@ class MaskedAudioVideo(Stage[MAViLConfig, Pretraining]):
         super().__init__(spec)
         config, inputs = spec.model, spec.inputs
         self.trunk = Trunk(config, inputs)
+        assert inputs.audio is not None and inputs.video is not None  # or there would be no trunk
         audio_dim, video_dim = self.target_dims()
         self.audio_decoder = audio_decoder(config, inputs.audio, audio_dim)
         self.video_decoder = video_decoder(config, inputs.video, video_dim)
@@ -185,9 +186,11 @@ class Distill(Taught, MaskedAudioVideo[DistillOptions]):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        audio, video = self.teacher.audio(batch["audio"]), self.teacher.video(batch["video"])
+        teacher = self.teacher
+        assert isinstance(teacher, Trunk)
+        audio, video = teacher.audio(batch["audio"]), teacher.video(batch["video"])
         if self.spec.options.target == "fused_teacher":
-            audio, video = self.teacher.fusion(audio, video)
+            audio, video = teacher.fusion(audio, video)
         if self.spec.options.norm_target:
             audio, video = (F.layer_norm(tokens.float(), tokens.shape[-1:]) for tokens in (audio, video))
         return audio[:, 1:], video[:, 1:]

@@ -51,13 +51,13 @@ class MAViLConfig:
 # --- positions --------------------------------------------------------------------------------------------------
 
 
-def audio_positions(config: MAViLConfig, dim: int, grid: tuple[int, int]) -> Tensor:
+def audio_positions(config: MAViLConfig, dim: int, grid: tuple[int, ...]) -> Tensor:
     """[1 + L, dim] float32, CLS row 0."""
     rows, columns = grid if config.audio_positions == "2d" else grid[::-1]
     return with_cls(sincos_2d(dim, rows, columns))
 
 
-def video_positions(config: MAViLConfig, dim: int, grid: tuple[int, int, int]) -> Tensor:
+def video_positions(config: MAViLConfig, dim: int, grid: tuple[int, ...]) -> Tensor:
     """[1 + L, dim] float32, CLS row 0."""
     times, rows, columns = grid
     if config.video_positions == "3d":
@@ -70,6 +70,8 @@ def video_positions(config: MAViLConfig, dim: int, grid: tuple[int, int, int]) -
 
 class Encoder(nn.Module):
     """A ViT of one modality that can be shown only some of the patches."""
+
+    positions: Tensor
 
     def __init__(
         self,
@@ -124,6 +126,8 @@ class Encoder(nn.Module):
 
 class AudioEncoder(Encoder):
     """[B, 1, frames, mels] -> [B, S, D]."""
+
+    grid: tuple[int, int]
 
     def __init__(self, config: MAViLConfig, audio: AudioInputs, drop_path: float = 0.0):
         grid = audio_grid(audio, config.patch)
@@ -194,6 +198,8 @@ def pool(tokens_BSD: Tensor) -> Tensor:
 
 class Decoder(nn.Module):
     """Predicts something of every patch of one modality from its visible, fused tokens (MAE's decoder)."""
+
+    positions: Tensor
 
     def __init__(self, config: MAViLConfig, positions_SD: Tensor, out_dim: int):
         """`positions_SD`: [1 + L, decoder_dim]; `out_dim`: 256 or 1536 for raw patches, 768 for features."""

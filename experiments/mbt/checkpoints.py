@@ -28,7 +28,7 @@ from experiments.common.checkpoints.library import offered
 from experiments.common.checkpoints.table import Entry, Table
 from experiments.common.networks.convolutions import one_channel
 from experiments.common.weights import load_strict, require_fit
-from experiments.mbt.model import MBT
+from experiments.mbt.model import MBT, Tokens
 
 
 def is_scenic(weights: Mapping[str, Any]) -> bool:
@@ -123,6 +123,7 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
             one_channel(kernel) if m == "a" else central_frame(kernel, model.config.tubelet)
         )
         ours[f"tokens.{m}.patch_embed.bias"] = weights["patch_embed.proj.bias"]
+        assert isinstance(tokens, Tokens)
         times, (rows, columns) = math.prod(tokens.grid[:-2]), tokens.grid[-2:]
         positions_LD = zoom_positions(grid_LD, rows, columns).repeat(times, 1)
         ours[f"tokens.{m}.positions"] = torch.cat([cls_1D, positions_LD])
@@ -198,6 +199,7 @@ def load(model: MBT, weights: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming every key that is missing, unknown or of another shape.
     """
+    new: tuple[str, ...]
     if is_image_vit(weights):
         weights, new = from_image_vit(weights, model), HEAD
     else:

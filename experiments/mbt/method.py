@@ -34,6 +34,8 @@ class TrainOptions:
 class Train(Classifier[MBTConfig, TrainOptions]):
     """Each modality's CLS token is trained alone, by one classifier; their mean logits are what is measured."""
 
+    net: MBT
+
     def __init__(self, spec: StageSpec[MBTConfig, TrainOptions]):
         super().__init__(spec)
         self.net = MBT(spec.model, spec.inputs, spec.modality, spec.num_classes)

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
-from timm.layers import DropPath
+from timm.layers import Attention, DropPath, Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -95,7 +95,8 @@ def video_tokens(config: MBTConfig, video: VideoInputs) -> Tokens:
 
 def encoder(config: MBTConfig) -> nn.ModuleList:
     """The pre-LN ViT blocks of one stream, as in Flax: tanh GELU, and stochastic depth that drops and rescales not."""
-    make = partial(Block, qkv_bias=True, act_layer=partial(nn.GELU, approximate="tanh"), norm_layer=LayerNorm)
+    gelu: Any = partial(nn.GELU, approximate="tanh")  # timm says that it takes a class, and calls it
+    make = partial(Block, qkv_bias=True, act_layer=gelu, norm_layer=LayerNorm)
     rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
     blocks = nn.ModuleList(make(config.dim, config.heads, config.mlp_ratio, drop_path=rate) for rate in rates)
     for module in blocks.modules():
@@ -165,7 +166,7 @@ class MBT(nn.Module):
 
     def blocks_of(self, modality: str) -> nn.ModuleList:
         """The layers of a stream, its own or those of both."""
-        return self.blocks["shared" if self.config.share_encoder else modality]
+        return cast(nn.ModuleList, self.blocks["shared" if self.config.share_encoder else modality])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The batch's `audio` and `video` -> logits [B, C] of each stream, both from one classifier."""
@@ -173,7 +174,7 @@ class MBT(nn.Module):
 
     def encode(self, batch: Batch) -> Streams:
         """The batch's `audio` [B, 1, frames, mels] and `video` [B, 3, T, H, W] -> normalised tokens."""
-        names = {"a": "audio", "v": "video"}
+        names: dict[str, Literal["audio", "video"]] = {"a": "audio", "v": "video"}
         z: Streams = {m: self.tokens[m](batch[names[m]]) for m in self.modality}
         z_fsn = None
         if self.bottleneck is not None:
@@ -183,6 +184,7 @@ class MBT(nn.Module):
             if layer < self.fusion_layer:
                 z = {m: blocks[m](z_m) for m, z_m in z.items()}
             elif self.config.fusion == "bottleneck":
+                assert z_fsn is not None
                 z, z_fsn = bottleneck_layer(blocks, z, z_fsn)
             elif self.config.fusion == "full":
                 z = full_layer(blocks, z)
@@ -202,16 +204,20 @@ def init_scenic(module: nn.Module) -> None:
     Xavier-uniform weights (each of q, k and v for itself), LeCun-normal patch kernels, biases 0 or, in MLPs, nearly.
     """
     if isinstance(module, Block):
-        for weight in (*module.attn.qkv.weight.detach().chunk(3), module.attn.proj.weight):
+        attn, mlp = module.attn, module.mlp
+        assert isinstance(attn, Attention) and isinstance(mlp, Mlp)
+        for weight in (*attn.qkv.weight.detach().chunk(3), attn.proj.weight):
             nn.init.xavier_uniform_(weight)
-        for linear in (module.mlp.fc1, module.mlp.fc2):
+        for linear in (mlp.fc1, mlp.fc2):
             nn.init.xavier_uniform_(linear.weight)
+            assert linear.bias is not None
             nn.init.normal_(linear.bias, std=1e-6)
-        for linear in (module.attn.qkv, module.attn.proj):
+        for linear in (attn.qkv, attn.proj):
             nn.init.zeros_(linear.bias)
     elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
         std = module.weight[0].numel() ** -0.5 / 0.87962566103423978  # of a normal distribution cut at 2 std
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        assert module.bias is not None
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)

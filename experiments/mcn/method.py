@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class TrainOptions(NarratedOptions):
 
 class Train(BranchedStage[MCNConfig, TrainOptions]):
     """L = L_MMS + L_Cluster + L_Recon (paper eq. 1)."""
+
+    net: MCN
 
     def __init__(self, spec: StageSpec[MCNConfig, TrainOptions]):
         super().__init__(spec)
@@ -81,7 +83,7 @@ class Train(BranchedStage[MCNConfig, TrainOptions]):
         for modality, error_B in error.items():
             own_B = self.present(batch, modality)
             terms[f"reconstruction_{modality}"] = options.reconstruction_weight * mean_of_valid(error_B, own_B)
-        return {**terms, "loss": sum(terms.values())}
+        return {**terms, "loss": cast(Tensor, sum(terms.values()))}  # 0 only of no terms
 
     def clustering(self, batch: Batch, x: Mapping[Any, Tensor], step: int, epoch: int) -> Tensor:
         """Each modality finds its clip's joint centroid; a third of their sum (the paper's eq. 7 is the sum)."""

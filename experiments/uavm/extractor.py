@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torchvision
 from torch import Tensor, nn
@@ -47,8 +47,8 @@ class Extractor(nn.Module):
             self.body, self.dim = _plain(config, self.channels), config.widths[-1]
         else:
             network = torchvision.models.get_model(f"convnext_{config.size}", weights=None)
+            network.features[0][0] = _stem(network.features[0][0], self.channels)
             self.body, self.dim = network.features, network.classifier[-1].in_features
-            self.body[0][0] = _stem(self.body[0][0], self.channels)
         self.head = nn.Sequential(LayerNorm(self.dim), nn.Linear(self.dim, num_classes))
 
 
@@ -90,7 +90,8 @@ def _stem(rgb: nn.Conv2d, channels: int) -> nn.Conv2d:
     """The 4 x 4 convolution for so many channels; one channel has the sum of the RGB kernel (`ConvNextOri`)."""
     if channels == rgb.in_channels:
         return rgb
-    stem = nn.Conv2d(channels, rgb.out_channels, rgb.kernel_size, rgb.stride)
+    kernel_size, stride = cast(tuple[int, int], rgb.kernel_size), cast(tuple[int, int], rgb.stride)
+    stem = nn.Conv2d(channels, rgb.out_channels, kernel_size, stride)
     stem.weight = nn.Parameter(one_channel(rgb.weight.detach()))
     stem.bias = rgb.bias
     return stem

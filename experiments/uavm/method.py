@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import INPUT, Classifier
 from experiments.common.stages.network import NetworkStage
 from experiments.uavm.checkpoints import imagenet, load, load_extractor
-from experiments.uavm.extractor import AudioConvNeXt, ConvNeXtConfig, Extractor, VideoConvNeXt
+from experiments.uavm.extractor import AudioConvNeXt, ConvNeXtConfig, VideoConvNeXt
 from experiments.uavm.model import UAVM, OneModality, UAVMConfig, prepare
 
 
-def make_extractor(spec: StageSpec) -> Extractor:
+def make_extractor(spec: StageSpec) -> AudioConvNeXt | VideoConvNeXt:
     """The ConvNeXt of the stage's one modality.
 
     Raises:
@@ -27,7 +28,8 @@ def make_extractor(spec: StageSpec) -> Extractor:
     """
     if spec.modality not in INPUT:
         raise ValueError(f"modality={spec.modality}: an extractor looks at a or at v")
-    net = {"a": AudioConvNeXt, "v": VideoConvNeXt}[spec.modality](spec.model.extractor, spec.num_classes)
+    make = AudioConvNeXt if spec.modality == "a" else VideoConvNeXt
+    net = make(spec.model.extractor, spec.num_classes)
     if net.dim != spec.model.feature_dim:
         raise ValueError(f"model.feature_dim={spec.model.feature_dim}, but the extractor gives {net.dim}")
     return net
@@ -48,6 +50,7 @@ class TrainExtractor(Classifier[UAVMConfig, TrainExtractorOptions]):
     """A classifier whose last feature map is what the unified network will look at."""
 
     channels_last = True
+    net: AudioConvNeXt | VideoConvNeXt
 
     @classmethod
     def model_of(cls, model: UAVMConfig, options: TrainExtractorOptions) -> ConvNeXtConfig:
@@ -74,6 +77,7 @@ class Extract(NetworkStage[UAVMConfig, ExtractOptions]):
     """No training: [B, T, D] features of each clip, by a frozen extractor; zeros for frames that are not there."""
 
     channels_last = True
+    net: AudioConvNeXt | VideoConvNeXt
 
     @classmethod
     def model_of(cls, model: UAVMConfig, options: ExtractOptions) -> ConvNeXtConfig:
@@ -165,7 +169,8 @@ class Train(OnFeatures[TrainOptions], Classifier[UAVMConfig, TrainOptions]):
         modality = modality or self.spec.modality
         if modality == "av":
             return self.net.joint(self.features(batch, "a"), self.features(batch, "v"))
-        return self.net(self.features(batch, modality), modality)
+        one = cast(OneModality, modality)
+        return self.net(self.features(batch, one), one)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         together = self.spec.model.fusion == "cross_attention"

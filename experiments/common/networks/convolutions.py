@@ -7,9 +7,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 
-def conv_norm_relu(before: int, after: int, **options: int) -> list[nn.Module]:
-    """A 2-D convolution without bias, batch norm and ReLU; `options` are the convolution's."""
-    return [nn.Conv2d(before, after, bias=False, **options), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+def conv_norm_relu(
+    before: int, after: int, *, kernel_size: int, stride: int = 1, padding: int = 0, groups: int = 1
+) -> list[nn.Module]:
+    """A 2-D convolution without bias, batch norm and ReLU; what can be set are the convolution's options."""
+    convolution = nn.Conv2d(before, after, kernel_size, stride, padding, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
 
 
 def one_channel(rgb_DCHW: Tensor, how: Literal["sum", "mean"] = "sum") -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from experiments.common.losses.classification import classification_loss
 from experiments.common.stage import Model
 from experiments.common.stages.network import NetworkStage
 
-INPUT = {"a": "audio", "v": "video"}
+INPUT: dict[str, Literal["audio", "video"]] = {"a": "audio", "v": "video"}
 """Modality -> key of it in a batch."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,11 @@ from experiments.common.stage import StageSpec
 from experiments.common.stages.network import NetworkStage
 from experiments.common.weights import load_strict, without_prefix
 
-LENGTHS = {"a": "audio_length", "v": "video_feat_length", "t": "text_length"}
+LENGTHS: dict[str, Literal["audio_length", "video_feat_length", "text_length"]] = {
+    "a": "audio_length",
+    "v": "video_feat_length",
+    "t": "text_length",
+}
 """Modality -> key of how much of it a clip has; 0 = none, which is a mask and never zeros to learn from."""
 
 
@@ -82,6 +86,16 @@ class NarratedStage(NetworkStage[WordsModel, Narrated]):
         return self.words(ids_CL), (ids_CL > 0).sum(1)
 
 
+class Branches(Protocol):
+    """A network with a branch a modality, each from its input to [B, D]."""
+
+    def audio(self, audio_BFM: Tensor, length_B: Tensor) -> Tensor: ...
+
+    def video(self, features_BTD: Tensor, length_B: Tensor) -> Tensor: ...
+
+    def text(self, words_BLD: Tensor) -> Tensor: ...
+
+
 class BranchedStage(NarratedStage[WordsModel, Narrated]):
     """Of a network with a branch a modality, whose embeddings are compared by their dot product (AVLnet, MCN)."""
 
@@ -89,8 +103,9 @@ class BranchedStage(NarratedStage[WordsModel, Narrated]):
 
     def embed(self, batch: Batch, modality: str) -> Tensor:
         """[B, D] of one branch."""
+        net = cast(Branches, self.net)
         if modality == "a":
-            return self.net.audio(batch["audio"][:, 0], batch["audio_length"])
+            return net.audio(batch["audio"][:, 0], batch["audio_length"])
         if modality == "v":
-            return self.net.video(batch["video_feat"], batch["video_feat_length"])
-        return self.net.text(self.word_vectors(batch))
+            return net.video(batch["video_feat"], batch["video_feat_length"])
+        return net.text(self.word_vectors(batch))
