@@ -104,10 +104,26 @@ def built(case: Case, device: torch.device = META) -> Stage:
                 module.load_parent(weights)
     module.trainer = SimpleNamespace(global_step=1, log_every_n_steps=10, estimated_stepping_batches=100)
     if hasattr(module, "joint"):  # MCN's clusters, as an earlier step left them
-        module.joint.centroid_KD = torch.empty(module.spec.options.clusters, module.spec.model.dim, device=device)
+        module.joint.centroid_KD = torch.randn(module.spec.options.clusters, module.spec.model.dim, device=device)
     return module.to(device).train()
 
 
 def batch(case: Case, device: torch.device = META) -> Batch:
     """Zeros, as the stage's inputs shape them."""
     return cost.fake_batch(spec(case.method, case.stage), CLIPS, device)
+
+
+def made_up_batch(case: Case) -> Batch:
+    """Clips of noise and of random words, each with one label, on the CPU; the same at each call."""
+    whole, draw = batch(case, torch.device("cpu")), torch.Generator().manual_seed(1)
+    for name in ("audio", "video", "video_feat", "audio_feat"):
+        if name in whole:
+            whole[name] = torch.randn(whole[name].shape, generator=draw)
+    for name in ("audio", "text", "video_feat"):
+        if f"{name}_length" in whole:
+            moments = whole[name].shape[2 if name == "audio" else 1]
+            whole[f"{name}_length"] = torch.full((CLIPS,), moments)
+    if "text" in whole:
+        whole["text"] = torch.randint(1, 50, whole["text"].shape, generator=draw)
+    whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]
+    return whole
