@@ -272,8 +272,8 @@ def _load(model: nn.Module, path: Path, heads: tuple[str, ...]) -> None:
     """Loads a file's weights, with or without `module.` before their names, but for the classifier."""
     try:
         state = read_checkpoint(str(path))
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     state = {name.removeprefix("module."): value for name, value in state.items()}
     state = {name: value for name, value in state.items() if not name.startswith(tuple(f"{head}." for head in heads))}
     wanted = model.state_dict()

@@ -29,7 +29,7 @@ def presets(method: str) -> list[str]:
 def test_every_stage_has_the_identity_that_it_had(method: str, preset: str, sample_root: Path, tmp_path: Path):
     known = GOLDEN.get(f"{method} {preset}")
     if known is None:
-        pytest.skip("it needs files of words, whose paths are no part of the suite")
+        pytest.skip("its plan needs files of words, or more clips than the small sample data has")
     config = compose(
         method, [f"preset={preset}", f"sample_root={sample_root}", f"runs={tmp_path}", "data.min_coverage=0"]
     )

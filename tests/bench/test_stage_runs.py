@@ -239,7 +239,7 @@ UAVM = [
 ]
 KILLED = """
 import os, signal, sys
-from datamodules import extracted
+from datamodules.features import extracted
 extracted.PART_BYTES = 1  # every batch is a part
 written = extracted.FeatureWriter.flush
 def flush(self):

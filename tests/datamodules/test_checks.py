@@ -75,7 +75,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from datamodules import checks
+from datamodules.manifest import checks
 from tests.killed import kill_after
 checks.SLICE = 4
 if __name__ == "__main__":

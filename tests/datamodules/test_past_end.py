@@ -201,11 +201,16 @@ def test_a_pack_has_all_that_a_cut_file_has(tmp_path):
 @pytest.mark.parametrize("method", registry.methods())
 def test_every_recipe_states_what_is_past_a_clip_s_end_and_where_that_is_from(method):
     """Of each stream that any of its stages reads, on a line with the mark of a source."""
-    text = registry.method_folder(method).joinpath("config.yaml").read_text()
-    stated = yaml.safe_load(text)["data"]["inputs"]
+    texts = [registry.method_folder(method).joinpath("config.yaml").read_text()]
+    included = yaml.safe_load(texts[0]).get("include") or []
+    texts += [(registry.RECIPES / name).read_text() for name in included]
+    stated: dict[str, dict[str, object]] = {}
+    for text in texts:
+        for name, inputs in ((yaml.safe_load(text).get("data") or {}).get("inputs") or {}).items():
+            stated[name] = (stated.get(name) or {}) | (inputs or {})
     config = compose(method, ["preset=paper", "data_root=none"])
     for name in ("audio", "video", "features"):
         if any(getattr(stage.data.inputs, name) is not None for stage in config.stages.values()):
             assert "past_end" in (stated.get(name) or {}), f"data.inputs.{name}"
-    lines = [line for line in text.partition("\npresets:")[0].splitlines() if "past_end:" in line]
+    lines = [line for text in texts for line in text.partition("\npresets:")[0].splitlines() if "past_end:" in line]
     assert lines and all(re.search(r"#.*\[.+\]", line) for line in lines), lines

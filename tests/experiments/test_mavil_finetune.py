@@ -80,8 +80,8 @@ def test_head_starts_almost_at_zero():
 def test_patches_are_masked_in_training_only():
     stage, batch, seen = finetune("av", mask_v=0.5), random_batch(), []
     stage.trunk.fusion.blocks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    stage.train()(batch)
-    stage.eval()(batch)
+    stage.train().logits(batch)
+    stage.eval().logits(batch)
     # 8 x 8 audio patches keep 6 rows and 6 columns, 32 video patches keep 16.
     assert seen == [1 + 36 + 1 + 16, 1 + 64 + 1 + 32]
 

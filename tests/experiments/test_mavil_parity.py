@@ -73,7 +73,7 @@ def test_fused_features_and_logits_are_those_of_the_authors_class():
     stage = finetuned("av").eval()
     pooled = torch.cat([tokens[:, 1:].mean(1) for tokens in stage.tokens(batch())], dim=1)
     close(stage.norm(pooled)[:, ::24], GOLDEN["features_av"])
-    close(stage(batch())[:, ::66], GOLDEN["logits_av"])
+    close(stage.logits(batch())[:, ::66], GOLDEN["logits_av"])
 
 
 @torch.no_grad()
@@ -82,14 +82,14 @@ def test_masked_features_and_logits_are_those_of_the_authors_class():
     lengths = []
     for encoder in (stage.trunk.audio, stage.trunk.video):
         encoder.blocks.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
-    close(stage(batch())[:, ::66], GOLDEN["masked"]["logits_av"])
+    close(stage.logits(batch())[:, ::66], GOLDEN["masked"]["logits_av"])
     assert lengths == GOLDEN["masked"]["lengths"] == [307, 157]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("modality", ["a", "v"])
 def test_unimodal_logits_are_those_of_the_authors_class(modality):
-    close(finetuned(modality).eval()(batch())[:, ::66], GOLDEN[f"logits_{modality}"])
+    close(finetuned(modality).eval().logits(batch())[:, ::66], GOLDEN[f"logits_{modality}"])
 
 
 def test_position_table_of_the_video_is_that_of_the_authors_code():

@@ -44,7 +44,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
 @torch.no_grad()
 def differences(batch: Batch, kind: str) -> dict[str, float]:
     """Clip -> the largest difference of a logit from the authors'."""
-    ours = finetuned(kind.split("_")[0]).eval()(batch)[:, ::31]
+    ours = finetuned(kind.split("_")[0]).eval().logits(batch)[:, ::31]
     pairs = [(clip, logits, CLIPS[clip][kind]) for clip, logits in zip(batch["clip_id"], ours, strict=True)]
     return {clip: (own - torch.tensor(theirs)).abs().max().item() for clip, own, theirs in pairs}
 
