@@ -24,13 +24,17 @@ def presets(method: str) -> list[str]:
     return list(OmegaConf.load(registry.method_folder(method) / "config.yaml").presets)
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that files are judged once."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "preset"), [(method, preset) for method in OWN for preset in presets(method)])
-def test_every_stage_has_the_identity_that_it_had(method: str, preset: str, sample_root: Path, tmp_path: Path):
+def test_every_stage_has_the_identity_that_it_had(method: str, preset: str, sample_root: Path, runs: Path):
     known = GOLDEN.get(f"{method} {preset}")
     if known is None:
         pytest.skip("its plan needs files of words, or more clips than the small sample data has")
-    config = compose(
-        method, [f"preset={preset}", f"sample_root={sample_root}", f"runs={tmp_path}", "data.min_coverage=0"]
-    )
+    config = compose(method, [f"preset={preset}", f"sample_root={sample_root}", f"runs={runs}", "data.min_coverage=0"])
     assert {stage.name: [stage.identity, stage.recipe] for stage in make_plan(config).stages} == known

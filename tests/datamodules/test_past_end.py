@@ -203,7 +203,8 @@ def test_every_recipe_states_what_is_past_a_clip_s_end_and_where_that_is_from(me
     """Of each stream that any of its stages reads, on a line with the mark of a source."""
     texts = [registry.method_folder(method).joinpath("config.yaml").read_text()]
     included = yaml.safe_load(texts[0]).get("include") or []
-    texts += [(registry.RECIPES / name).read_text() for name in included]
+    names = [included] if isinstance(included, str) else included
+    texts += [(registry.RECIPES / name).read_text() for name in names]
     stated: dict[str, dict[str, object]] = {}
     for text in texts:
         for name, inputs in ((yaml.safe_load(text).get("data") or {}).get("inputs") or {}).items():
