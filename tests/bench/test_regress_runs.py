@@ -105,9 +105,8 @@ def test_an_unchanged_tree_has_the_last_commits_metrics_and_a_sleep_shows_agains
     content = json.loads((baseline / "measured.json").read_text())
     (baseline / "measured.json").write_text(json.dumps(content | {"seconds": [0.01] * 6}))
 
-    method = copy / "experiments/mavil/downstream.py"
     step = "def training_step(self, batch: Batch, batch_idx: int) -> Tensor:\n"
-    method.write_text(method.read_text().replace(step, step + '        __import__("time").sleep(0.5)\n'))
+    plant(copy / "experiments/common/stage.py", step, step + '        __import__("time").sleep(0.5)\n')
     slow = regress(copy, sample_root, suite(copy, step=19.0, mavil=MAVIL))
     assert slow.returncode == 1, slow.stdout + slow.stderr
     (line,) = [line for line in slow.stdout.splitlines() if line.startswith("regression: ")]

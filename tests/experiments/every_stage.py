@@ -114,7 +114,8 @@ def batch(case: Case, device: torch.device = META) -> Batch:
 
 
 def made_up_batch(case: Case) -> Batch:
-    """Clips of noise and of random words, each with one label, on the CPU; the same at each call."""
+    """Clips of noise and of random words, each with one label, on the CPU; the same at each call. The last one is
+    shorter than the others, and the one before it has no feature file of its pictures."""
     whole, draw = batch(case, torch.device("cpu")), torch.Generator().manual_seed(1)
     for name in ("audio", "video", "video_feat", "audio_feat"):
         if name in whole:
@@ -122,7 +123,9 @@ def made_up_batch(case: Case) -> Batch:
     for name in ("audio", "text", "video_feat"):
         if f"{name}_length" in whole:
             moments = whole[name].shape[2 if name == "audio" else 1]
-            whole[f"{name}_length"] = torch.full((CLIPS,), moments)
+            whole[f"{name}_length"] = torch.tensor([moments] * (CLIPS - 1) + [moments // 2])
+    if "video_feat_length" in whole:
+        whole["video_feat_length"][-2] = 0
     if "text" in whole:
         whole["text"] = torch.randint(1, 50, whole["text"].shape, generator=draw)
     whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]

@@ -12,10 +12,13 @@ from omegaconf import OmegaConf
 
 from bench import registry
 from bench.config.compose import compose
+from bench.errors import UserError
 from experiments.common.optim import make_optimizer
 from tests.experiments import every_stage as stages
 
 CPU = torch.device("cpu")
+NEVER_LEARNED = {"everything_at_once": {"net.masking_token"}}
+"""Parameters that no loss reaches, in the authors' code neither (`test_everything_at_once_objective.py`)."""
 STEPS = 24
 """In which the loss of one batch must fall."""
 
@@ -30,10 +33,16 @@ def configurations() -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "preset", "variant"), configurations())
 def test_every_preset_and_variant_composes(method: str, preset: str, variant: str):
-    config = compose(method, [f"preset={preset}", *([f"variant={variant}"] if variant else [])])
-    assert config.stages and (config.preset, config.variant) == (preset, variant)
+    """But for a variant of stages that the preset leaves out, which says so."""
+    try:
+        config = compose(method, [f"preset={preset}", *([f"variant={variant}"] if variant else [])])
+    except UserError as error:
+        assert variant and preset != "paper" and f"is left out by {registry.method_folder(method)}" in str(error)
+    else:
+        assert config.stages and (config.preset, config.variant) == (preset, variant)
 
 
 @stages.every_stage
@@ -43,14 +52,17 @@ def test_the_loss_falls_and_every_parameter_gets_a_gradient(case: stages.Case):
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-3, weight_decay=0.0)
     idle, losses = set(trainable), []
+    module.trainer.log_every_n_steps = module.trainer.estimated_stepping_batches  # no curves
     for step in range(STEPS):
+        batch["key"] = torch.arange(stages.CLIPS) + stages.CLIPS * step
+        module.trainer.global_step = 1 + step % 5  # between two refits of MCN
         optimizer.zero_grad()
         loss = module.training_step(batch, step)
         loss.backward()
         losses.append(loss.item())
         idle -= {name for name, p in trainable.items() if p.grad is not None and p.grad.any()}
         optimizer.step()
-    assert not idle
+    assert idle == NEVER_LEARNED.get(case.method, set())
     third = STEPS // 3
     assert sum(losses[-third:]) < sum(losses[:third])
 
