@@ -7,15 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench import registry
 from bench.cli import main
 from tests.conftest import REPOSITORY
+from tests.installed import forget, install
 
 PAGE = (REPOSITORY / "docs/adding_a_dataset.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.M | re.S))
@@ -23,23 +22,6 @@ FILES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.M | re.S))
 COMMANDS = [block.replace("\\\n", "").strip() for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)]
 QUICK = {"data check": ["workers=1"], "plan": ["data.loader.workers=0"], "run": ["data.loader.workers=0"]}
 """Command -> what changes nothing but how many processes there are."""
-
-
-def install(folder: Path) -> None:
-    """What `pip install --editable .` leaves: the package's entry points."""
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    about = folder / "avl_birds-0.1.0.dist-info"
-    about.mkdir()
-    about.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
-    points = project["entry-points"]["avl_bench.datasets"]
-    lines = "".join(f"{name} = {place}\n" for name, place in points.items())
-    about.joinpath("entry_points.txt").write_text(f"[avl_bench.datasets]\n{lines}")
-    forget()
-
-
-def forget() -> None:
-    registry.datasets.cache_clear()
-    registry.boards.cache_clear()
 
 
 @pytest.fixture
@@ -50,8 +32,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    forget()
-    sys.modules.pop("avl_birds", None)
+    forget("avl_birds")
 
 
 def follow(command: str, folder: Path) -> int:
@@ -62,7 +43,8 @@ def follow(command: str, folder: Path) -> int:
     if words[0] == "python":
         return subprocess.run([sys.executable, *words[1:]], check=False, timeout=60).returncode
     assert command == "pip install --editable ."
-    install(folder)
+    install(folder, (folder / "pyproject.toml").read_text())
+    forget("avl_birds")
     return 0
 
 

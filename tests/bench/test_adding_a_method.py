@@ -6,17 +6,15 @@ import json
 import re
 import runpy
 import shlex
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench import registry
 from bench.cli import main
 from datamodules import sample
 from tests.conftest import REPOSITORY
+from tests.installed import forget, install
 
 PAGE = (
     (REPOSITORY / "docs" / "adding_a_method.md").read_text(encoding="utf-8").partition("\n## What a stage can say")[0]
@@ -41,25 +39,13 @@ def steps() -> Iterator[tuple[str, str]]:
             yield file, step["block"]
 
 
-def install(folder: Path, toml: str) -> None:
-    """Makes the package found as `pip install --editable` does, without the network that pip may ask."""
-    (folder / "pyproject.toml").write_text(toml)
-    about = folder / f"{NAME}-0.1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 0.1.0\n")
-    [(name, package)] = tomllib.loads(toml)["project"]["entry-points"]["avl_bench.methods"].items()
-    (about / "entry_points.txt").write_text(f"[avl_bench.methods]\n{name} = {package}\n")
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working directory, and the small sample data where `bench run` looks for it."""
     sample.make(tmp_path / "data" / "sample", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}}, workers=1)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    registry.methods.cache_clear()
-    for module in [name for name in sys.modules if name.partition(".")[0] == NAME]:
-        del sys.modules[module]
+    forget(NAME)
 
 
 def test_the_guide_leads_to_a_method_that_trains_and_is_measured(here: Path, monkeypatch, capsys) -> None:
@@ -72,9 +58,11 @@ def test_the_guide_leads_to_a_method_that_trains_and_is_measured(here: Path, mon
         typed.append(text)
         program, *arguments = shlex.split(text.removeprefix("python -m "))
         if program == "pip":
-            install(here / "methods", printed.partition(" needs\n")[2].partition("\nnext:\n")[0])
+            toml = printed.partition(" needs\n")[2].partition("\nnext:\n")[0]
+            (here / "methods" / "pyproject.toml").write_text(toml)
+            install(here / "methods", toml)
             monkeypatch.syspath_prepend(here / "methods")
-            registry.methods.cache_clear()
+            forget(NAME)
         elif program == "pytest":
             tests = runpy.run_path(str(here / "methods" / "tests" / f"test_{NAME}.py"))
             run = [test() for name, test in tests.items() if name.startswith("test_")]

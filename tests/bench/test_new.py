@@ -18,6 +18,7 @@ from bench.commands.new import LONGEST
 from bench.config.compose import compose
 from datamodules import sample
 from tests.conftest import REPOSITORY
+from tests.installed import forget, install
 
 SHARED = ("bench", "datamodules", "experiments/__init__.py", "experiments/common", "pyproject.toml", "setup.cfg")
 
@@ -88,19 +89,12 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     toml = capsys.readouterr().out.partition(" needs\n")[2].partition("\nnext:\n")[0]
     (folder / "pyproject.toml").write_text(toml)
     project = tomllib.loads(toml)
-    points = project["project"]["entry-points"]["avl_bench.methods"]
     assert set(project["tool"]["setuptools"]["package-data"]["avl_new_net"]) == {"*.yaml", "*.md"}
-    about = folder / "avl_new_net-0.1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: avl-new-net\nVersion: 0.1.0\n")
-    lines = "".join(f"{name} = {package}\n" for name, package in points.items())
-    (about / "entry_points.txt").write_text(f"[avl_bench.methods]\n{lines}")
+    install(folder, toml)
     monkeypatch.syspath_prepend(folder)
-    registry.methods.cache_clear()
+    forget("avl_new_net")
     yield folder
-    registry.methods.cache_clear()
-    for module in [name for name in sys.modules if name.partition(".")[0] == "avl_new_net"]:
-        del sys.modules[module]
+    forget("avl_new_net")
 
 
 def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(outside, tmp_path, capsys):

@@ -8,7 +8,6 @@ import io
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +27,9 @@ from bench.tables.formats import to_markdown
 from bench.tasks import EvaluationError, metric_infos, task_of
 from datamodules import sample
 from tests.conftest import REPOSITORY
+from tests.installed import forget, install
 
 GUIDE = REPOSITORY / "docs" / "adding_a_task.md"
-CACHES = (registry.methods, registry.datasets, registry.boards)
 
 
 def files_of(guide: str) -> dict[str, str]:
@@ -56,13 +55,6 @@ class Followed:
     printed: str
 
 
-def forget() -> None:
-    for cached in CACHES:
-        cached.cache_clear()
-    for module in [name for name in sys.modules if name.partition(".")[0] == "their_counting"]:
-        del sys.modules[module]
-
-
 @pytest.fixture(scope="module")
 def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     """The guide's package, as if installed, and its commands, on a few clips of the sample data."""
@@ -75,27 +67,19 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
         (package / name).write_text(content)
     for folder in ("their_counting", "their_counting/counter"):
         (package / folder / "__init__.py").touch()
-    project = tomllib.loads(files["pyproject.toml"])["project"]
-    about = package / "their_counting-0.1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    (about / "top_level.txt").write_text("their_counting\n")
-    points = project["entry-points"]
-    (about / "entry_points.txt").write_text(
-        "".join(f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in points[group].items()) for group in points)
-    )
+    install(package, files["pyproject.toml"])
     sample.make(root / "data", ["fsd50k"], counts={"fsd50k": {"train": 32, "val": 4, "eval": 24}}, workers=1)
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(package))
         patch.chdir(root)
-        forget()
+        forget("their_counting")
         for command in commands_of(text):
             made_up = ["sample/counted" if word == "counted" else word.replace("DATA", "data") for word in command]
             with contextlib.redirect_stdout(printed):
                 assert main(made_up) == 0, command
         yield Followed(package, root / "leaderboards", root / "runs", printed.getvalue())
-    forget()
+    forget("their_counting")
 
 
 def test_its_record_says_how_it_was_measured_and_where_its_task_comes_from(guide: Followed):
@@ -150,7 +134,7 @@ def test_without_its_package_the_tables_are_the_same_and_measuring_says_what_to_
     before = to_markdown(next(table for table in rebuild(guide.boards, True) if table.board.name == "counted"))
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(guide.package)])
     importlib.invalidate_caches()
-    forget()
+    forget("their_counting")
     try:
         assert "counted" not in registry.boards()
         (table,) = [table for table in current_tables(guide.boards, True) if not table.empty]
@@ -165,7 +149,7 @@ def test_without_its_package_the_tables_are_the_same_and_measuring_says_what_to_
     finally:
         monkeypatch.undo()
         importlib.invalidate_caches()
-        forget()
+        forget("their_counting")
 
 
 def test_a_task_that_cannot_be_imported_is_named_with_its_board(guide: Followed, monkeypatch: pytest.MonkeyPatch):
