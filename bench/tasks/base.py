@@ -296,6 +296,15 @@ class Task(ABC, Generic[Options]):
             )
 
 
+class ClassScores(Task[Options]):
+    """A task whose scores are of classes: what tagging and classification have in common."""
+
+    averages = True
+
+    def hub_name(self, modality: str) -> str:
+        return "audio-classification" if modality == "a" else "video-classification"
+
+
 def _some(ids: NDArray[np.str_], shown: int = 5) -> str:
     """`3 clips (a, b, c)`; no more than the first few are named."""
     names = ", ".join(ids[:shown]) + (", …" if len(ids) > shown else "")

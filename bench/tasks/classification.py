@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.base import EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.base import ClassScores, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import Floats, interval, macro, top_k
 from bench.tasks.predictions import Predictions
 from datamodules.boards import Classification
@@ -21,7 +21,7 @@ MATRIX = 60
 PAIRS = 40
 
 
-class ClassificationTask(Task[Classification]):
+class ClassificationTask(ClassScores[Classification]):
     """The mean class accuracy leaves out, and the notes count, the classes that no clip has."""
 
     metrics: ClassVar[dict[str, MetricInfo]] = {
@@ -33,11 +33,7 @@ class ClassificationTask(Task[Classification]):
         "Tied classes share a clip's score. The mean over classes leaves out classes without clips; a remark counts "
         "them."
     )
-    averages = True
     class_score = "accuracy"
-
-    def hub_name(self, modality: str) -> str:
-        return "audio-classification" if modality == "a" else "video-classification"
 
     def run_page(self, modality: str, predictions: Predictions) -> dict[str, Any]:
         """Also what is taken for what."""

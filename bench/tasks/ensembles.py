@@ -34,5 +34,5 @@ def mean_probability(
     logits = [np.asarray(p.scores[m], np.float64) for p, m in zip(aligned, modalities, strict=True)]
     if any(p.scale == "probabilities" for p in aligned):
         given = [x if p.scale == "probabilities" else task.probability(x) for p, x in zip(aligned, logits, strict=True)]
-        return Predictions(common, aligned[0].target, {modality: np.mean(given, axis=0)}, scale="probabilities")
-    return Predictions(common, aligned[0].target, {modality: task.mean_logits(logits)})
+        return task.predictions(common, aligned[0].target, {modality: np.mean(given, axis=0)}, scale="probabilities")
+    return task.predictions(common, aligned[0].target, {modality: task.mean_logits(logits)})

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.base import Evaluation, EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.base import ClassScores, Evaluation, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import (
     Floats,
     Rankings,
@@ -24,7 +24,7 @@ from bench.tasks.predictions import Predictions
 from datamodules.boards import Tagging
 
 
-class TaggingTask(Task[Tagging]):
+class TaggingTask(ClassScores[Tagging]):
     """Macro means leave out, and the notes count, the classes that no clip has (AUC: or that all clips have)."""
 
     metrics: ClassVar[dict[str, MetricInfo]] = {
@@ -34,11 +34,7 @@ class TaggingTask(Task[Tagging]):
         "lwlrap": MetricInfo("lwlrap", percent=True),
     }
     rule = "Means over classes leave out classes without positives among the scored clips; a remark counts them."
-    averages = True
     class_score = "average precision"
-
-    def hub_name(self, modality: str) -> str:
-        return "audio-classification" if modality == "a" else "video-classification"
 
     def evaluate(self, modality: str, predictions: Predictions) -> Evaluation:
         """As all tasks; an error says where nothing can be ranked."""
