@@ -105,8 +105,8 @@ def small(method: str) -> tuple[nn.Module, dict[str, Tensor]]:
         name = tests.SINGLE[0]
         return tests.network(name), tests.released(tests.NETWORKS["cases"][name]["keys"])
     if method == "avlnet":
-        return tests.network("tri", "eval"), tests.released("tri")
-    return tests.network(), tests.released()
+        return tests.stage("tri"), tests.released("tri")
+    return tests.stage(), tests.released()
 
 
 OF_NETWORKS = {"mavil": "checkpoints", "cmkd": "checkpoints"}

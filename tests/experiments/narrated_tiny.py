@@ -116,11 +116,11 @@ def avlnet_stage(
     return made(getattr(avlnet, name), spec(AVLNET, avlnet.Options(mode=mode), text=text, **fields))
 
 
-def mcn_stage(name: str = "Train", model: MCNConfig = MCN, fields: Any = None, **options: Any) -> mcn.Train:
-    """3 clusters of 2 batches' clips, found anew every 2 steps; two clips of each video, unless told otherwise."""
+def mcn_stage(name: str = "Train", model: MCNConfig = MCN, clips_per_video: int = 2, **fields: Any) -> mcn.Train:
+    """3 clusters of 2 batches' clips, found anew every 2 steps, unless told otherwise."""
+    options = {key: fields.pop(key) for key in vars(mcn.TrainOptions()) if key in fields}
     small = {"clusters": 3, "queue_batches": 2, "refit_every": 2, **options}
-    fields = {"clips_per_video": 2, **(fields or {})}
-    return made(getattr(mcn, name), spec(model, mcn.TrainOptions(**small), **fields))
+    return made(getattr(mcn, name), spec(model, mcn.TrainOptions(**small), clips_per_video=clips_per_video, **fields))
 
 
 def everything_stage(
@@ -129,6 +129,13 @@ def everything_stage(
 ) -> everything.Train:  # fmt: skip
     """Every pair counts alike unless told otherwise."""
     return made(getattr(everything, name), spec(model, everything.TrainOptions(tau, weights, mode=mode), **fields))
+
+
+def tiny(name: str, **changes: Any) -> NarratedStage:
+    """Of a name like `avlnet Tri`; changes are of its specification and, of MCN, its options."""
+    makers = {"avlnet": avlnet_stage, "mcn": mcn_stage, "everything_at_once": everything_stage}
+    method, stage = name.split()
+    return makers[method](stage, **changes)
 
 
 class SaveAfter(Callback):

@@ -18,7 +18,7 @@ from tests.experiments import every_stage as stages
 
 CPU = torch.device("cpu")
 NEVER_LEARNED = {"everything_at_once": {"net.masking_token"}}
-"""Parameters that no loss reaches, in the authors' code neither (`test_everything_at_once_objective.py`)."""
+"""Parameters that no loss reaches, in the authors' code neither (`test_narrated_stages.py`)."""
 STEPS = 24
 """In which the loss of one batch must fall."""
 

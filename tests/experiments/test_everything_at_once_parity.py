@@ -1,104 +1,73 @@
-"""Everything at Once against the authors' classes, by numbers recorded from them (`everything_at_once.json`).
-
-The weights and inputs of those runs can be drawn again here: each is a function of its name in their layout.
-"""
+"""Everything at Once against the authors' classes, by numbers recorded from them (`everything_at_once.json`)."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules import keyed
 from experiments.common.networks.davenet import DAVEnetConfig
-from experiments.everything_at_once.checkpoints import load
-from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig
-from experiments.everything_at_once.objective import PairWeights, combinatorial_loss
+from experiments.everything_at_once import method
+from experiments.everything_at_once.model import EverythingAtOnceConfig
+from experiments.everything_at_once.objective import PairWeights
+from tests.experiments import narrated_golden
+from tests.experiments.narrated_golden import WORD2VEC, close
+from tests.experiments.narrated_tiny import spec
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "everything_at_once.json").read_text())
+RECORDED = narrated_golden.Recording("everything_at_once", kernels=24.0)
+GOLDEN = RECORDED.values
 MODES = GOLDEN["modes"]
-TOLERANCE = 1e-5
-
-
-def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Uniform numbers in [-0.5, 0.5) that depend on the name alone."""
-    key = torch.tensor([keyed.stable_hash("everything at once parity", name)])
-    return keyed.uniform(key, "value", math.prod(shape)).view(shape) - 0.5
-
-
-def drawn_weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Of a size at which signals neither die nor explode; weights of norms are about 1."""
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.long)
-    if name.endswith("running_var"):
-        return 1 + drawn(name, shape)
-    if len(shape) == 1:
-        return 0.2 * drawn(name, shape) + float(name.endswith("weight"))
-    return drawn(name, shape) * (24 / math.prod(shape[1:])) ** 0.5
+_NETWORK, _AUDIO = (
+    {key: value for key, value in GOLDEN["config"].items() if (key in vars(DAVEnetConfig())) == of_sound}
+    for of_sound in (False, True)
+)
+NETWORK = EverythingAtOnceConfig(audio=DAVEnetConfig(**_AUDIO), **_NETWORK)
 
 
 def released() -> dict[str, Tensor]:
     """The recorded run's weights as the authors' file would hold them."""
-    return {f"module.{key}": drawn_weight(key, tuple(shape)) for key, shape in GOLDEN["keys"].items()}
+    return {f"module.{key}": value for key, value in RECORDED.weights(GOLDEN["keys"]).items()}
 
 
-def network() -> EverythingAtOnce:
-    own = dict(GOLDEN["config"])
-    audio = DAVEnetConfig(**{key: own.pop(key) for key in ("first", "widths", "blocks")})
-    net = EverythingAtOnce(EverythingAtOnceConfig(audio=audio, **own))
-    load(net, released())
-    return net.eval()
+def stage(mode: str = "eval", weights: Sequence[float] = (1.0, 0.1, 0.1, 0.1, 0.1, 0.1)) -> method.Train:
+    """With the recorded run's weights; `weights` are of the pairs."""
+    made = method.Train(spec(NETWORK, method.TrainOptions(weights=PairWeights(*weights)), text=WORD2VEC))
+    made.load_parent(released())
+    return made.train(mode == "train")
 
 
-def inputs() -> dict[str, tuple[Tensor, Tensor]]:
+def inputs() -> dict[str, Tensor]:
     """Six clips: the second has no words, the third no sound, the fourth no pictures. After an end come no zeros."""
-    audio, video, text = drawn("audio", (6, 256, 40)), drawn("video", (6, 5, 20)), drawn("text", (6, 7, 10))
-    values = {"a": 4 * audio, "v": video, "t": 2 * text}
-    return {modality: (value, torch.tensor(GOLDEN["lengths"][modality])) for modality, value in values.items()}
+    shapes = {"audio": (6, 256, 40), "video": (6, 5, 20), "text": (6, 7, 10)}
+    audio, video, text = (RECORDED.drawn(name, *shape) for name, shape in shapes.items())
+    return {"a": 4 * audio, "v": video, "t": 2 * text}
 
 
-@cache
 @torch.no_grad()
-def outputs(mode: str) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    net = network().train(mode == "train")
-    tokens = net.tokens(inputs())
-    return net.embed(tokens, MODES[mode]["embeddings"]), {m: own.nonempty_B for m, own in tokens.items()}
-
-
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("together", MODES["eval"]["embeddings"])
-def test_embeddings_are_those_of_the_authors_class(mode, together):
-    theirs = torch.tensor(MODES[mode]["embeddings"][together])
-    if len(together) == 1:  # which theirs leaves at any length, for its loss to normalise
-        theirs = F.normalize(theirs, dim=1)
-    ours = outputs(mode)[0][together]
-    assert ours.shape == (6, 16) and (ours - theirs).abs().max() < TOLERANCE
+def test_embeddings_are_those_of_the_authors_class(mode):
+    made, golden = stage(mode), MODES[mode]
+    batch = narrated_golden.batch_of(made, inputs(), GOLDEN["lengths"])
+    found = made.predict_step(batch, 0)["embedding"]
+    for together, theirs in golden["embeddings"].items():
+        if len(together) == 1:  # which theirs leaves at any length, for its loss to normalise
+            theirs = F.normalize(torch.tensor(theirs), dim=1).tolist()
+        assert close(found[together], theirs), together
+    tokens = made.tokens(batch, "avt")
+    assert {modality: own.nonempty_B.tolist() for modality, own in tokens.items()} == golden["nonempty"]
+    made.net.blocks[1].mlp.fc2.weight.mul_(1.01)
+    wrong = made.predict_step(batch, 0)["embedding"]["av"]
+    assert not close(wrong, golden["embeddings"]["av"], 2e-4), "the numbers would tell if a deep weight were wrong"
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_same_clips_are_without_a_modality(mode):
-    assert {m: nonempty.tolist() for m, nonempty in outputs(mode)[1].items()} == MODES[mode]["nonempty"]
-
-
+@torch.no_grad()
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MODES["eval"]["losses"])
 def test_losses_are_those_of_the_authors_class(mode, name):
     theirs = MODES[mode]["losses"][name]
-    terms = combinatorial_loss(*outputs(mode), PairWeights(*theirs["weights"]), 0.05)
+    made = stage(mode, theirs["weights"])
+    terms = made.losses(narrated_golden.batch_of(made, inputs(), GOLDEN["lengths"]))
     assert {key: value.item() for key, value in terms.items()} == pytest.approx(theirs["terms"], abs=3e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("part", ["blocks.1.mlp.fc2", "audio_encoder.stages.5.0.conv2", "token_projection.v.0.gate.fc"])
-def test_the_recorded_numbers_would_tell_if_a_deep_weight_were_wrong(part):
-    net = network()
-    net.get_submodule(part).weight *= 1.01
-    ours = net.embed(net.tokens(inputs()), ["av"])["av"]
-    assert (ours - torch.tensor(MODES["eval"]["embeddings"]["av"])).abs().max() > 20 * TOLERANCE

@@ -1,98 +1,69 @@
-"""MCN against the authors' classes, by numbers recorded from them (`tests/golden/mcn.json`).
-
-The weights and inputs of those runs can be drawn again here: each is a function of its name in their layout.
-"""
+"""MCN against the authors' classes, by numbers recorded from them (`tests/golden/mcn.json`)."""
 
 from __future__ import annotations
-
-import json
-import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from datamodules import keyed
-from experiments.common.losses.contrastive import masked_margin_softmax
 from experiments.common.networks.davenet import DAVEnetConfig
-from experiments.mcn.checkpoints import load
+from experiments.mcn import method
 from experiments.mcn.clustering import JointClusters, cluster_contrast, kmeans
-from experiments.mcn.model import MCN, MCNConfig
+from experiments.mcn.model import MCNConfig
+from tests.experiments import narrated_golden
+from tests.experiments.narrated_golden import WORD2VEC, close
+from tests.experiments.narrated_tiny import spec
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "mcn.json").read_text())
-TOLERANCE = 1e-5
-MARGIN = 0.001
-
-
-def drawn(name: str, *shape: int) -> Tensor:
-    """Uniform numbers in [-0.5, 0.5) that depend on the name alone."""
-    key = torch.tensor([keyed.stable_hash("mcn parity", name)])
-    return keyed.uniform(key, "value", math.prod(shape)).view(shape) - 0.5
-
-
-def drawn_weight(name: str, *shape: int) -> Tensor:
-    """Kernels whose outputs have a deviation of about their inputs'; norms' weights and variances of about 1."""
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.long)
-    if name.endswith("running_var"):
-        return 1 + drawn(name, *shape)
-    if len(shape) > 1:
-        return drawn(name, *shape) * (12 / math.prod(shape[1:])) ** 0.5
-    return 0.2 * drawn(name, *shape) + float(name.endswith("weight"))
+RECORDED = narrated_golden.Recording("mcn")
+GOLDEN, drawn = RECORDED.values, RECORDED.drawn
+CONFIG = GOLDEN["config"]
+NETWORK = MCNConfig(
+    CONFIG["dim"], DAVEnetConfig(CONFIG["mel_bins"], CONFIG["first"], CONFIG["widths"]),
+    CONFIG["video_dims"], CONFIG["word_dim"], CONFIG["reconstruction"],
+)  # fmt: skip
 
 
 def released() -> dict[str, Tensor]:
     """The recorded run's weights as the authors' file would hold them."""
-    return {key: drawn_weight(key, *shape) for key, shape in GOLDEN["keys"].items()}
+    return RECORDED.weights(GOLDEN["keys"])
 
 
-def config() -> MCNConfig:
-    c = GOLDEN["config"]
-    audio = DAVEnetConfig(mel_bins=c["mel_bins"], first=c["first"], widths=c["widths"])
-    return MCNConfig(c["dim"], audio, c["video_dims"], c["word_dim"], c["reconstruction"])
+def stage(mode: str = "eval") -> method.Train:
+    """With the recorded run's weights, centroids and clusters of the clips."""
+    made = method.Train(spec(NETWORK, method.TrainOptions(), text=WORD2VEC))
+    made.load_parent(released())
+    made.joint.centroid_KD = drawn("centroids", 5, 32)
+    made.joint.update = lambda *_: torch.tensor(GOLDEN["labels"])
+    return made.train(mode == "train")
 
 
-def network() -> MCN:
-    net = MCN(config())
-    load(net, released())
-    return net
-
-
-def inputs() -> tuple[Tensor, ...]:
-    """Log-mels and their lengths, features (a single moment) and their lengths, word vectors with padding."""
+def inputs() -> dict[str, Tensor]:
+    """Log-mels, features (of a single moment), word vectors with padding."""
     words = 2 * drawn("words", 4, 5, 20)
     words[:, 3:] = 0
-    features = drawn("video", 4, 1, 40) + 0.5
-    return 4 * drawn("audio", 4, 128, 40), torch.tensor(GOLDEN["frames"]), features, torch.ones(4).long(), words
+    return {"a": 4 * drawn("audio", 4, 128, 40), "v": drawn("video", 4, 1, 40) + 0.5, "t": words}
 
 
-def close(ours: Tensor, golden: object) -> bool:
-    expected = torch.tensor(golden)
-    return ours.shape == expected.shape and (ours - expected).abs().max().item() < TOLERANCE
+LENGTHS = {"a": GOLDEN["frames"], "v": [1] * 4, "t": [3] * 4}
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_embeddings_errors_and_losses_are_those_of_the_authors_code(mode):
-    golden = GOLDEN["outputs"][mode]
-    embedding, error = network().train(mode == "train")(*inputs())
-    for modality in "avt":
-        assert close(embedding[modality], golden[modality])
-    assert close(sum(error.values()), golden["error"])
-    pairs = sum(masked_margin_softmax(embedding[x], embedding[y], MARGIN) for x, y in ("tv", "at", "av"))
-    assert close(pairs, golden["masked_margin_softmax"])
-    centroids, labels = drawn("centroids", 5, 32), torch.tensor(GOLDEN["labels"])
-    for modality, x in embedding.items():
-        assert close(cluster_contrast(x, centroids, labels, MARGIN), golden["cluster_contrast"][modality])
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("key", ["decoders.v.2.weight", "audio_branch.davenet.stages.3.1.bn2.running_var"])
-def test_the_recorded_numbers_would_tell_if_a_weight_were_wrong(key):
-    net = network().eval()
-    net.state_dict()[key].mul_(1.1)
-    assert not close(sum(net(*inputs())[1].values()), GOLDEN["outputs"]["eval"]["error"])
+    made, golden = stage(mode), GOLDEN["outputs"][mode]
+    batch = narrated_golden.batch_of(made, inputs(), LENGTHS)
+    terms = made.losses_at(batch, 0, 0)
+    loss = terms.pop("loss")
+    assert close(sum(terms[f"mms_{pair}"] for pair in ("tv", "at", "av")), golden["masked_margin_softmax"])
+    assert close(terms["cluster"], sum(golden["cluster_contrast"].values()) / 3)
+    assert close(sum(terms[f"reconstruction_{m}"] for m in "avt") / 50, sum(golden["error"]) / 4)
+    assert len(terms) == 7 and close(loss, sum(terms.values()).item())
+    embedding = made.predict_step(batch, 0)["embedding"]
+    assert all(close(embedding[modality], golden[modality]) for modality in "avt")
+    if mode == "eval":
+        made.state_dict()["net.audio_branch.davenet.stages.3.1.bn2.running_var"].mul_(1.1)
+        wrong = made.predict_step(batch, 0)["embedding"]["a"]
+        assert not close(wrong, golden["a"], 5e-4), "the numbers would tell if a deep weight were wrong"
 
 
 @pytest.mark.parametrize("case", GOLDEN["kmeans"])
@@ -110,15 +81,17 @@ def test_k_means_is_that_of_the_package(case):
     assert close(centroids, golden["centroids"])
 
 
-def test_clusters_and_losses_of_two_epochs_are_those_of_the_authors_steps():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_clusters_and_losses_of_two_epochs_are_those_of_the_authors_steps(autocast):
     """From an empty queue over its filling, the steps between two fits, and a new epoch's fresh centroids."""
     golden = GOLDEN["queue"]
     clips, dim = golden["videos"] * golden["clips"], golden["dim"]
     clusters = JointClusters(golden["clusters"], dim, golden["queue_batches"], golden["refit_every"], golden["seed"])
     places = [(epoch, step) for epoch in range(golden["epochs"]) for step in range(5)]
     for (epoch, step), expected in zip(places, golden["steps"], strict=True):
-        labels = clusters.update(drawn(f"fused {epoch} {step}", clips, dim), golden["clips"], step, epoch)
-        assert labels.tolist() == expected["labels"]
-        assert close(clusters.centroid_KD, expected["centroids"])
         x = 3 * drawn(f"x {epoch} {step}", clips, dim)
-        assert close(cluster_contrast(x, clusters.centroid_KD, labels, MARGIN), expected["loss"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            labels = clusters.update(drawn(f"fused {epoch} {step}", clips, dim), golden["clips"], step, epoch)
+            loss = cluster_contrast(x, clusters.centroid_KD, labels, 0.001)
+        assert labels.tolist() == expected["labels"]
+        assert close(clusters.centroid_KD, expected["centroids"]) and close(loss, expected["loss"])
