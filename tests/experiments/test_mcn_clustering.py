@@ -28,6 +28,16 @@ def test_k_means_ends_at_the_tolerance_or_the_last_iteration():
     assert torch.equal(kmeans(x, x[:5], tolerance=1e9)[0], kmeans(x, x[:5], iterations=1)[0])
 
 
+def test_the_memory_is_clustered_with_the_batch_only_once_it_is_full():
+    clusters = joint()
+    for step, fused in enumerate(batches(BATCHES + 1)):
+        before, memory = clusters.centroid_KD, clusters.memory_MD
+        clusters.update(fused, PER_VIDEO, step, 0)
+        clustered = torch.cat((memory, fused)) if len(memory) == ROOM else fused
+        assert step == 0 or torch.equal(clusters.centroid_KD, kmeans(clustered, before)[0])
+    assert len(clustered) == ROOM + CLIPS
+
+
 def test_single_clips_of_videos_are_all_remembered():
     clusters = joint()
     clusters.update(batches(1)[0], 1, 0, 0)
