@@ -30,6 +30,9 @@ from experiments.common.stage import Stage
 if TYPE_CHECKING:
     from datamodules.source import Source
 
+OF_THE_CODE = ("version", "parameters")
+"""What a method's file says of its code, which is no setting."""
+
 
 def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     """The configuration of a method under a preset, a variant and command line overrides. It is frozen, and its stages
@@ -46,7 +49,8 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     file = registry.method_folder(method) / "config.yaml"
     content = cast(DictConfig, OmegaConf.load(file))
     presets, variants = content.pop("presets", {}), content.pop("variants", {})
-    content.pop("version", None)
+    for own in OF_THE_CODE:
+        content.pop(own, None)
 
     data_root = command_line.values.get("data_root") or command_line.values.get("data", {}).get("root")
     preset = command_line.values.get("preset") or ("paper" if data_root else "tiny")
