@@ -38,7 +38,7 @@ package-data = {${name} = ["*.yaml", "*.md"]}
 
 [tool.ruff]
 line-length = 120
-lint.isort.known-first-party = ["datamodules", "experiments"]
+lint.isort.known-first-party = ["bench", "datamodules", "experiments"]
 """
 
 

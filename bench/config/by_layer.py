@@ -68,6 +68,11 @@ def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
         for key in _keys(layer.values):
             if key not in valid and not _is_entry(schema, key):
                 raise UserError(_unknown_key(key, valid, layer.source))
+            below = OmegaConf.select(schema, key)
+            if isinstance(below, DictConfig) and below and (value := _value(layer.values, key)) is not None:
+                raise UserError(
+                    f"{layer.source}: {key}={value!r}: it has keys of its own, e.g. {key}.{next(iter(below))!s}"
+                )
         try:
             schema = cast(DictConfig, OmegaConf.merge(schema, layer.values))
         except OmegaConfBaseException as error:
@@ -100,6 +105,12 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
         ):
             continue
         yield from _keys(node(config, name) if isinstance(config, DictConfig) else config[name], f"{key}.")
+
+
+def _value(values: DictConfig, key: str) -> Any:
+    """What stands at a key, where it is no mapping."""
+    found = OmegaConf.select(values, key)
+    return None if isinstance(found, DictConfig) else found
 
 
 def _is_entry(schema: DictConfig, key: str) -> bool:

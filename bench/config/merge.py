@@ -73,7 +73,7 @@ def at_once(
 def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> StageConfig:
     if kind is None and said.get("options"):
         raise NotAtOnce
-    flat = typed(_Flat, {key: value for key, value in said.items() if key not in PARTS})
+    flat: Any = typed(_Flat, {key: value for key, value in said.items() if key not in PARTS})
     return StageConfig(
         **vars(flat),
         data=typed(DataConfig, said["data"]),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bench import registry
@@ -60,7 +60,8 @@ def composed(method: str, variant: str = "", preset: str = "tiny", settings: tup
 
 def variants(method: str) -> list[str]:
     """The method's variants, the first of which is none (`""`)."""
-    return ["", *(OmegaConf.load(registry.method_folder(method) / "config.yaml").get("variants") or {})]
+    content = cast(DictConfig, OmegaConf.load(registry.method_folder(method) / "config.yaml"))
+    return ["", *(content.get("variants") or {})]
 
 
 @cache
@@ -215,7 +216,7 @@ def made_up_batch(case: Case) -> Batch:
     if "text" in whole:
         whole["text"] = torch.randint(1, 50, whole["text"].shape, generator=draw)
     whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]
-    return Batch(**whole)
+    return cast(Batch, whole)
 
 
 def _on_meta(values: Mapping[str, Any]) -> dict[str, Any]:

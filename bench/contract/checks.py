@@ -28,6 +28,15 @@ STEPS = 24
 LEARNING_RATE = 1e-3
 
 
+def keeps_the_contract(case: Case, never: Collection[str] = ()) -> None:
+    """All checks of a stage in one process; `never` as in `learns`."""
+    learns(case, never)
+    resumes(case)
+    never_waits(case)
+    if case.config.stages[case.stage].after:
+        starts_from_parent(case)
+
+
 def learns(case: Case, never: Collection[str] = ()) -> None:
     """The loss of one batch falls, and every parameter gets a gradient, not necessarily in the same step.
 
@@ -44,7 +53,7 @@ def learns(case: Case, never: Collection[str] = ()) -> None:
         clips["key"] = torch.arange(CLIPS) + CLIPS * step
         optimizer.zero_grad()
         loss = module.training_step(clips, step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         losses.append(loss.item())
         without_gradient -= {name for name, p in trainable.items() if p.grad is not None and p.grad.any()}
         optimizer.step()
@@ -65,7 +74,7 @@ def resumes(case: Case) -> None:
         torch.manual_seed(number)
         at_step(module, number)
         optimizer.zero_grad()
-        module.training_step(clips, number).backward()  # type: ignore[no-untyped-call]
+        module.training_step(clips, number).backward()
         optimizer.step()
         schedule.step()
 
@@ -92,7 +101,7 @@ def never_waits(case: Case) -> None:
     module = built_after_a_step(case)
     loss = module.training_step(empty_batch(case), 1)
     assert loss.is_meta and loss.requires_grad
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     configured = make_optimizer(module)
     configured["optimizer"].step()

@@ -48,12 +48,14 @@ def _any_fits(patterns: tuple[str, ...], name: str) -> bool:
 def declared(method: str) -> list[Size]:
     """The entries of a method, in their order."""
     content = OmegaConf.load(registry.method_folder(method) / "config.yaml")
-    entries = cast(list[Any], OmegaConf.to_container(content)["parameters"])  # type: ignore[index, call-overload]
-    return [Size(**{key: _tuple(value) if key in PATTERNS else value for key, value in e.items()}) for e in entries]
+    entries = cast(list[dict[str, Any]], OmegaConf.to_container(content).get("parameters", []))  # type: ignore[union-attr]
+    return [Size(**(entry | _patterns(entry))) for entry in entries]
 
 
-def _tuple(value: str | list[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _patterns(entry: dict[str, Any]) -> dict[str, Any]:
+    """Those of an entry as tuples."""
+    said = {key: entry[key] for key in PATTERNS if key in entry}
+    return {key: (value,) if isinstance(value, str) else tuple(value) for key, value in said.items()}
 
 
 def networks(method: str) -> Iterator[tuple[str, str]]:
@@ -72,7 +74,7 @@ def are_as_declared(method: str) -> None:
         fitting = [size for size in sizes if size.fits(variant, name)]
         place = f"{variant or 'no variant'}, {name}"
         if not fitting:
-            wrong.append(f"{place}: not declared")
+            wrong.append(f"{place}: `parameters` of config.yaml does not say how large the network is")
             continue
         size = fitting[-1]
         used.add(size)

@@ -48,7 +48,7 @@ def agrees(case: Case, step: Step) -> None:
     """The loss and the gradients of `steps_on_two_ranks` are those of one process with all clips."""
     module = _ready(case)
     loss = module.training_step(made_up_batch(case), 0)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     expected = {name: p.grad for name, p in module.named_parameters()}
     there, gradients = step
     assert abs(there - loss.item()) <= 1e-5 * max(1.0, abs(loss.item())), f"{case}: loss {there}, not {loss.item()}"
@@ -85,7 +85,7 @@ def _ready(case: Case) -> Stage:
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
-                parameter += 0.02 * torch.randn_like(parameter)
+                parameter.add_(0.02 * torch.randn_like(parameter))
     for part in module.modules():
         if isinstance(part, OF_A_DEVICE):
             part.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
+from omegaconf.errors import OmegaConfBaseException
 
 from bench import registry
 from bench.config import compose as composing
@@ -24,7 +25,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         copies = deepcopy(layers)
         try:
             found = at_once(layers, classes, sources)
-        except merge.NotAtOnce:
+        except (OmegaConfBaseException, merge.NotAtOnce):
             done.append(False)
             raise
         expected = merge_by_layer(copies, classes, sources, "config.yaml")
