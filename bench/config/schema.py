@@ -80,7 +80,7 @@ class StageConfig(Freezable):
     extract: list[str] = field(default_factory=list)
     """Splits whose features it writes, for the stages that name it in `features`."""
     repeat: int = 0
-    """Tells repetitions of one stage apart: another one has other random numbers."""
+    """Distinguishes repetitions of one stage, each of which draws its own random numbers."""
     on_request: bool = False
     """Runs only if `stage=` names it or what starts from it."""
     dataset: str = "???"

@@ -53,7 +53,7 @@ def run(config: BenchConfig) -> Plan:
     with explained("plan"):
         plan = make_plan(config)
     for position, stage in enumerate(plan.stages, 1):
-        preemption.stop_if_told()
+        preemption.stop_if_signalled()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
         if stage.outdated:
             measure_again(plan, stage, title)
@@ -65,7 +65,7 @@ def run(config: BenchConfig) -> Plan:
 
 
 def is_first_process() -> bool:
-    """Of those that train together: the one that tells and writes."""
+    """Whether this is the one of the processes that train together that prints and writes."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # an attribute of a function
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.errors import UserError, told_of
+from bench.errors import UserError, as_user_error
 from bench.plan import cost
 from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
@@ -26,7 +26,7 @@ SHOWN = 6
 def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
     """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
     torch.manual_seed(seed)
-    with told_of(f"stage {stage.name}"):
+    with as_user_error(f"stage {stage.name}"):
         module = stage_class(stage.spec)
         drawn = versions(module)
         if stage.parent is not None:
@@ -36,7 +36,7 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
         if stage.teacher is not None:
             module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
     if files := checkpoints(stage.start):
-        with told_of(f"stage {stage.name}: {files[0]}"):
+        with as_user_error(f"stage {stage.name}: {files[0]}"):
             load(stage, module, read_checkpoint(str(files[0])))
     if stage.train is None:
         require_loaded(stage, module, drawn)

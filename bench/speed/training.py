@@ -63,7 +63,7 @@ class TrainingSpeed:
     work: dict[str, NDArray]
     """The same of the processor, all threads together."""
     memory: dict[str, int | None]
-    """Loop -> most bytes: allocated on the GPU, or by which the process grew; None where the system does not tell."""
+    """Loop -> peak bytes: allocated on the GPU, or by which the process grew; None where the system reports none."""
 
     @property
     def clips(self) -> int:

@@ -100,7 +100,7 @@ class Task(ABC, Generic[Options]):
     metrics: ClassVar[Mapping[str, MetricInfo]]
     """What it measures, in the order in which tables show it."""
     rule: ClassVar[str] = ""
-    """The line under a table: what is done where something cannot be measured, or cannot be told apart."""
+    """The line under a table: what is done where something cannot be measured, or is a tie."""
     predictions: ClassVar[type[Predictions]] = Predictions
     """The shape of its predictions, and how they are stored."""
     outputs: ClassVar[tuple[str, ...]] = ("logits", "probabilities")

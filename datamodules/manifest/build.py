@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from datamodules.features import stored
 from datamodules.manifest.checks import Checks
-from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, told
+from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, explain_exclusions
 from datamodules.manifest.placing import (
     LENGTH_TOLERANCE,
     WHICH_SECONDS,
@@ -199,9 +199,10 @@ def build_manifest(
     manifest = usable_clips(source, listed, judged, inputs, media)
     if manifest.table.empty:
         what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
+        reasons = explain_exclusions(manifest.excluded, manifest.examples)
         raise DataError(
             f"{source.title} {'+'.join(splits)} in {source.root}: none of the {manifest.official} official clips can "
-            f"be used with {what}: {told(manifest.excluded, manifest.examples) or 'the split lists no clips'}"
+            f"be used with {what}: {reasons or 'the split lists no clips'}"
         )
     return manifest
 

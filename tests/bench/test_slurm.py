@@ -127,7 +127,7 @@ def test_a_preempted_job_comes_back_and_the_board_is_that_of_local_runs(
     finally:
         sweep.kill()
         sweep.wait()
-    assert (gate / "told").exists()
+    assert (gate / "signalled").exists()
     job = shown(here, number)
     assert job["Restarts"] == "1" and job["JobState"] == "COMPLETED" and job["JobName"].startswith("gated/pretrain-")
     printed = (tmp_path / "slurm" / "runs" / "sweeps" / job["JobName"] / "log.txt").read_text()

@@ -29,7 +29,7 @@ from bench.tasks.ensembles import mean_probability
 from datamodules import sample
 from datamodules.features import extracted
 from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from tests.bench.stages import arguments, planned, scores, told, weights
+from tests.bench.stages import arguments, planned, scores, user_error, weights
 from tests.conftest import REPOSITORY
 
 COUNTS = {
@@ -204,8 +204,8 @@ def test_predictions_that_are_gone_cannot_be_measured_again(clips: Path, cmkd: P
     (stage.folder / "predictions.parquet").unlink()
     run = arguments(clips, tmp_path, "cmkd", *CMKD, "stage=train_cnn_audioset20k")
     assert main(["run", *run]) != 0
-    told = capsys.readouterr().err.replace("\n", "")
-    assert "predictions.parquet is not there" in told and f"remove {stage.folder / 'done.json'}" in told
+    message = capsys.readouterr().err.replace("\n", "")
+    assert "predictions.parquet is not there" in message and f"remove {stage.folder / 'done.json'}" in message
     before = weights(stage)
     (stage.folder / "done.json").unlink()
     monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("its weights are there"))
@@ -362,7 +362,7 @@ def test_a_list_of_other_labels_changes_what_is_trained_on_and_not_what_is_score
     assert shareable(enhanced.config)["data"]["train_labels_file"] == file_hash(path)  # no place of this machine
 
 
-def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path, capsys):
+def test_a_list_of_other_labels_that_is_not_there_is_refused(clips: Path, tmp_path, capsys):
     given = ["stage=train_cnn_audioset20k", "data.train_labels_file=nowhere.json"]
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    text = user_error(capsys, *arguments(clips, tmp_path, "cmkd", *given))
     assert "stages.train_cnn_audioset20k.data.train_labels_file=nowhere.json: there is no such file" in text
