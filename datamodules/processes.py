@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What tells a run to stop, often the whole process group at once."""
+"""Signals that stop a run, often sent to the whole process group at once."""
 SECONDS_TO_END = 5.0
 """From the moment at which a process that is killed no longer answers to its end; far longer than that ever takes."""
 

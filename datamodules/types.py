@@ -214,7 +214,7 @@ class DataConfig(Freezable):
     """Folder or fsspec URL of a pack of this dataset (`bench data pack`), read instead of its media files."""
     media: str | None = None
     """What media files with the bare id of a video are: `clips` (cut), `videos` (whole; a clip begins at its start) or
-    `auto` (told by their length); none = as is usual for the dataset. A name that has a time is always a cut clip's."""
+    `auto` (by their length); none = as is usual for the dataset. A name that has a time is always a cut clip's."""
     train_labels_file: str | None = None
     """A file of other labels for the training clips than the official ones, e.g. of PSLA's enhanced label sets; clips
     that it does not list are left out. See `relabel.py`."""

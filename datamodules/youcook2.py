@@ -84,7 +84,7 @@ class YouCook2(Source):
 
     @cached_property
     def classes(self) -> list[str]:
-        """Recipe types, with the dish where `label_foodtype.csv` (no header) tells it."""
+        """Recipe types, with the dish where `label_foodtype.csv` (no header) names it."""
         path, dishes = self.find_any("label_foodtype.csv"), {}
         if path:
             rows = read_rows(path, ("type", "dish"))

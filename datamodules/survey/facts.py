@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHARES = (0.0, 0.05, 0.5, 0.95, 1.0)
-"""Of which quantiles a distribution is told."""
+"""The quantiles that are reported of a distribution."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Finding:
 
 @dataclass
 class Survey:
-    """All that `bench data check` tells."""
+    """All that `bench data check` reports."""
 
     dataset: str
     root: str

@@ -10,13 +10,13 @@ from datamodules.media.container import REASONS
 from datamodules.survey.facts import Finding, SoundFacts, SplitFacts, Survey, Usable
 
 SHORT_SHARE = STILL_SHARE = QUIET_SHARE = 0.01
-"""Of a split's usable clips; fewer are told by their number only."""
+"""Of a split's usable clips; fewer are only counted."""
 MEAN_OFF = 1.0
 """Natural logarithm of power (4.3 dB) by which the mean log-mel may differ from what is assumed."""
 STD_RATIO = 1.33
 """By which the standard deviation may be larger or smaller."""
 QUIET_LEVEL = -60.0
-"""dB below full scale: 5 % of clips below it are told."""
+"""dB below full scale: reported where 5 % of clips are below it."""
 DECIBELS = 4.343
 """In a natural logarithm of power."""
 
