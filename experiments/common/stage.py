@@ -145,13 +145,13 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         return self.predict_step(batch, batch_idx)
 
     def logged(self, terms: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The one to minimise, `loss`; logs all terms as `loss/...` on the steps of which the curves tell."""
-        if self._step_is_told():
+        """Returns the `loss` to minimise; logs all terms as `loss/...` on the steps that the curves show."""
+        if self._step_is_logged():
             values = {f"loss/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(values, batch_size=len(batch["label"]))
         return terms["loss"]
 
-    def _step_is_told(self) -> bool:
+    def _step_is_logged(self) -> bool:
         """Whether the Trainer writes curves after this step: Lightning's bookkeeping costs more than a small step."""
         trainer = trainer_of(self)
         if trainer is None:
