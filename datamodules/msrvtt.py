@@ -96,7 +96,7 @@ class MSRVTT(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ()  # a split needs its own files only; whoever measures on 1k-A may have no more than its csv
+        return ()  # a split needs only its own files; to measure on 1k-A its csv is enough
 
     @cached_property
     def classes(self) -> list[str]:
@@ -109,7 +109,7 @@ class MSRVTT(Source):
     def read_split(self, split: str) -> Official:
         """One row a caption; of `train_*` and `test_full` these are 20 a video."""
         if split == "test_1k":
-            # Of the 1,000 captions 995 are different: nobody can find every video by them.
+            # Of the 1,000 captions 995 are different, so that not every video can be found by its caption.
             rows = read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
             return self._official(rows, rows["video_id"], rows["sentence"])
         if split == "test_full":

@@ -64,7 +64,7 @@ def any_ends(processes: Sequence[BaseProcess]) -> bool:
 
 @contextmanager
 def deaf_processes() -> Iterator[None]:
-    """Processes that are started in this block never hear `STOP_SIGNALS`: who started them does, and ends them.
+    """Processes that are started in this block ignore `STOP_SIGNALS`: the process that started them ends them.
 
     The signals are held back here, too, until the block ends; a new process inherits that and keeps it.
     """

@@ -64,7 +64,7 @@ class YouCook2(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ()  # a split needs its own file only; whoever measures retrieval may have no more than the csv
+        return ()  # a split needs only its own file; to measure retrieval the csv is enough
 
     @cached_property
     def _types(self) -> list[str]:

@@ -115,7 +115,7 @@ def planned(method: str, overrides: Sequence[str], name: str | None) -> Plan:
     """The plan of a stage that trains, which is its last.
 
     Raises:
-        UserError: there is no such stage, it wants several devices, or features that nobody has extracted.
+        UserError: there is no such stage, or it needs several devices or features that have not been extracted.
     """
     config = compose(method, overrides)
     stages = [stage for stage in config.stages if config.stages[stage].train]

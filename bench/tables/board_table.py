@@ -25,7 +25,7 @@ CLIPS_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Published:
-    """A line of a board that nobody measured here: what a paper says."""
+    """A line of a board that was not measured here, but published in a paper."""
 
     method: PublishedMethod
     row: PublishedRow

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 IN_THE_MIDDLE = Around()
 SUBSTITUTES = 10
-"""Clips tried in the place of one that cannot be read any more before training gives up."""
+"""Clips tried instead of one that can no longer be read, before training gives up."""
 ROUNDING = 1e-6
 """Of a frame; a clip of 3 s has 9 frames at 3 a second, not 10."""
 

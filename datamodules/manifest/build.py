@@ -33,7 +33,7 @@ from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
 
-def nobody() -> pd.DataFrame:
+def none_left_out() -> pd.DataFrame:
     """`Manifest.left_out` where all clips can be used."""
     none = pd.Series([], dtype="str")
     return pd.DataFrame({"clip_id": none, "labels": class_lists([]), "reason": none})
@@ -71,7 +71,7 @@ class Manifest:
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
-    left_out: pd.DataFrame = field(default_factory=nobody)
+    left_out: pd.DataFrame = field(default_factory=none_left_out)
     """The clips that the official files list and that cannot be used: clip_id, labels, reason."""
     overlong: int = 0
     """Listed clips beyond those of the official release, such as rows that somebody has added."""

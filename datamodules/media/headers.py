@@ -1,4 +1,4 @@
-"""What files say of their length where FFmpeg reports, in its place, what there is."""
+"""The lengths that files declare, where FFmpeg reports the length of what is there instead."""
 
 from __future__ import annotations
 

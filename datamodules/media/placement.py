@@ -1,6 +1,6 @@
 """Where decoded sound lies in time, by the stamps of its frames: the same wherever reading begins.
 
-A frame is what a decoder gives out for one packet. Times are samples from the start of the media.
+A frame is what a decoder returns for one packet. Times are samples from the start of the media.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ TIMELINES = 8
 
 
 class Frame(NamedTuple):
-    """What a decoder gives out."""
+    """What a decoder returns."""
 
     stamp: int | None
     """Samples from the start of the media."""

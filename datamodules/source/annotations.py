@@ -1,4 +1,4 @@
-"""What several datasets do with their annotations: files of rows' own, steps in time, and JSON in the place of rows."""
+"""What several datasets do with their annotations: files of rows' own, steps in time, and JSON instead of rows."""
 
 from __future__ import annotations
 

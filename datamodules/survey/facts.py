@@ -1,4 +1,4 @@
-"""What there is to be said of a dataset on a disk; `survey` finds it out, `findings` draws conclusions."""
+"""Facts about a dataset on a disk; `survey` collects them, `findings` draws conclusions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SoundFacts:
 
 @dataclass
 class Finding:
-    """Something that whoever measures on this data should know."""
+    """Something that matters to measurements on this data."""
 
     what: str
     next_step: str

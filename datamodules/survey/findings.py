@@ -1,4 +1,4 @@
-"""What a survey found that whoever measures on the data should know, each with what to do next."""
+"""Findings of a survey that matter to measurements on the data, each with what to do next."""
 
 from __future__ import annotations
 

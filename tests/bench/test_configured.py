@@ -222,7 +222,7 @@ def test_rows_differ_by_the_parts_of_a_batch_where_its_clips_are_compared(method
 
 
 def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_those_of_its_own_list():
-    """57f53bc: where both are there, a split's own list is read in the place of `vggsound.csv`."""
+    """57f53bc: where both are there, a split's own list is read instead of `vggsound.csv`."""
     new, whole = recorded("stages.finetune_vggsound_v.epochs=2", method="mavil", stage="finetune_vggsound_v")
     old = first_settings("mavil", whole)
     assert new == old | {"dataset.vggsound.version": 2, "version": registry.method_version("mavil")} and not any(

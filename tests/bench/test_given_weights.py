@@ -181,7 +181,7 @@ def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(
 
 
 def measuring() -> list[stages.Case]:
-    """Every stage of every method that gives out something and does not train."""
+    """Every stage of every method that has outputs and does not train."""
     return [
         stages.Case(method, name)
         for method in registry.methods()

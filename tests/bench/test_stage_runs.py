@@ -63,7 +63,7 @@ CMKD = [
         f"stages.average_{name}_audioset20k.average_weights=[1,2]"
         for name in ("ast", "cnn", "distilled_ast", "distilled_cnn")
     ),
-    # What one epoch's weights give out, measured by themselves.
+    # The outputs of one epoch's weights, measured by themselves.
     "stages.first_epoch={module: Train, after: train_ast_audioset20k, average_weights: [1, 1], dataset: audioset, "
     "board: audioset-20k, modality: a, options: {network: ast}}",
     "stage=[ensemble_audioset20k,checkpoints_ast_audioset20k,first_epoch]",
@@ -106,7 +106,7 @@ def test_the_last_kept_epoch_is_the_end_of_training_and_nothing_else_is_kept(sta
 
 
 def test_averaged_outputs_are_the_mean_probability_of_the_epochs(stages):
-    """The second epoch is the last, so it gives out what its stage does."""
+    """The second epoch is the last, so its outputs are the stage's."""
     each = [sigmoid(scores(stages[name], "a")) for name in ("first_epoch", "train_ast")]
     assert np.abs(each[0] - each[1]).max() > 1e-4  # or the mean would say nothing
     np.testing.assert_allclose(sigmoid(scores(stages["checkpoints_ast"], "a")), np.mean(each, axis=0), atol=1e-6)
