@@ -244,7 +244,7 @@ class ClipDataset(Dataset):
             stretch = (start, start + left, moment.video_seconds)
             place = (*paths, wanted.frames, wanted.rows, *stretch)
             rows = self._kept(place, partial(stored.read_window, paths, wanted, *stretch))
-            if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
+            if ref.epoch == EVALUATION and not len(rows):  # in training its length is 0
                 raise stored.FeatureError(paths[0], "too short")
             read["video_feat"] = rows
         for name, features_of in self.extracted.items():

@@ -123,5 +123,5 @@ def _shared(found: Survey) -> Iterator[Finding]:
         yield Finding(
             f"{' and '.join(pair['splits'])} share {pair['videos']:,} source videos ({pair['clips']:,} clips of the "
             f"latter), e.g. {', '.join(pair['examples'][:3])}",
-            "if the official lists do not, yours were changed; else say so beside what is trained on both",
+            "if the official lists do not, yours were changed; else mention it with results of models trained on both",
         )

@@ -64,7 +64,7 @@ def shown(cluster: SlurmCluster, number: str) -> dict[str, str]:
 
 
 def test_scancel_ends_a_job_and_what_needs_it_is_not_run(here: SlurmCluster, tmp_path: Path):
-    """The job saves and says so with its exit status, but nobody wants it back."""
+    """The job saves and reports it by its exit status, but is not requeued."""
     text = f"""
 import signal, sys, time
 from pathlib import Path
