@@ -120,14 +120,14 @@ def pair(rng: np.random.Generator, skills: tuple[float, float], shared: float, n
 
 
 def mcnemar(sides: list[Predictions]) -> bool:
-    """Whether McNemar's test distinguishes them, on the clips of which only one side is right."""
+    """Whether McNemar's test separates them, on the clips of which only one side is right."""
     right = [side.scores["av"].argmax(1) == side.target.argmax(1) for side in sides]
     wins, losses = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
     return binomtest(wins, wins + losses).pvalue <= 0.05
 
 
 def comparisons(title: str, skills: tuple[float, float], shared: float, pairs: int, n: int = 5000) -> str:
-    """How often two methods, of which the first is right on 70 % of the clips, are distinguished."""
+    """How often two methods, of which the first is right on 70 % of the clips, are separated."""
     whole = missing = alike = reference = 0
     for number in range(pairs):
         rng = np.random.default_rng(number)
@@ -138,7 +138,7 @@ def comparisons(title: str, skills: tuple[float, float], shared: float, pairs: i
         reference += mcnemar(sides)
     shares = [f"{100 * count / pairs:.1f}" for count in (whole, reference, missing, alike)]
     return (
-        f"{title}, {100 * shared:.0f} % of the noise shared: distinguished in {shares[0]} % of {pairs} pairs, "
+        f"{title}, {100 * shared:.0f} % of the noise shared: separated in {shares[0]} % of {pairs} pairs, "
         f"by McNemar's test in {shares[1]}; with a tenth of each side's clips missing in {shares[2]}, "
         f"the same conclusion in {shares[3]}"
     )
