@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +16,12 @@ from torch import nn
 from bench import registry
 from bench.cli import main
 from bench.config.compose import compose
+from bench.contract.cases import Case, composed, spec, stage_class
 from bench.errors import UserError
 from bench.plan.graph import make_plan
 from bench.plan.identity import file_hash
 from bench.run.results import read_predictions
 from bench.run.weights import load, require_loaded, versions
-from bench.tasks import task_of
 from datamodules.boards import Board, Classification, Retrieval
 from datamodules.types import Inputs
 from experiments.cmkd.checkpoints import to_official
@@ -30,7 +29,6 @@ from experiments.cmkd.model import build
 from experiments.common.stage import Stage, StageSpec
 from tests.bench.runs import arguments as mavil
 from tests.bench.stages import arguments, planned, scores, user_error, weights
-from tests.experiments import every_stage as stages
 
 EVALUATE = [
     *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),
@@ -180,29 +178,24 @@ def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(
     assert all(torch.equal(value, whole[name]) for name, value in weights(only).items())
 
 
-def measuring() -> list[stages.Case]:
+def measuring() -> list[Case]:
     """Every stage of every method that has outputs and does not train."""
     return [
-        stages.Case(method, name)
+        Case(method, name)
         for method in registry.methods()
-        for name, stage in stages.config(method).stages.items()
+        for name, stage in composed(method).stages.items()
         if not stage.train and not stage.ensemble and not stage.average_outputs
     ]
 
 
 @pytest.mark.parametrize("case", measuring(), ids=str)
-def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: stages.Case):
-    whole = stages.config(case.method)
-    stage = whole.stages[case.stage]
-    own_class, spec = whole.stages[case.stage].objects.stage_class, stages.spec(case.method, case.stage)
-    board = registry.board(stage.board) if stage.board else None
-    if board and task_of(board).names_classes:
-        spec = replace(spec, class_text=[[1, 2]] * stages.CLASSES)
-    parent = stages.Case(case.method, stage.after or case.stage)
-    given = whole.stages[parent.stage].objects.stage_class(stages.spec(parent.method, parent.stage)).state_dict()
-    module = own_class(spec)
+def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: Case):
+    config, stage = case.config, case.config.stages[case.stage]
+    parent = stage.after or case.stage
+    given = stage_class(config, parent)(spec(config, parent)).state_dict()
+    module, board = stage_class(config, case.stage)(spec(config, case.stage)), stage.objects.board
     fake = SimpleNamespace(
-        name=case.stage, config=stage, spec=spec, train=None, board=board, start="a file", parent=None
+        name=case.stage, config=stage, spec=module.spec, train=None, board=board, start="a file", parent=None
     )
     drawn = versions(module)
     if drawn:

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from experiments.everything_at_once.objective import PairWeights, combinatorial_loss, embeddings_of
 from tests.experiments.test_everything_at_once_parity import inputs, network
-from tests.ranks import RANKS, on_two_ranks
 
 PAIRS = [("t", "v"), ("t", "a"), ("v", "a"), ("t", "av"), ("v", "at"), ("a", "vt")]
 CLIPS = 6

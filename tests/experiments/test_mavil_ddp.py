@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from tests.experiments.mavil_tiny import objectives, random_batch
-from tests.ranks import RANKS, on_two_ranks
 
 CLIPS = 6
 NAMES = list(objectives())

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from experiments.mcn.clustering import JointClusters, cluster_contrast, kmeans, nearest
-from tests.ranks import RANKS, on_two_ranks
 
 DIM, PER_VIDEO, CLIPS, BATCHES = 5, 4, 16, 3
 ROOM = BATCHES * CLIPS // 2

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from tests.experiments.narrated_tiny import CLIPS, avlnet_stage, batch_of, chosen, everything_stage, mcn_stage
-from tests.ranks import RANKS, on_two_ranks
 
 OBJECTIVES = {
     "avlnet AVLnet": lambda: avlnet_stage("AVLnet"),

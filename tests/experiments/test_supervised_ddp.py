@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from tests.experiments.supervised_tiny import (
     cmkd_batch,
     cmkd_distill,
@@ -20,7 +21,6 @@ from tests.experiments.supervised_tiny import (
     uavm_batch,
     uavm_train,
 )
-from tests.ranks import RANKS, on_two_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
 CLIPS = 6
