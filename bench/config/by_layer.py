@@ -61,8 +61,8 @@ def _schema(
 
 
 def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
-    """Merges the layers in their order, each checked on its own so that a mistake is told with its source; what is
-    missing in all of them is told of the method's `file`."""
+    """Merges the layers in their order, each checked on its own so that an error names its source; what is
+    missing from all of them is an error of the method's `file`."""
     valid = list(_keys(schema))
     for layer in layers:
         for key in _keys(layer.values):

@@ -103,7 +103,7 @@ def _merged(earlier: Mapping[str, Any], later: Any) -> Plain:
 
     Raises:
         NotAtOnce: for settings of what was `null`: they change the defaults of its type, whatever stood before; and for
-            a value in the place of a mapping, which is a mistake.
+            a value instead of a mapping, which is a mistake.
     """
     if not isinstance(later, Mapping):
         raise NotAtOnce
