@@ -22,7 +22,7 @@ from bench.errors import UserError
 from bench.run.preemption import INTERRUPTED, Preempted, listening
 
 OWN = ("bench", "datamodules", "experiments")
-"""Whose modules nobody can install: where one is missing, it is a mistake in the code."""
+"""Packages that cannot be installed separately: a missing module of theirs is a bug."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +113,10 @@ def make_parser() -> argparse.ArgumentParser:
     make_sample.add_argument("overrides", nargs="*", metavar="key=value", help="sample_root=FOLDER")
     make_sample.set_defaults(command=make_sample_data)
     check = actions.add_parser(
-        "check", help="say what of a dataset can be used, and why the rest cannot", description=CHECK_HELP, **plain
+        "check",
+        help="report which part of a dataset can be used, and why the rest cannot",
+        description=CHECK_HELP,
+        **plain,
     )
     check.add_argument("dataset")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="data_root=FOLDER or data.root=FOLDER")
@@ -128,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     features.add_argument("dataset")
     features.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER kind=2d model=resnet152 …")
     features.set_defaults(command=extract_features)
-    speed = command("speed", None, "time reading and measuring beside what one would otherwise write")
+    speed = command("speed", None, "time reading, training and measuring, beside plain implementations")
     timed = speed.add_subparsers(title="what", required=True, metavar="WHAT")
     speed_data = timed.add_parser("data", help="decoding, log-mels, collation and the whole loader, on made-up clips")
     speed_data.add_argument("overrides", nargs="*", metavar="key=value", help="clips=24 rounds=6 folder=data/speed")
@@ -144,12 +147,14 @@ def make_parser() -> argparse.ArgumentParser:
     speed_train.add_argument("--stage", metavar="NAME", help="default: the first that trains")
     speed_train.add_argument("--steps", type=int, default=5, metavar="N", help="of a loop's turn; default: 5")
     speed_train.add_argument("--rounds", type=int, default=20, metavar="N", help="turns of each loop; default: 20")
-    speed_train.add_argument("--packed", action="store_true", help="packs the data first, and reads the pack")
+    speed_train.add_argument("--packed", action="store_true", help="pack the data first, and read the pack")
     speed_train.set_defaults(command=time_training)
     table = command("table", show_tables, "rebuild the boards' tables from the records, and print them")
     table.add_argument("boards", nargs="*", metavar="BOARD", help="only these; a sample board is sample/BOARD")
     table.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
-    table.add_argument("--check", action="store_true", help="only say what is wrong with records and tables; then 1")
+    table.add_argument(
+        "--check", action="store_true", help="only report what is wrong with records and tables; then exit with 1"
+    )
     table.add_argument(
         "--store", default="", metavar="URL", help="first exchange records with a folder or URL, e.g. s3://bucket/avl"
     )
@@ -169,8 +174,8 @@ def make_parser() -> argparse.ArgumentParser:
     export = command("export", export_boards, "write the boards as one Parquet file, and model cards that hubs read")
     export.add_argument("folder", metavar="FOLDER")
     export.add_argument("--leaderboards", default="leaderboards", metavar="FOLDER")
-    docs = command("docs", write_docs, "make the tables of datasets, boards and methods in README.md and docs/ anew")
-    docs.add_argument("--check", action="store_true", help="only say which pages are not current; then 1")
+    docs = command("docs", write_docs, "regenerate the tables of datasets, boards and methods in README.md and docs/")
+    docs.add_argument("--check", action="store_true", help="only list the pages that are not current; then exit with 1")
     regress = command("regress", find_regressions, "has a change made anything worse? Runs a suite against a baseline")
     regress.description, regress.epilog = REGRESS_HELP, None
     regress.add_argument("--suite", default="baselines/default.yaml", metavar="FILE", help="what is run and tolerated")
@@ -244,7 +249,7 @@ def run_sweep(options: argparse.Namespace) -> int:
 def positive(text: str) -> int:
     """A whole number above 0; anything else is an error of the command line."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

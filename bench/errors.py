@@ -20,8 +20,8 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 @contextmanager
-def told_of(what: str) -> Iterator[None]:
-    """A method's refusal (`ValueError`: settings or weights that do not fit) becomes an error of `what`."""
+def as_user_error(what: str) -> Iterator[None]:
+    """Turns a method's `ValueError` (settings or weights that do not fit) into a `UserError` that names `what`."""
     try:
         yield
     except ValueError as error:

@@ -153,7 +153,7 @@ class AVDataModule(L.LightningDataModule):
         epochs: passes over the training clips.
         seed: of order and augmentation.
         views: windows of each scored clip.
-        extracted: modality -> folder of the features that are read in the place of media, see `extracted.py`.
+        extracted: modality -> folder of the features that are read instead of media, see `extracted.py`.
     """
 
     # A rank without clips to score takes part with none.

@@ -18,12 +18,12 @@ EMPTY = ("", 0)
 class BoardTask:
     """What a board says of its task: the options of the protocol that only this task has, as fields.
 
-    Derive one for a task of your own (`docs/adding_a_task.md`). A field holds text or a number, and is not called like
-    one of `Board`.
+    Derive one for a task of your own (`docs/adding_a_task.md`). Its fields are text or numbers, and share no name with
+    those of `Board`.
     """
 
     name: ClassVar[str]
-    """As records, tables and exports have it."""
+    """The name in records, tables and exports."""
     measured_by: ClassVar[str]
     """`module:Class` of the task (`bench.tasks.base.Task`), imported when it is needed."""
 
@@ -33,17 +33,17 @@ class BoardTask:
 
     @property
     def looked_at(self) -> str:
-        """The modalities that a clip must have to be scored, whatever the method; empty: those that the method uses."""
+        """Modalities that a clip must have to be scored, whatever the method; empty: those that the method uses."""
         return ""
 
     def protocol(self) -> dict[str, Any]:
-        """The fields that are unlike their defaults, so that a new field does not part old scores from new ones."""
+        """The fields that differ from their defaults, so that a new field does not separate new scores from old."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
 
 @dataclass(frozen=True)
 class Tagging(BoardTask):
-    """Any number of classes a clip."""
+    """Any number of classes per clip."""
 
     name = "tagging"
     measured_by = "bench.tasks.tagging:TaggingTask"
@@ -51,7 +51,7 @@ class Tagging(BoardTask):
 
 @dataclass(frozen=True)
 class Classification(BoardTask):
-    """One class a clip."""
+    """One class per clip."""
 
     name = "classification"
     measured_by = "bench.tasks.classification:ClassificationTask"
@@ -59,7 +59,7 @@ class Classification(BoardTask):
 
 @dataclass(frozen=True)
 class Retrieval(BoardTask):
-    """Each clip of one modality is to be found by what another shows of it."""
+    """Clips of one modality are searched by another modality of the same clip."""
 
     name = "retrieval"
     measured_by = "bench.tasks.retrieval:RetrievalTask"
@@ -69,9 +69,9 @@ class Retrieval(BoardTask):
     gallery: str
     """The modality of the gallery, e.g. `v`."""
     unit: Literal["", "video"] = ""
-    """What is asked for and found: a clip, or a whole video by its clips."""
+    """What is retrieved: a clip, or (`video`) a whole video by its clips."""
     missing: Literal["", "misses"] = ""
-    """Official clips that are not there are left out, or count as not found (docs/protocols.md, section 8)."""
+    """Missing official clips are left out, or (`misses`) count as not found (docs/protocols.md, section 8)."""
 
     @property
     def looked_at(self) -> str:
@@ -80,15 +80,15 @@ class Retrieval(BoardTask):
 
 @dataclass(frozen=True)
 class Localisation(BoardTask):
-    """The steps of a video are to be found in time. A row is a second."""
+    """The steps of a video are localised in time. A row is a second."""
 
     name = "localisation"
     measured_by = "bench.tasks.localisation:LocalisationTask"
 
     normalise: Literal["", "log_softmax"] = ""
-    """What is done to a second's scores of the steps to be found before these are placed."""
+    """Normalisation of a second's scores of the video's steps, before these are placed."""
     average: Literal["", "task"] = ""
-    """Recall is averaged over videos, or over those of a task (with the same steps), then over tasks."""
+    """Recall is averaged over videos, or (`task`) over those of each task (with the same steps), then over tasks."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +114,23 @@ class Board:
     """A leaderboard, declared next to its dataset: dataset + split + protocol.
 
     Raises:
-        TypeError: `task` is no `BoardTask`, or has a field that is called like one of these.
+        TypeError: `task` is not a `BoardTask`, or one of its fields has the name of a board's.
     """
 
     name: str
     """E.g. `audioset-20k`; also the file name of its tables."""
     dataset: str
     train: str
-    """The split methods train on, as readers of the board expect; it is shown, not enforced."""
+    """The split on which methods are expected to train; shown, but not enforced."""
     split: str
     """The split that is scored."""
     task: BoardTask
     main: str
     """The metric that sorts the board, e.g. `mAP`, `top1`, `R@1`."""
     views: int = 1
-    """Windows of each clip, evenly spaced over it, whose outputs are averaged."""
+    """Number of windows of each clip, evenly spaced, whose outputs are averaged."""
     folds: int = 0
-    """Cross-validation over the splits `fold1`, `fold2`, …: each is scored by what was trained on the others."""
+    """Cross-validation over the splits `fold1`, `fold2`, …: each is scored by a model trained on the others."""
     per_class: int = 0
     """Score only the first clips of each class by id; 0 = all."""
     version: int = 1
@@ -147,12 +147,12 @@ class Board:
             raise TypeError(f"board {self.name}: its task {self.task.name} has fields called like a board's: {taken}")
 
     def protocol(self) -> dict[str, Any]:
-        """All that must be equal for two scores to be comparable."""
+        """Everything that must be equal for two scores to be comparable."""
         own = {name: value for name, value in self._own().items() if value not in EMPTY and name != "main"}
         return own | self._of_task()
 
     def definition(self) -> dict[str, Any]:
-        """All that is said here, as plain data for a record; `bench.tasks.board_of` makes the board again."""
+        """The whole board as plain data for a record, from which `bench.tasks.board_of` restores it."""
         return self._own() | self._of_task()
 
     def _own(self) -> dict[str, Any]:
@@ -173,12 +173,12 @@ def retrieval_boards(
     """A board for each direction of retrieval, `<name>-<query>2<gallery><suffix>`, sorted by R@1.
 
     Args:
-        name: what their names begin with.
+        name: prefix of the boards' names.
         directions: (query, gallery) of each, as `("t", "av")`.
-        suffix: what their names end with.
+        suffix: suffix of the boards' names.
         unit: of `Retrieval`.
         missing: of `Retrieval`.
-        others: of `Board`, alike for all.
+        others: of `Board`, the same for all.
     """
     tasks = [Retrieval(query, gallery, unit, missing) for query, gallery in directions]
     return tuple(

@@ -26,6 +26,6 @@ def time_tasks_steadily() -> None:
 def workers_of(batches: Iterator[Any]) -> Sequence[BaseProcess]:
     """The processes that read for an iterator of a DataLoader (torch 2.11) with workers.
 
-    Without them, a worker that was killed while it handed over a batch could not be told from a broken pipe.
+    Without them, a worker that was killed while it handed over a batch could not be distinguished from a broken pipe.
     """
     return cast(Any, batches)._workers

@@ -45,7 +45,7 @@ class HowTo100M(Source):
 
     @cached_property
     def classes(self) -> list[str]:
-        """None: what is done in a video is told by its captions."""
+        """None: only captions say what is done in a video."""
         return []
 
     @cached_property

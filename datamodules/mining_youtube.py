@@ -43,7 +43,7 @@ FOLDERS = {
     "transcript": (("transcript", "transcripts", "grammar"), "data_test.tar.gz"),
     "annotations": (("annotations",), "test/annotations.tar.gz"),
 }
-"""What is told of each video -> names of its folder, and the official archive it is from."""
+"""Annotation of each video -> names of its folder, and the official archive it is from."""
 SUFFIXES = (".txt", ".gt", ".grammar", ".srt")
 RATES = (*(half / 2 for half in range(10, 121)), *(frames * 1000 / 1001 for frames in (12, 15, 24, 30, 60)))
 """Lines a second: frame rates that videos have, and their halves."""

@@ -3,7 +3,7 @@
 Official files, as ArrowLuo/CLIP4Clip packs them: `MSRVTT_data.json` (videos, sentences) or the two it was joined from,
 `train_val_videodatainfo.json` and `test_videodatainfo.json`; `MSRVTT_JSFUSION_test.csv`, the test set "1k-A" with one
 caption a video; `MSRVTT_train.{9k,7k}.csv` (video_id). Media: `videoN.mp4`, cut clips: their `start time` is that in
-the YouTube video they are from. A clip's class is its category. The full test split is told by its numbers, as in
+the YouTube video they are from. A clip's class is its category. The full test split is identified by its numbers, as in
 `MSRVTT_data.json` the `split` of every video is `train`.
 """
 
@@ -46,8 +46,8 @@ CATEGORIES = (
 NUMBERS = range(len(CATEGORIES))
 
 
-class Told(NamedTuple):
-    """What the JSON says."""
+class Annotations(NamedTuple):
+    """The content of the JSON files."""
 
     path: Path
     """Of it, or of the first of several."""
@@ -96,7 +96,7 @@ class MSRVTT(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ()  # a split needs its own files only; whoever measures on 1k-A may have no more than its csv
+        return ()  # a split needs only its own files; to measure on 1k-A its csv is enough
 
     @cached_property
     def classes(self) -> list[str]:
@@ -109,29 +109,29 @@ class MSRVTT(Source):
     def read_split(self, split: str) -> Official:
         """One row a caption; of `train_*` and `test_full` these are 20 a video."""
         if split == "test_1k":
-            # Of the 1,000 captions 995 are different: nobody can find every video by them.
+            # Of the 1,000 captions 995 are different, so that not every video can be found by its caption.
             rows = read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
             return self._official(rows, rows["video_id"], rows["sentence"])
         if split == "test_full":
-            number = pd.to_numeric(self._told.sentences["video_id"].str.removeprefix("video"), errors="coerce")
+            number = pd.to_numeric(self._annotations.sentences["video_id"].str.removeprefix("video"), errors="coerce")
             return self._captions(number.between(*FULL_TEST))
-        told = self._told.sentences["video_id"]
+        captioned = self._annotations.sentences["video_id"]
         rows = read_rows_by_header(self.find(TRAIN[split]), ("video_id",))
         video_id = rows["video_id"]
-        rows.reject(~video_id.isin(told), "no caption of " + video_id + f" in {self._told.path.name}")
+        rows.reject(~video_id.isin(captioned), "no caption of " + video_id + f" in {self._annotations.path.name}")
         listed = rows.official({"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf}, [])
-        captions = self._captions(told.isin(listed.clips["video_id"]))
+        captions = self._captions(captioned.isin(listed.clips["video_id"]))
         return replace(captions, malformed=[*listed.malformed, *captions.malformed])
 
     def _captions(self, mask: pd.Series) -> Official:
         """The sentences of a boolean mask."""
-        chosen = self._told.sentences[mask]
-        rows = rows_of(self._told.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
+        chosen = self._annotations.sentences[mask]
+        rows = rows_of(self._annotations.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
         return self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
 
     def _official(self, rows: Rows, clip_id: pd.Series, text: pd.Series) -> Official:
         video_id = rows["video_id"]
-        category = self._told.category if self._json_files else {}
+        category = self._annotations.category if self._json_files else {}
         clips = {
             "clip_id": clip_id,
             "video_id": video_id,
@@ -150,7 +150,7 @@ class MSRVTT(Source):
         return [joined] if joined else [path for path in older if path]
 
     @cached_property
-    def _told(self) -> Told:
+    def _annotations(self) -> Annotations:
         paths = self._json_files
         if not paths:
             self.find(DATA, *OLDER)  # says what was looked for
@@ -166,4 +166,5 @@ class MSRVTT(Source):
                     f"{path}: not the JSON of MSR-VTT, {{videos: [{{video_id, category, …}}], sentences: [{{video_id, "
                     f"sen_id, caption}}]}}: {error!r}"
                 ) from error
-        return Told(paths[0], category, pd.DataFrame(sentences, columns=["video_id", "sen_id", "caption"], dtype="str"))
+        table = pd.DataFrame(sentences, columns=["video_id", "sen_id", "caption"], dtype="str")
+        return Annotations(paths[0], category, table)

@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What tells a run to stop, often the whole process group at once."""
+"""Signals that stop a run, often sent to the whole process group at once."""
 SECONDS_TO_END = 5.0
 """From the moment at which a process that is killed no longer answers to its end; far longer than that ever takes."""
 
@@ -64,7 +64,7 @@ def any_ends(processes: Sequence[BaseProcess]) -> bool:
 
 @contextmanager
 def deaf_processes() -> Iterator[None]:
-    """Processes that are started in this block never hear `STOP_SIGNALS`: who started them does, and ends them.
+    """Processes that are started in this block ignore `STOP_SIGNALS`: the process that started them ends them.
 
     The signals are held back here, too, until the block ends; a new process inherits that and keeps it.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
-"""What was looked at: any of audio, video and text, in this order."""
+"""Modalities: any of audio, video and text, in this order."""
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Around(Freezable):
 
 @dataclass
 class AudioInputs(Freezable):
-    """Sound as a method wants it: mono, as log-mel frames of 25 ms every 10 ms."""
+    """Sound as a method reads it: mono, as log-mel frames of 25 ms every 10 ms."""
 
     kind: Literal["kaldi", "decibel"] = "kaldi"
     """Kaldi-compatible log-mels, or DAVEnet's: decibels below the loudest number, see `decibels.py`."""
     reference: Literal["clip", "source"] = "clip"
-    """Decibels: 0 dB is the loudest of the sound that is read; or of all sound of its file, of whose one spectrogram
-    what is read is cut (AVLnet, MCN and Everything at Once on whole videos)."""
+    """Decibels: 0 dB is the loudest value of the sound that is read, or of all sound of its file, from whose
+    spectrogram the clip's is cut (AVLnet, MCN and Everything at Once on whole videos)."""
     around: Around = field(default_factory=Around)
 
     sample_rate: int = 16000
@@ -46,37 +46,37 @@ class AudioInputs(Freezable):
     """Log-mel frames; longer sound is cut."""
     past_end: Literal["zeros", "repeat"] = "zeros"
     """Log-mel frames past the sound's end: `zeros`, before normalisation (AST, AudioMAE `dataset.py`), or `repeat`:
-    the clip's own start over (`sample_sequence` of DMVR, with which MBT reads)."""
+    the clip starts over (`sample_sequence` of DMVR, which MBT uses)."""
     mel_bins: int = 128
     mean: float = -4.2677393
-    """Of the log-mel values. AudioSet's, from AST and AudioMAE (`dataset.py`)."""
+    """Mean of the log-mel values; default: AudioSet's, from AST and AudioMAE (`dataset.py`)."""
     std: float = 4.5689974
     scale: float = 2.0
     """Values are normalised to `(x - mean) / (scale * std)`: 2 in AST, AudioMAE and MAViL, 1 in PSLA and UAVM."""
     window: Literal["hanning", "hamming"] = "hanning"
-    """Of the 25 ms frames; Hamming in MBT."""
+    """Window of the 25 ms frames; Hamming in MBT."""
 
     @property
     def seconds(self) -> float:
-        """How much sound `frames` frames cover: 10 ms each; Kaldi's lie wholly within it, which takes 15 ms more."""
+        """Seconds of sound that `frames` cover: 10 ms each, and 15 ms more for Kaldi's, which lie wholly within it."""
         return self.frames * 0.010 + (0.015 if self.kind == "kaldi" else 0.0)
 
 
 @dataclass
 class VideoInputs(Freezable):
-    """Frames as a method wants them: RGB, `size` x `size`, normalised."""
+    """Frames as a method reads them: RGB, `size` x `size`, normalised."""
 
     frames: int = 8
     fps: float = 2.0
     size: int = 224
-    """Pixels, height and width. Frames are resized straight to the square, without a crop
+    """Pixels, height and width. Frames are resized to the square, without a crop
     (av-superb `expert.py`)."""
     train_size: int = 256
     """Pixels at which training frames leave the workers, before the random resized crop to `size`."""
     past_end: Literal["repeat", "zeros", "nothing"] = "repeat"
     """Frames past the clip's end: `repeat`: the clip starts over (av-superb `expert.py`, DMVR); `zeros`: black ones;
     `nothing`: black ones too, but the batch's `video_length` says how many there are, and a stage that extracts stores
-    zeros in the place of the others' features (UAVM `src/dataloader_mm.py`)."""
+    zeros instead of the others' features (UAVM `src/dataloader_mm.py`)."""
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
@@ -87,48 +87,48 @@ class VideoInputs(Freezable):
 
 @dataclass
 class TextInputs(Freezable):
-    """Text as token ids, by the tokenizer with which the method's text branch goes."""
+    """Text as token ids, by the tokenizer of the method's text branch."""
 
     tokenizer: str = "words"
     """`words` (a list, one word a line), `word2vec` (vectors in word2vec's binary or text format), `wordpiece`
     (BERT's `vocab.txt`) or `bpe` (a Hugging Face `tokenizer.json`, or CLIP's `bpe_simple_vocab_16e6.txt.gz`)."""
     file: str | None = None
-    """The tokenizer's file, which the user has; none = the word list of the sample data."""
+    """The tokenizer's file, which the user provides; none = the word list of the sample data."""
     length: int = 20
     """Tokens; longer text is cut, shorter is padded with id 0."""
 
 
 @dataclass
 class FeatureInputs(Freezable):
-    """Precomputed features of the pictures: one file a video and kind, `[T, D]`, joined into one vector a moment."""
+    """Precomputed features of the pictures: a file per video and kind, `[T, D]`, joined into one vector per moment."""
 
     root: str | None = None
-    """Folder below which the files lie in any shape; none = the dataset's own folder."""
+    """Folder below which the files lie, at any depth; none = the dataset's own folder."""
     kinds: list[str] = field(default_factory=lambda: ["2d", "3d"])
     """Joined in this order; a file is `<id>_<kind>.npz`, `<id>_<kind>.npy` or `.../<kind>/.../<id>.npy`."""
     rates: list[float] = field(default_factory=lambda: [1.0, 1.5])
-    """Vectors a second of each kind; the fastest sets the clock, the others are repeated to it (nearest)."""
+    """Vectors per second of each kind; slower kinds are repeated (nearest) to the rate of the fastest."""
     dims: list[int] = field(default_factory=lambda: [2048, 2048])
     """Length of each kind's vectors."""
     frames: int = 15
     """Moments; longer clips are cut."""
     past_end: Literal["zeros", "repeat"] = "zeros"
-    """Moments past the clip's end: `zeros`, or `repeat`: the clip's own start over."""
+    """Moments past the clip's end: `zeros`, or `repeat`: the clip starts over."""
     rows: Literal["through", "covering", "pooled"] = "through"
-    """Which rows of a file are a window's: from that in which it begins through that in which it ends (AVLnet); those
-    that have a part in it (Everything at Once in time); or those that `adaptive_max_pool1d` pools for it if the file is
-    pooled to one row a second of the video, so that the rates play no part (MCN in time)."""
+    """Rows of a file that belong to a window: from the one in which it begins to the one in which it ends (AVLnet);
+    those that overlap it (Everything at Once in time); or those that `adaptive_max_pool1d` pools for it if the file is
+    pooled to one row per second of the video, so that the rates play no part (MCN in time)."""
     around: Around = field(default_factory=Around)
 
     @property
     def seconds(self) -> float:
-        """How much of a video `frames` moments cover."""
+        """Seconds of a video that `frames` moments cover."""
         return self.frames / max(self.rates, default=1.0)
 
 
 @dataclass
 class Inputs(Freezable):
-    """What a method wants of a dataset; a modality that is None is not read."""
+    """What a method reads of a dataset; a modality that is None is not read."""
 
     audio: AudioInputs | None = field(default_factory=AudioInputs)
     video: VideoInputs | None = field(default_factory=VideoInputs)
@@ -138,25 +138,25 @@ class Inputs(Freezable):
 
 @dataclass
 class AugmentConfig(Freezable):
-    """Augmentation of training batches, on the device. All off by default."""
+    """Augmentation of training batches, on the device; all off by default."""
 
     roll_gain: bool = False
     """Circular roll of the waveform and a gain of Beta(10, 10) + 0.5 (AudioMAE `roll_mag_aug`)."""
     mixup: float = 0.0
     """Share of clips that are mixed with another training clip, see `mixing.py`."""
     freq_mask: int = 0
-    """SpecAugment: at most this many mel bins are masked."""
+    """SpecAugment: largest number of mel bins that are masked."""
     time_mask: int = 0
-    """SpecAugment: at most this many frames are masked by each time mask."""
+    """SpecAugment: largest number of frames that each time mask covers."""
     time_masks: int = 1
-    """SpecAugment: how many time masks; they may overlap."""
+    """SpecAugment: number of time masks, which may overlap."""
     noise: float = 0.0
-    """Normalised log-mels get `noise * u * U(0, 1)` added a bin, u from U(0, 1) a clip; 0.1 in UAVM
-    (`src/dataloader.py`)."""
+    """`noise * u * U(0, 1)` is added to each bin of the normalised log-mels, with u from U(0, 1) for each clip; 0.1 in
+    UAVM (`src/dataloader.py`)."""
     shift: int = 0
-    """Normalised log-mels are rolled in a circle by -shift..shift - 1 frames; 10 in UAVM."""
+    """Circular roll of the normalised log-mels by -shift..shift - 1 frames; 10 in UAVM."""
     crop_scale: float = 1.0
-    """Random resized crop: the smallest share of the picture's area that is kept; 1 = no crop."""
+    """Random resized crop: smallest share of the picture's area that is kept; 1 = no crop."""
     flip: bool = False
     """Horizontal flip of half of the clips."""
     color_jitter: float = 0.0
@@ -167,21 +167,21 @@ class AugmentConfig(Freezable):
 
 @dataclass
 class LoaderConfig(Freezable):
-    """How clips are read. None of it changes a result, but `train_windows` and what is weighted."""
+    """How clips are read. Only `train_windows` and the weighted draws change a result."""
 
     workers: int = -1
-    """Processes that decode; -1 = one a core less one, at most 16; 0 = the training process itself."""
+    """Processes that decode; -1 = one per core but one, at most 16; 0 = the training process itself."""
     cache_gb: float = 0.0
-    """Memory (GiB a process) for decoded clips, so that small datasets are decoded once and not each epoch."""
+    """Memory (GiB per process) for decoded clips, so that small datasets are decoded once and not in each epoch."""
     train_windows: int = 0
     """Training cuts a clip at one of this many evenly spaced starts; 0 = anywhere, 1 = always at its start."""
     weighted_draws: int = 0
-    """Clips drawn an epoch by class-balancing weights; -1 = as many as there are, 0 = each clip once an epoch."""
+    """Clips drawn per epoch by class-balancing weights; -1 = as many as there are, 0 = each clip once."""
     weighted_replacement: bool = False
-    """Weighted draws are with replacement, as torch's `WeightedRandomSampler` draws in AST, PSLA and UAVM."""
+    """Whether weighted draws are with replacement, as `WeightedRandomSampler` draws in AST, PSLA and UAVM."""
 
     def draws(self, clips: int) -> int:
-        """Clips an epoch, out of so many."""
+        """Clips drawn per epoch, out of `clips`."""
         if self.weighted_draws <= 0:
             return clips
         return self.weighted_draws if self.weighted_replacement else min(self.weighted_draws, clips)
@@ -198,15 +198,15 @@ class NarrationConfig(Freezable):
     even opened (AVLnet). `mixed`: anywhere, but the caption at its start, or else at its end, takes the window's place,
     and without one it has no text (Everything at Once)."""
     seconds: float = 10.0
-    """Length of a window; a caption's clip is merged with its neighbours' until it is as long."""
+    """Length of a window; a caption's clip is merged with its neighbours' until it is at least as long."""
     audio_shift: float = 0.0
-    """Seconds by which the sound of a caption's clip is read later than its pictures, so that its text cannot be read
-    off its sound; 4 in Everything at Once."""
+    """Seconds by which the sound of a caption's clip is read later than its pictures, so that the text cannot be
+    inferred from the sound; 4 in Everything at Once."""
 
 
 @dataclass
 class DataConfig(Freezable):
-    """What is read from a dataset and how."""
+    """What is read from a dataset, and how."""
 
     root: str | None = None
     """The dataset's own folder; none = found under `data_root` by its name."""
@@ -214,15 +214,15 @@ class DataConfig(Freezable):
     """Folder or fsspec URL of a pack of this dataset (`bench data pack`), read instead of its media files."""
     media: str | None = None
     """What media files with the bare id of a video are: `clips` (cut), `videos` (whole; a clip begins at its start) or
-    `auto` (told by their length); none = as is usual for the dataset. A name that has a time is always a cut clip's."""
+    `auto` (by their length); none = as is usual for the dataset. A file whose name has a time is always a cut clip."""
     train_labels_file: str | None = None
-    """A file of other labels for the training clips than the official ones, e.g. of PSLA's enhanced label sets; clips
+    """A file of labels for the training clips that replace the official ones, e.g. PSLA's enhanced label sets; clips
     that it does not list are left out. See `relabel.py`."""
     captions: Literal["each", "one"] = "each"
-    """Of training clips that have several captions: each is a clip of its own, or an epoch has the clip once, with one
-    of them that is drawn (AVLnet, Everything at Once: MSR-VTT)."""
+    """Training clips with several captions: each caption is a clip of its own, or an epoch has the clip once, with a
+    random caption (AVLnet, Everything at Once: MSR-VTT)."""
     min_coverage: float = 0.85
-    """A board is not measured on a smaller share of its official clips than this."""
+    """Smallest share of its official clips on which a board is measured."""
     views: int = 0
     """Windows of a scored clip, evenly spaced, whose outputs are averaged; 0 = as many as the board says."""
     inputs: Inputs = field(default_factory=Inputs)
@@ -236,9 +236,9 @@ FEATURE_KEYS: dict[str, Literal["audio_feat", "video_feat"]] = {"a": "audio_feat
 
 
 class Batch(TypedDict, total=False):
-    """A batch as a method's steps see it, on the device. B clips.
+    """A batch of B clips as a method's steps see it, on the device.
 
-    Keys that the inputs leave out are absent.
+    Keys of modalities that are not read are absent.
     """
 
     clip_id: list[str]
@@ -251,7 +251,7 @@ class Batch(TypedDict, total=False):
     video: Tensor
     """[B, 3, T, H, W] float32, normalised RGB."""
     video_length: Tensor
-    """[B] int64 frames before the black ones; where `VideoInputs.past_end` is `nothing`."""
+    """[B] int64 frames before the black ones; only where `VideoInputs.past_end` is `nothing`."""
     text: Tensor
     """[B, L] int64 token ids, 0 after the end."""
     text_length: Tensor
@@ -259,24 +259,24 @@ class Batch(TypedDict, total=False):
     video_feat: Tensor
     """[B, T, D] float32 precomputed features, zero after the end."""
     video_feat_length: Tensor
-    """[B] int64 moments, 0 where there are none; absent where a stage of the method extracted the features, which are
-    all equally long."""
+    """[B] int64 moments, 0 where there are none; absent for features that a stage of the method extracted, which all
+    have the same length."""
     audio_feat: Tensor
     """[B, T, D] float32, features of the sound that a stage of the method extracted."""
     label: Tensor
     """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
     partner: Partner
-    """What is to be mixed into extracted features; in training, where any clip of the batch is mixed."""
+    """What is mixed into extracted features; only in training, and if any clip of the batch is mixed."""
 
 
 class Partner(TypedDict, total=False):
-    """Features of other clips, which a method mixes into its own when these are as it wants them (`mix_in` of
+    """Features of other clips, which a method mixes into the batch's own at the point it chooses (`mix_in` of
     `mixing.py`); sound, pictures and labels are mixed already. M of the batch's clips have a partner."""
 
     place: Tensor
-    """[M] int64, of the clips in the batch."""
+    """[M] int64, indices of the clips in the batch."""
     weight: Tensor
-    """[M] float32, the partner's."""
+    """[M] float32, the weight of the partner."""
     audio_feat: Tensor
     """[M, T, D] float32."""
     video_feat: Tensor
@@ -284,7 +284,7 @@ class Partner(TypedDict, total=False):
 
 
 class RawBatch(TypedDict, total=False):
-    """What the workers hand over: only read and decoded, not yet features."""
+    """What the workers return: read and decoded, but not yet features."""
 
     clip_id: list[str]
     key: Tensor
@@ -293,7 +293,7 @@ class RawBatch(TypedDict, total=False):
     waveform_length: Tensor
     """[B] int64, samples before the padding."""
     levels: Tensor
-    """[B, F, mels] float32, cut of the log-mels of a whole source, in the place of its waveform."""
+    """[B, F, mels] float32, cut out of the log-mels of a whole source, instead of its waveform."""
     levels_length: Tensor
     frames: Tensor
     """[B, T, H, W, 3] uint8 RGB."""
@@ -320,15 +320,15 @@ Scale = Literal["logits", "probabilities"]
 
 
 class Outputs(TypedDict, total=False):
-    """What a method gives out for evaluation, keyed by what it looked at. A task says which of these it measures, or
+    """What a method returns for evaluation, keyed by modality. A task says which of these it measures, or
     which other key (`bench.tasks.base.Task.outputs`)."""
 
     logits: dict[str, Tensor]
     """Modality -> [B, C], before sigmoid or softmax."""
     probabilities: dict[str, Tensor]
-    """In the place of `logits`, of a head whose numbers are like probabilities and may leave 0..1: they are ranked and
+    """Instead of `logits`, for heads whose numbers are like probabilities but may leave 0..1: they are ranked and
     averaged as they are."""
     embedding: dict[str, Tensor]
-    """Modality -> [B, D]; retrieval compares them as the stage's `similarity` says."""
+    """Modality -> [B, D]; retrieval compares them by the stage's `similarity`."""
     features: Tensor
-    """[B, T, D], of a stage that extracts."""
+    """[B, T, D], from a stage that extracts."""

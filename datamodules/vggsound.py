@@ -1,7 +1,7 @@
 """VGGSound (Chen et al. 2020): 309 classes, one a clip, of 10 s YouTube clips where the sound's source is seen.
 
-Official files, all without a header: `train.csv` and `test.csv` (file name, label), or in the place of one that is not
-there `vggsound.csv` (id, start, label, split), of which copies circulate that list more; and `stat.csv` (label, count,
+Official files, all without a header: `train.csv` and `test.csv` (file name, label), or instead of a missing
+one `vggsound.csv` (id, start, label, split), of which copies circulate that list more; and `stat.csv` (label, count,
 category).
 Media: one file a clip, anywhere below the folder, named `<id>_<start:06d>` (official) or
 `<id>_<start_ms>_<end_ms>` (SparseSync, Synchformer), or whole videos as `<id>`.

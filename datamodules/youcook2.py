@@ -64,7 +64,7 @@ class YouCook2(Source):
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
-        return ()  # a split needs its own file only; whoever measures retrieval may have no more than the csv
+        return ()  # a split needs only its own file; to measure retrieval the csv is enough
 
     @cached_property
     def _types(self) -> list[str]:
@@ -84,7 +84,7 @@ class YouCook2(Source):
 
     @cached_property
     def classes(self) -> list[str]:
-        """Recipe types, with the dish where `label_foodtype.csv` (no header) tells it."""
+        """Recipe types, with the dish where `label_foodtype.csv` (no header) names it."""
         path, dishes = self.find_any("label_foodtype.csv"), {}
         if path:
             rows = read_rows(path, ("type", "dish"))

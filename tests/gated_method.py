@@ -1,9 +1,9 @@
-"""A small method for tests of jobs: as a package of its own, whose training can be told to wait or to fail.
+"""A small method for tests of jobs: as a package of its own, whose training can be made to wait or to fail.
 
-It learns VGGSound's classes from sound in two stages. What its processes do is said by their environment:
+It learns VGGSound's classes from sound in two stages. The environment says what its processes do:
 
 `GATE=<folder>`: the first stage of seed 0 makes `<folder>/began` (with its number at Slurm) in its second step and goes
-on when it has heard SIGUSR1, which it notes as `<folder>/told`. A process that finds the note does not wait.
+on when it has received SIGUSR1, which it notes as `<folder>/signalled`. A process that finds the note does not wait.
 `BREAK=<seed>`: training with this seed fails.
 """
 
@@ -38,12 +38,12 @@ class Pretrain(Classify):
 
 
 def wait_for_signal(folder):
-    told, answer = folder / "told", signal.getsignal(signal.SIGUSR1)
-    if told.exists():
+    signalled, answer = folder / "signalled", signal.getsignal(signal.SIGUSR1)
+    if signalled.exists():
         return
 
     def hear(number, frame):
-        told.touch()
+        signalled.touch()
         answer(number, frame)
 
     signal.signal(signal.SIGUSR1, hear)
@@ -51,7 +51,7 @@ def wait_for_signal(folder):
     number.write_text(os.environ.get("SLURM_JOB_ID", ""))
     number.rename(folder / "began")
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not told.exists():
+    while not signalled.exists():
         if time.monotonic() > deadline:
             raise RuntimeError("SIGUSR1 never came")
         time.sleep(0.01)

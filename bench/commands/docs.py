@@ -33,7 +33,7 @@ def write(root: Path | None = None) -> list[Path]:
 
 
 def stale(root: Path | None = None) -> dict[Path, str]:
-    """The pages that do not say what there is now -> their text as it must be.
+    """The pages that are out of date -> their current text.
 
     Args:
         root: of the checkout; default: that of this file.

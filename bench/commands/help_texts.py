@@ -9,7 +9,7 @@ configuration: key=value after the command, later wins over the method's config.
   python -m bench run mavil stage=finetune_vggsound_av seed=1 stages.finetune_vggsound_av.epochs=5
 """
 CHECK_HELP = """\
-Says what of a dataset can be used, and why the rest cannot. Ends with 1 where one of its boards cannot be measured.
+Reports which part of a dataset can be used, and why the rest cannot. Exits with 1 if a board cannot be measured.
   data_root=FOLDER          with one folder a dataset, or data.root=FOLDER, its own; default: the sample data
   data.media=auto           clips, videos or auto, where the dataset's usual kind is not yours
   data.min_coverage=0.85    of a board's official clips
@@ -17,16 +17,16 @@ Says what of a dataset can be used, and why the rest cannot. Ends with 1 where o
   workers=0                 processes; 0 = one a core
 """
 PACK_HELP = """\
-Writes WebDataset shards with an index; goes on where it was cut off. Read them with data.packed=FOLDER_OR_URL.
+Writes WebDataset shards with an index; resumes where it was cut off. Read them with data.packed=FOLDER_OR_URL.
   to=FOLDER_OR_URL      a folder, or any fsspec URL
   splits=train+test     default: all
   sample_rate=16000     of the sound, Hz; 0 = none
-  fps=4                 frames kept a second, a multiple of what methods want; 0 = none
-  size=256              pixels, at least what methods want in training
+  fps=4                 frames kept a second, a multiple of the methods' rates; 0 = none
+  size=256              pixels, at least the methods' training size
   workers=0             processes; 0 = one a core
 """
 FEATURES_HELP = """\
-Writes <video>_<kind>.npy; goes on where it was cut off.
+Writes <video>_<kind>.npy; resumes where it was cut off.
   to=FOLDER
   kind=2d               2d: timm, 1 frame a second; 3d: torchvision, 16 frames at 24 a second
   model=resnet152       the library's name; r3d_18 for 3d
@@ -40,14 +40,14 @@ their number); where none is stored, with the last commit, both trained side by 
   metrics         on the clips that both sides measured; worse by a paired bootstrap, p <= 0.05 over a board's metrics
   training step   its lower quartile; worse if the 95 % interval of the ratio is above the suite's tolerance
   peak memory     worse if the ratio is above the suite's tolerance
-Ends with 0, with 1 where something got worse or a run failed, with 2 on a user's mistake. In GitHub's Actions the
-table is added to the step's summary. See docs/regression.md.
+Exits with 0, with 1 if something got worse or a run failed, with 2 on a user's mistake. In GitHub Actions the table is
+added to the step's summary. See docs/regression.md.
 """
 COMPARE_HELP = """\
 Compares two methods on the clips that both were measured on: each metric's difference (B - A) with its 95 % interval
-and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Refuses what was measured by
-different protocols. Where a name means several rows, they are listed, and a record's id names one, with all of its
-seeds and folds. Reads the predictions that the runs left in --runs.
+and p-value by a paired bootstrap over clips, and the classes that gain and lose most. Methods that were measured
+by different protocols are refused. Where a name matches several rows, they are listed, and a record's id selects one,
+with all of its seeds and folds. Reads the predictions that the runs left in --runs.
   python -m bench compare cmkd baseline_cnn --board fsd50k
   python -m bench compare mavil/finetune_vggsound_av mavil/finetune_vggsound_a --board sample/vggsound
 """
@@ -57,6 +57,6 @@ SWEEP_HELP = """\
   python -m bench sweep mavil mbt mavil.variant=scratch         a setting for one of the methods
   python -m bench sweep mavil --grid stages.pretrain.options.mask_ratio=0.7,0.8
 A job is a stage: what several runs share is run once. On this machine each job has trainer.devices GPUs or cores for
-itself. What is done is not done again; the same command goes on, and tries again what failed. Ends with 1 if a job
+itself. Finished jobs are not run again; the same command resumes, and retries failed ones. Exits with 1 if a job
 failed. More: docs/sweeps.md
 """

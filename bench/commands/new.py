@@ -38,12 +38,12 @@ package-data = {${name} = ["*.yaml", "*.md"]}
 
 [tool.ruff]
 line-length = 120
-lint.isort.known-first-party = ["datamodules", "experiments"]
+lint.isort.known-first-party = ["bench", "datamodules", "experiments"]
 """
 
 
 def new(name: str, title: str = "", folder: Path | None = None) -> None:
-    """Makes a method and its tests, and prints what there is now and what to do next.
+    """Makes a method and its tests, and prints what was made and what to do next.
 
     Args:
         name: of the method, its folder and its package.

@@ -29,20 +29,20 @@ class Side:
 
     records: tuple[Record, ...]
     predictions: Predictions
-    told_by: tuple[Setting, ...] = ()
-    """What tells its row from the other side's, where tables show the two alike."""
+    differing_settings: tuple[Setting, ...] = ()
+    """Those that distinguish its row from the other side's, where tables show the two alike."""
 
     @property
     def name(self) -> str:
         record = self.records[0]
         variant = f" ({record.variant})" if record.variant else ""
-        stage = " ".join((record.stage, *(setting.text for setting in self.told_by)))
+        stage = " ".join((record.stage, *(setting.text for setting in self.differing_settings)))
         return f"{record.method}{variant} {stage} {record.modality}, {record.preset}, seed {record.seed}"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What is told of two sides."""
+    """The result of comparing two sides."""
 
     board: Board
     before: Side
@@ -79,10 +79,10 @@ def compare_methods(
     chosen = [_of_seed(row, own) for row, own in zip(rows, seeds, strict=True)]
     _check_protocols([record for side in chosen for record in side])
     first = [side[0] for side in chosen]
-    told_by = labels([row_key(record) for record in first], first)
+    differing = labels([row_key(record) for record in first], first)
     left, right = (
         Side(tuple(side), task.predictions.joined([_predictions(record, runs, task) for record in side]), settings)
-        for side, settings in zip(chosen, told_by, strict=True)
+        for side, settings in zip(chosen, differing, strict=True)
     )
     modalities = (first[0].modality, first[1].modality)
     comparison = compare(wanted, left.predictions, right.predictions, modalities)
@@ -117,7 +117,7 @@ def _age(record: Record) -> tuple[object, str]:
 
 
 def _listed(rows: Mapping[RowKey, Record]) -> str:
-    """A line a row, with what tells it apart and the id of a record of it."""
+    """A line a row, with the settings that distinguish it and the id of one of its records."""
     keys, records = list(rows), list(rows.values())
     lines = [
         f"  {key.method}/{key.stage}/{key.modality} ({', '.join(filter(None, (key.variant, key.preset)))})"
@@ -156,9 +156,9 @@ def _check_protocols(records: Sequence[Record]) -> None:
         differing = [key for key in fields if one.protocol.get(key) != other.protocol.get(key)]
         if not differing:
             continue
-        told = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
+        differ = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
         cure = "; `bench run` measures what is done by the present one" if differing == ["version"] else ""
-        raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {told}{cure}")
+        raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {differ}{cure}")
 
 
 def _predictions(record: Record, runs: Path, task: Task[Any]) -> Predictions:
@@ -206,13 +206,13 @@ def print_compared(found: Compared, classes: int) -> None:
         changes = (difference.change, difference.low, difference.high)
         change, low, high = (f"{scale * value:+.{info.decimals}f}" for value in changes)
         sure = not difference.low <= 0 <= difference.high
-        better = ("B is better" if difference.gain > 0 else "A is better") if sure else "not told apart"
+        better = ("B is better" if difference.gain > 0 else "A is better") if sure else "inconclusive"
         table.add_row(info.label, *shown, change, f"[{low}, {high}]", f"{difference.p:.3f}", better)
     console.print(table)
     ranked = sorted(found.classes, key=lambda line: line[2] - line[1])
     for title, lines in (("gain", ranked[::-1]), ("lose", ranked)):
         sign = 1 if title == "gain" else -1
-        told = [line for line in lines if sign * (line[2] - line[1]) > 0][:classes]
-        if told:
-            each = ", ".join(f"{name} {100 * a:.1f} -> {100 * b:.1f}" for name, a, b in told)
+        most = [line for line in lines if sign * (line[2] - line[1]) > 0][:classes]
+        if most:
+            each = ", ".join(f"{name} {100 * a:.1f} -> {100 * b:.1f}" for name, a, b in most)
             console.print(f"classes that {title} most: {each}", markup=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""The configuration: what there is to set, how it is composed, what of it determines a result."""
+"""The configuration: its settings, how they are composed, and which of them determine a result."""

@@ -28,7 +28,7 @@ FILES = ("file", "_file")
 WORK = ("on_request", "data.min_coverage", "data.loader.workers", "data.loader.cache_gb")
 """Whether and how fast a stage runs."""
 COPY = ("data.media",)
-"""What the user's copy of the data is like. It tells stages apart, which read other seconds with it, but no rows."""
+"""What the user's copy of the data is like. It distinguishes stages, which read other seconds with it, but not rows."""
 PROTOCOL = ("board", "fold")
 """What the protocol and the clips say."""
 TRAINING = (
@@ -112,7 +112,7 @@ def of_row(
     """The settings that make a row of a table: those of a stage and of all that it comes from.
 
     Args:
-        stages: name -> its settings, the stage's own among them; folds are told by `fold`.
+        stages: name -> its settings, the stage's own among them; folds are distinguished by `fold`.
         model: of these stages.
         trainer: of the run, the precision included where the user chose it.
         version: of the method.

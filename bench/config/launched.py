@@ -1,4 +1,4 @@
-"""Who started this process: torchrun, Slurm's srun, or nobody who starts others beside it."""
+"""What launched this process: torchrun, Slurm's srun, or nothing that launches others beside it."""
 
 from __future__ import annotations
 

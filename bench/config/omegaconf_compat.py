@@ -1,6 +1,6 @@
-"""Private parts of OmegaConf (2.4.0) that tell what a schema allows, where its public functions tell only values.
+"""Private parts of OmegaConf (2.4.0) that show what a schema allows, where its public functions show only values.
 
-Without them a configuration's valid keys could not be listed, and no unknown key would be told with its nearest one.
+Without them a configuration's valid keys could not be listed, nor the one nearest to an unknown key be suggested.
 `tests/bench/test_compat.py` fails when an update takes one of them away.
 """
 

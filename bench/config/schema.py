@@ -1,4 +1,4 @@
-"""The typed configuration: all that there is to set, with its defaults."""
+"""The typed configuration: all settings, with their defaults."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainerConfig(Freezable):
-    """How the work is spread and saved. Of all this only `precision` and `grad_clip` are part of a result, and
-    `device_batch` for losses that compare the clips of a batch."""
+    """How the work is spread and saved. Of these only `precision` and `grad_clip` affect a result, and
+    `device_batch` if the loss compares the clips of a batch."""
 
     accelerator: str = "auto"
     """`auto`, `gpu` or `cpu`."""
     devices: int = 1
-    """Processes a node: GPUs, or CPU processes with `accelerator=cpu`. Under torchrun and srun theirs count."""
+    """Processes a node: GPUs, or CPU processes with `accelerator=cpu`. torchrun and srun set it themselves."""
     nodes: int = 1
-    """Machines; the same command runs on each, or torchrun or srun starts all."""
+    """Machines; the same command is run on each, unless torchrun or srun starts all."""
     precision: str = "auto"
-    """`auto` is bf16-mixed on GPUs that have it and 32-true elsewhere; else Lightning's names."""
+    """`auto`: bf16-mixed on GPUs that support it, 32-true elsewhere; or one of Lightning's names."""
     device_batch: int = 0
-    """The most clips that go through a device at once; 0 = its share of the batch. A larger share goes through in equal
+    """Largest number of clips in one pass on a device; 0 = its share of the batch. A larger share is split into equal
     parts whose gradients are summed. Contrastive losses then see fewer negatives."""
     grad_clip: float = 0.0
     """Largest gradient norm; 0 = off."""
     checkpoint_activations: bool = False
-    """Computes each block again in the backward pass in the place of keeping what it computed: less memory, about a
-    third more time."""
+    """Computes each block again in the backward pass instead of keeping its activations: less memory, about a third
+    more time."""
     compile: bool = False
     """`torch.compile` of each block; the first steps take minutes, the others less."""
     checkpoint_every: int = 500
-    """Steps between the checkpoints from which a killed run goes on."""
+    """Steps between the checkpoints from which a killed run resumes."""
     wandb: str = ""
-    """A project of Weights & Biases that gets the curves, too; empty = none."""
+    """Weights & Biases project to which curves are logged, too; empty = none."""
 
 
 @dataclass(frozen=True)
@@ -63,81 +63,81 @@ class StageConfig(Freezable):
     module: str | None = None
     """The `Stage` class in the method's `method.py`; an ensemble has none."""
     after: str | None = None
-    """The stage whose weights it starts from."""
+    """The stage whose weights this one starts from."""
     average_weights: list[int] = field(default_factory=list)
-    """[first, last]: it starts from the mean of `after`'s weights at the ends of these epochs (the first is 1)."""
+    """[first, last]: the stage starts from the mean of `after`'s weights at the ends of these epochs (from 1)."""
     average_outputs: list[int] = field(default_factory=list)
-    """[first, last]: it measures the mean probability of `after`'s weights at the ends of these epochs."""
+    """[first, last]: the stage measures the mean probability of `after`'s weights at the ends of these epochs."""
     ensemble: list[str] = field(default_factory=list)
-    """It measures the mean probability of these stages, which are measured on the same board."""
+    """Stages of the same board whose mean probability is measured."""
     init: str | None = None
-    """A checkpoint to start from, or `imagenet`: what the network's library offers, which `init=FILE` replaces. Of a
-    folder of checkpoints a stage that only measures measures the mean probability."""
+    """A checkpoint to start from, or `imagenet`: the library's weights, which `init=FILE` replaces. A stage that only
+    measures may name a folder of checkpoints, whose mean probability is measured."""
     teacher: str | None = None
     """The stage whose network teaches this one."""
     features: dict[str, str] = field(default_factory=dict)
-    """Modality -> the stage whose features of it are read, in the place of media."""
+    """Modality -> the stage whose extracted features are read instead of media."""
     extract: list[str] = field(default_factory=list)
-    """Splits whose features it writes, for the stages that name it in `features`."""
+    """Splits whose features the stage extracts, for the stages that name it in `features`."""
     repeat: int = 0
-    """Tells repetitions of one stage apart: another one has other random numbers."""
+    """Distinguishes repetitions of one stage, each of which draws its own random numbers."""
     on_request: bool = False
-    """Runs only if `stage=` names it or what starts from it."""
+    """Whether the stage runs only if `stage=` names it or one that starts from it."""
     dataset: str = "???"
     train: list[str] = field(default_factory=list)
     """Splits to train on; none = the stage only measures."""
     modality: str = "av"
-    """What it looks at: a, v, av, ..."""
+    """Modalities that the network looks at: a, v, av, ..."""
     board: str | None = None
-    """The board it is measured on after training."""
+    """The board on which the stage is measured after training."""
     fold: int = 0
-    """On a board of folds: only this one; 0 = all, each as a stage of its own. `train: [rest]` names the others."""
+    """On a board of folds: the fold to run; 0 = all, each as its own stage. `train: [rest]` means the other folds."""
     epochs: int = 1
     batch_size: int = 64
-    """Clips of one optimiser step over all devices."""
+    """Clips of one optimiser step, over all devices."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: float = 0.0
-    """Decay a step of the moving mean of the weights, which is then the stage's result; 0 = the last step's weights."""
+    """Decay per step of the moving average of the weights, which is then the stage's result; 0 = the last weights."""
     options: Any = None
     """The stage class's own options."""
     data: DataConfig = field(default_factory=DataConfig)
 
     @property
     def objects(self) -> StageObjects:
-        """What the stage's names stand for. It is no field: neither a setting nor part of records and identities."""
+        """What the stage's names stand for. Not a field: neither a setting nor part of records and identities."""
         found: StageObjects | None = vars(self).get("_objects")
         if found is None:
-            raise RuntimeError("this stage was not composed: nobody has looked up what its names stand for")
+            raise RuntimeError("this stage was not composed: its names have not been looked up")
         return found
 
     def carry(self, objects: StageObjects) -> StageConfig:
-        """The same stage, from now on with what its names stand for."""
+        """Attaches what the stage's names stand for, and returns the stage."""
         vars(self)["_objects"] = objects
         return self
 
 
 @dataclass
 class BenchConfig(Freezable):
-    """Everything a run is determined by."""
+    """Everything that determines a run."""
 
     method: str = "???"
     preset: str = "paper"
     variant: str = ""
-    """A named set of changes from the method's `variants`, e.g. an ablation; shown on the boards."""
+    """One of the method's `variants`, a named set of changes such as an ablation; shown on the boards."""
     seed: int = 0
     data_root: str | None = None
-    """Folder with one folder a dataset; none = the sample data, made under `sample_root`."""
+    """Folder with one folder per dataset; none = the sample data, made under `sample_root`."""
     sample_root: str = "data/sample"
     runs: str = "runs"
     """Folder of the runs."""
     leaderboards: str = "leaderboards"
     """Folder of records and boards."""
     store: str = ""
-    """A folder or fsspec URL where records are shared, e.g. `s3://bucket/avl-bench`; each is copied there, too."""
+    """Folder or fsspec URL to which records are copied as well, e.g. `s3://bucket/avl-bench`."""
     stage: list[str] = field(default_factory=list)
-    """Only these stages and what they start from; empty = all."""
+    """The stages to run, with those they start from; empty = all."""
     init: str | None = None
-    """A checkpoint for the stages named in `stage` that start from nothing; if there is none, for all that do."""
+    """A checkpoint for the stages named in `stage` that have no parent; if there are none, for all without a parent."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     model: Any = None
     """The method's own model configuration."""

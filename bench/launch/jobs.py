@@ -94,7 +94,7 @@ class Launcher(Protocol):
         """Of each job that was submitted, by its name."""
 
     def stop(self) -> str:
-        """The sweep is told to stop; returns what the user should know of the jobs that have not ended."""
+        """Stops the sweep; returns what the user should know about the jobs that have not ended."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def run_command(work: Work) -> tuple[int, int | None]:
     Returns:
         Its exit status (negative: the signal that ended it), and the signal that was given on.
     """
-    told: list[int] = []
+    received: list[int] = []
     process: subprocess.Popen[bytes] | None = None
 
     def give_on(number: int, frame: FrameType | None) -> None:
-        told.append(number)
-        if process is not None and len(told) == 1:
+        received.append(number)
+        if process is not None and len(received) == 1:
             process.send_signal(number)
 
     for number in STOPPED_BY:
@@ -139,9 +139,9 @@ def run_command(work: Work) -> tuple[int, int | None]:
         log.flush()
         environment = {**os.environ, **work.environment}
         process = subprocess.Popen(work.command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    if told:  # while it was being started
-        process.send_signal(told[0])
-    return process.wait(), told[0] if told else None
+    if received:  # while it was being started
+        process.send_signal(received[0])
+    return process.wait(), received[0] if received else None
 
 
 def local_work(work: Work) -> None:
@@ -240,7 +240,7 @@ class LocalLauncher:
         self._states[job.name] = State.RUNS
 
     def stop(self) -> str:
-        """Tells the running jobs to save and to end, and waits for them."""
+        """Signals the running jobs to save and exit, and waits for them."""
         stopped = len(self._running)
         while any(not process.done() for process, _ in self._running.values()):
             for process, _ in self._running.values():

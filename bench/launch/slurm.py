@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # it imports torch, which a job's own process does without
 
 
 SAVE_SECONDS = 120
-"""Before its time is up, a job is told to save."""
+"""How long before its time is up a job is signalled to save."""
 ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -36,13 +36,13 @@ RUNNING = ("RUNNING", "COMPLETING")
 
 
 def slurm_work(work: Work) -> None:
-    """What submitit calls in a job's process on Slurm: a command that is told to save and to end comes back.
+    """What submitit calls in a job's process on Slurm: a command that is signalled to save and exit is requeued.
 
-    `scancel --signal=USR1` and the end of the time are that; `scancel` alone (SIGTERM) ends the job.
+    The signal is `scancel --signal=USR1` or Slurm's at the end of the time; `scancel` alone (SIGTERM) ends the job.
     """
-    status, told = run_command(work)
+    status, received = run_command(work)
     # One that had just started does not listen yet, and ends by the signal.
-    if status in (PREEMPTED, -signal.SIGUSR1) and told != signal.SIGTERM:
+    if status in (PREEMPTED, -signal.SIGUSR1) and received != signal.SIGTERM:
         if os.environ.get("SLURM_PROCID", "0") == "0":
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
         sys.exit(PREEMPTED)

@@ -15,7 +15,7 @@ from datamodules.boards import Board
 METRICS_CSV, PREDICTIONS = "metrics.csv", "predictions.parquet"
 CURVES = 12
 POINTS = 200
-"""Of a curve; more cannot be told apart."""
+"""Of a curve; more could not be distinguished on the screen."""
 
 
 def evidence(records: Iterable[Record], boards: Mapping[str, Board], runs: Path) -> dict[str, Any]:

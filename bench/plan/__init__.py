@@ -1,1 +1,1 @@
-"""A method's stages as a graph: what there is to run, what identifies it, what it takes."""
+"""A method's stages as a graph: what is to be run, what identifies it, and what it costs."""

@@ -1,4 +1,4 @@
-"""Combinations of settings that cannot work, told before anything is read."""
+"""Combinations of settings that cannot work, refused before anything is read."""
 
 from __future__ import annotations
 

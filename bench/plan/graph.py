@@ -11,7 +11,7 @@ from typing import Any, cast
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
 from bench.config.schema import BenchConfig, StageConfig
-from bench.errors import UserError, told_of, unknown
+from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
@@ -19,7 +19,7 @@ from bench.plan.sources import Data
 from bench.tasks import task_of
 from datamodules.boards import Board
 from datamodules.manifest.build import Manifest
-from datamodules.manifest.exclusions import told
+from datamodules.manifest.exclusions import explain_exclusions
 from datamodules.source import DataError
 from datamodules.types import Inputs, Modality
 from experiments.common.stage import Stage, StageSpec
@@ -125,7 +125,7 @@ class PlannedStage:
         """Of the network, or of all networks of an ensemble."""
         if self.stage_class is None:
             return sum(member.parameters for member in self.members)
-        with told_of(f"stage {self.name}"):
+        with as_user_error(f"stage {self.name}"):
             one = cost.parameters(cost.build_on_meta(self.stage_class, self.spec))
         return one * max(1, len(identity.checkpoints(self.start)))
 
@@ -135,7 +135,7 @@ class PlannedStage:
         if self.stage_class is None:
             return sum(member.flops for member in self.members)
         networks = len(epochs_between(self.config.average_outputs)) + len(identity.checkpoints(self.start))
-        with told_of(f"stage {self.name}"):
+        with as_user_error(f"stage {self.name}"):
             return cost.inference_flops(self.stage_class, self.spec) * max(1, networks)
 
 
@@ -213,7 +213,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     if board and scored and board.per_class:
         scored = scored.first_of_each_class(board.per_class)
     if board and scored and scored.coverage < stage.data.min_coverage:
-        reasons = told(scored.excluded, scored.examples)
+        reasons = explain_exclusions(scored.excluded, scored.examples)
         raise UserError(
             f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
             f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
@@ -323,7 +323,7 @@ def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:
 def _features_shape(stage: PlannedStage) -> tuple[int, int]:
     """(moments, length of a vector) of what a stage extracts of a clip."""
     assert stage.stage_class is not None
-    with told_of(f"stage {stage.name}"):
+    with as_user_error(f"stage {stage.name}"):
         return cost.features_shape(stage.stage_class, stage.spec)
 
 

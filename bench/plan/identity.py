@@ -140,7 +140,7 @@ def file_hash(path: Path) -> str:
 
 
 def contents(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with what a file holds in the place of where it lies."""
+    """The settings, with the hash of a file's content instead of its path."""
     return {key: file_hash(Path(value)) if value and key.endswith(FILES) else value for key, value in settings.items()}
 
 

@@ -1,4 +1,4 @@
-"""The settings by which tables tell a method's rows apart, of a planned stage."""
+"""The settings of a planned stage by which tables distinguish a method's rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.plan.identity import contents, parts_that_count
 
 
 def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
-    """What a row of a table is told by, as plain data: see `configured.of_row`."""
+    """What distinguishes a row of a table, as plain data: see `configured.of_row`."""
     chain = (*stage.ancestors, stage)
     model: dict[str, Any] = {}
     for each in chain:

@@ -84,7 +84,7 @@ class Store:
 
 
 def pull(store: Store, folder: Path) -> Iterator[Record | RecordError]:
-    """Copies what is not yet in `folder` into it; what is no record is told and left where it is."""
+    """Copies what is not yet in `folder` into it; what is not a record is reported and left where it is."""
     for name in sorted(store.names() - {path.name for path in folder.glob("*.json")}):
         try:
             record = store.get(name)

@@ -97,7 +97,7 @@ class MeasuredTree:
 def measure(name: str, run: Run, sides: Sequence[MeasuredTree]) -> list[MeasuredRun]:
     """Runs one of the suite's runs on all sides, their training steps taken in turn.
 
-    A run that fails does not raise; its `failure` tells.
+    A run that fails does not raise; its `failure` says why.
     """
     processes = [_Process(name, run, side) for side in sides]
     try:
@@ -152,7 +152,7 @@ class _Process:
         """Waits for its end, and keeps what is compared."""
         status = self.process.wait()
         if status:
-            return MeasuredRun(self.folder, self.run, failure=self._told(status))
+            return MeasuredRun(self.folder, self.run, failure=self._failure(status))
         scored = []
         for path in sorted((self.folder / "runs").glob(f"*/*/{RECORD}")):
             record = json.loads(path.read_text())
@@ -166,7 +166,7 @@ class _Process:
         measured.write()
         return measured
 
-    def _told(self, status: int) -> str:
+    def _failure(self, status: int) -> str:
         lines = (self.folder / "log.txt").read_text(errors="replace").strip().splitlines()
         for line in lines[-LINES:]:
             console.print(f"  {line}", markup=False, soft_wrap=True)

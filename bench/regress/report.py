@@ -56,11 +56,11 @@ def to_junit(found: Sequence[Figure], properties: Mapping[str, str]) -> str:
     for figure in found:
         place = {"classname": f"{figure.method}.{figure.stage}".rstrip("."), "name": f"{figure.board} {figure.name}"}
         case = ElementTree.SubElement(suite, "testcase", {key: _valid(value.strip()) for key, value in place.items()})
-        told = _valid(str(figure))
+        text = _valid(str(figure))
         if figure.regressed:
-            ElementTree.SubElement(case, "failure", {"message": told, "type": str(figure.verdict)}).text = told
+            ElementTree.SubElement(case, "failure", {"message": text, "type": str(figure.verdict)}).text = text
         else:
-            ElementTree.SubElement(case, "system-out").text = told
+            ElementTree.SubElement(case, "system-out").text = text
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

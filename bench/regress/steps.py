@@ -1,7 +1,7 @@
 """One side of `bench regress`: `bench run`, whose training waits before each step until it is its turn.
 
 A script, run by its path so that it drives another tree's `bench` too; of that it relies on nothing but the command
-line. A byte on standard input lets it take one step; a line of JSON on standard output tells how that went:
+line. A byte on standard input lets it take one step; a line of JSON on standard output reports it:
 `{"seconds": of the wall clock, "memory": bytes, the most so far}`. All else that is printed goes to standard error.
 """
 
@@ -56,7 +56,7 @@ def main() -> int:
                 print(json.dumps({"seconds": seconds, "memory": peak_memory()}), file=reports)
 
     def peak_memory() -> int | None:
-        """Of the GPU, or of this process where there is none and the system tells."""
+        """Bytes, of the GPU or else of this process; None where the system does not report it."""
         if torch.cuda.is_available():
             return torch.cuda.max_memory_allocated()
         try:

@@ -171,7 +171,7 @@ class StageProgress(Callback):
 
 
 class Collect(Callback):
-    """Keeps what the test steps give out of what a task measures, clip by clip, on this rank."""
+    """Keeps the outputs of the test steps that a task measures, clip by clip, on this rank."""
 
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
@@ -192,7 +192,7 @@ class Collect(Callback):
 
 
 class Extract(Callback):
-    """Writes the features that the test steps give out."""
+    """Writes the features that the test steps return."""
 
     def __init__(self, folder: Path):
         self.folder = folder

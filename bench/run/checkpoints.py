@@ -1,4 +1,4 @@
-"""What a stage that is cut off goes on from: its last checkpoint and, should that be damaged, the one before."""
+"""What a stage that was cut off resumes from: its last checkpoint or, if that is damaged, the one before."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_sound(path: Path) -> bool:
 
 
 def newest_sound(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint to go on from; None: start anew. Damaged ones are told of and removed."""
+    """The checkpoint to resume from; None: start from scratch. Damaged ones are reported and removed."""
     for path in (folder / name for name in RESUME):
         if path.is_file():
             if is_sound(path):
@@ -72,7 +72,7 @@ class CheckpointFile(TorchCheckpointIO):
 
 
 class Checkpoint(Callback):
-    """Saves all that training needs to go on, every so many steps.
+    """Saves all that training needs to resume, every so many steps.
 
     Args:
         folder: the stage's.
@@ -93,7 +93,7 @@ class Checkpoint(Callback):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Saves what there is after this step, once; to be called on all ranks."""
+        """Saves the state after this step, once; to be called on all ranks."""
         # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
         if trainer.global_step != self._saved:
             self.check(trainer)

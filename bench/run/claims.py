@@ -34,7 +34,7 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         say(f"another run works on it, and is waited for ({folder / 'metrics.csv'} has its progress)")
         lock.acquire(poll_interval=POLL_SECONDS)
     except NotImplementedError:
-        say(f"{folder} is on a disk without locks: see to it that no other run works on this plan")
+        say(f"{folder} is on a disk without locks: make sure that no other run works on this plan")
     try:
         yield
     finally:

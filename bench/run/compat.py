@@ -23,8 +23,8 @@ def leave_signals_alone(trainer: L.Trainer) -> None:
     """Keeps Lightning (2.6.6) from handling signals, which `preemption.py` does.
 
     Lightning would put handlers of its own in their place, which stop without saving (and would requeue a Slurm job
-    beside the launcher that does), and its ranks would tell each other of SIGTERM before every step, waiting for the
-    device each time.
+    beside the launcher that does), and its ranks would broadcast SIGTERM before every step, waiting for the device
+    each time.
     """
     connector, epoch_loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
     connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -52,7 +52,7 @@ def observe_ranks(watch: Callable[[list[subprocess.Popen]], None]) -> None:
 def times_written(tensor: Tensor) -> int:
     """How often a tensor was written in place, as torch (2.11) counts it for its gradients.
 
-    Without it, weights that were loaded could not be told from weights that were drawn and happen to be equal.
+    Without it, weights that were loaded could not be distinguished from weights that were drawn and happen to be equal.
     """
     return tensor._version
 

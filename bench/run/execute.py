@@ -53,7 +53,7 @@ def run(config: BenchConfig) -> Plan:
     with explained("plan"):
         plan = make_plan(config)
     for position, stage in enumerate(plan.stages, 1):
-        preemption.stop_if_told()
+        preemption.stop_if_signalled()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
         if stage.outdated:
             measure_again(plan, stage, title)
@@ -65,7 +65,7 @@ def run(config: BenchConfig) -> Plan:
 
 
 def is_first_process() -> bool:
-    """Of those that train together: the one that tells and writes."""
+    """Whether this is the one of the processes that train together that prints and writes."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # an attribute of a function
 
 
@@ -219,7 +219,7 @@ def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) 
 
 
 def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:
-    """What the stage gives out for the clips of its board; the mean of all networks where it averages several."""
+    """The stage's outputs for the clips of its board; the mean of all networks where it averages several."""
     assert stage.board is not None
     task, each = tasks.task_of(stage.board), []
     for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
@@ -249,7 +249,7 @@ def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Coll
 
 
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule, task: tasks.Task[Any]) -> tasks.Predictions:
-    """What the stage gives out for every clip it is measured on, gathered from all ranks, in the manifest's order."""
+    """The stage's outputs for every clip it is measured on, gathered from all ranks, in the manifest's order."""
     collected = Collect(task)
     with in_float32(trainer):
         passed(trainer, module, data, collected)

@@ -1,6 +1,6 @@
-"""What goes wrong outside the code, told in the user's words: what it was, what is lost, what to do.
+"""What goes wrong outside the code, as errors in the user's words: what it was, what is lost, what to do.
 
-`docs/faults.md` lists all of it. What is not known here is a crash, and keeps its traceback.
+`docs/faults.md` lists all of it. An error that is not listed here is a crash, and keeps its traceback.
 """
 
 from __future__ import annotations

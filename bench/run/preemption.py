@@ -1,8 +1,8 @@
-"""Being told to stop: SIGTERM and SIGUSR1 (a scheduler wants the machine) and Ctrl-C.
+"""Signals that stop a run: SIGTERM and SIGUSR1 (a scheduler wants the machine) and Ctrl-C.
 
 While a stage trains, a signal is only noted; the training saves and stops after its step (`stopping.py`). At any other
 time it stops at once: all that is written takes its place whole or not at all. Imports nothing heavy, so that a run
-hears from its first moment on.
+handles signals from its first moment on.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 PREEMPTED = 75
-"""Exit status (EX_TEMPFAIL): told to stop by SIGTERM or SIGUSR1, all is saved, the same command goes on."""
+"""Exit status (EX_TEMPFAIL) after SIGTERM or SIGUSR1: all is saved, and the same command goes on."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Preempted(BaseException):
-    """Stops a run that was told to. No `Exception`: who handles faults does not handle this.
+    """Stops a run that received a signal. Not an `Exception`, so that handlers of faults do not catch it.
 
     Args:
-        signum: what told it.
+        signum: the signal.
         step: training was saved after this one; None: it was not training.
-        rank: of this process; the first one of those that stop together tells.
+        rank: of this process; of those that stop together the first one prints.
     """
 
     def __init__(self, signum: int, step: int | None = None, rank: int = 0):
@@ -44,25 +44,25 @@ class Preempted(BaseException):
 
 
 class _State:
-    told: int = 0
+    received: int = 0
     deferred: bool = False
 
 
-def told() -> int:
-    """The signal that told this process to stop; 0: none."""
-    return _State.told
+def signal_received() -> int:
+    """The signal that this process has received; 0: none."""
+    return _State.received
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hears the signals until the block ends. Signals reach the main thread only; elsewhere this does nothing."""
+    """Handles the signals until the block ends. Signals reach the main thread only; elsewhere this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Who starts a process with Ctrl-C ignored (a shell's background) wants it ignored.
-    heard = [signum for signum in SIGNALS if signum != signal.SIGINT or signal.getsignal(signum) != signal.SIG_IGN]
-    _State.told, _State.deferred = 0, False
-    before = {signum: signal.signal(signum, _hear) for signum in heard}
+    # A process that was started with Ctrl-C ignored (in a shell's background) goes on ignoring it.
+    handled = [signum for signum in SIGNALS if signum != signal.SIGINT or signal.getsignal(signum) != signal.SIG_IGN]
+    _State.received, _State.deferred = 0, False
+    before = {signum: signal.signal(signum, _handle) for signum in handled}
     try:
         yield
     finally:
@@ -70,10 +70,10 @@ def listening() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _hear(signum: int, frame: FrameType | None) -> None:
-    again = _State.told != 0
-    _State.told = _State.told or signum
-    # One who presses Ctrl-C twice does not want to wait; a scheduler that says it twice does not mean more.
+def _handle(signum: int, frame: FrameType | None) -> None:
+    again = _State.received != 0
+    _State.received = _State.received or signum
+    # A user who presses Ctrl-C twice does not want to wait; a scheduler's second signal means nothing more.
     if signum == signal.SIGINT if again else not _State.deferred:
         raise Preempted(signum)
 
@@ -86,10 +86,10 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _State.deferred = False
-    stop_if_told()
+    stop_if_signalled()
 
 
-def stop_if_told() -> None:
-    """An exception that a signal raises in a place where Python swallows it (`__del__`) is raised again here."""
-    if _State.told:
-        raise Preempted(_State.told)
+def stop_if_signalled() -> None:
+    """Raises again what a signal raised where Python swallows exceptions (`__del__`)."""
+    if _State.received:
+        raise Preempted(_State.received)

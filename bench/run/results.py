@@ -153,7 +153,7 @@ def write_record_again(plan: Plan, stage: PlannedStage) -> Path:
     if not path.is_file():
         raise UserError(
             f"{path} is not there, to be measured by version {stage.board.version} of the protocol of "
-            f"{stage.board.name}; remove {stage.folder / DONE} and run again, so that {stage.name} gives them out anew"
+            f"{stage.board.name}; remove {stage.folder / DONE} and run again, so that {stage.name} predicts again"
         )
     predictions = read_predictions(path, tasks.task_of(stage.board).predictions)
     if stage.stage_class is not None:

@@ -1,4 +1,4 @@
-"""How a training that was told to stop does it: all its processes after the same step, with a checkpoint."""
+"""Stops training on a signal: all its processes after the same step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks import Callback
 from bench.run import preemption
 
 
-class StopWhenTold(Callback):
+class StopOnSignal(Callback):
     """Saves and raises `Preempted` after the step in which a signal came.
 
-    Of several processes any may have been told; all stop after the same step. Each step they put together what they
-    know of, over a gloo group of their own and while the next step runs, so that no device is waited for.
+    Any of several processes may receive it; all stop after the same step. After each step they share what they have
+    received, over a gloo group of their own and while the next step runs, so that no device is waited for.
 
     Args:
         save: writes the checkpoint; called on all ranks.
@@ -37,7 +37,7 @@ class StopWhenTold(Callback):
         if step == self._step or step >= trainer.estimated_stepping_batches:
             return
         self._step = step
-        if signum := self._told():
+        if signum := self._signal_received():
             self.save(trainer)
             raise preemption.Preempted(signum, step, trainer.global_rank)
 
@@ -45,11 +45,11 @@ class StopWhenTold(Callback):
         if self._pending is not None:
             self._pending[0].wait()
 
-    def _told(self) -> int:
-        """The signal that any rank had heard, of several ranks one step ago."""
+    def _signal_received(self) -> int:
+        """The signal that any rank has received; with several ranks, as of one step ago."""
         if self._group is None:
-            return preemption.told()
-        pending, mine = self._pending, torch.tensor([preemption.told()])
+            return preemption.signal_received()
+        pending, mine = self._pending, torch.tensor([preemption.signal_received()])
         work = dist.all_reduce(mine, dist.ReduceOp.MAX, self._group, async_op=True)
         assert work is not None
         self._pending = work, mine
@@ -59,4 +59,4 @@ class StopWhenTold(Callback):
         return int(pending[1])
 
     def on_test_batch_end(self, *_: Any) -> None:
-        preemption.stop_if_told()
+        preemption.stop_if_signalled()

@@ -19,7 +19,7 @@ from bench.run.faults import GO_ON, LOST_RANK
 
 PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 60.0
-"""For the first process to end by itself when another one has told why it ended."""
+"""For the first process to end by itself when another one has reported an error and ended."""
 
 
 def end_together() -> None:
@@ -40,7 +40,7 @@ def _watch(others: list[subprocess.Popen]) -> None:
         ended = [status for other in others if (status := other.poll())]
         if ended:
             break
-    if ended[0] > 0:  # it told why
+    if ended[0] > 0:  # it reported its error
         time.sleep(GRACE_SECONDS)
         os._exit(ended[0])
     print(f"bench: {LOST_RANK}: {GO_ON}", file=sys.stderr, flush=True)

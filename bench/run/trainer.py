@@ -22,7 +22,7 @@ from bench.run.checkpoints import Checkpoint, CheckpointFile
 from bench.run.compat import leave_signals_alone
 from bench.run.ema import Ema
 from bench.run.faults import FiniteLoss
-from bench.run.stopping import StopWhenTold
+from bench.run.stopping import StopOnSignal
 from bench.run.together import end_together
 from datamodules.precision import full_precision
 
@@ -65,7 +65,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             checkpoint,
             Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
-            StopWhenTold(checkpoint.save),
+            StopOnSignal(checkpoint.save),
         ],
     )
     leave_signals_alone(trainer)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.errors import UserError, told_of
+from bench.errors import UserError, as_user_error
 from bench.plan import cost
 from bench.plan.graph import PlannedStage, epochs_between
 from bench.plan.identity import IMAGENET, checkpoints
@@ -26,7 +26,7 @@ SHOWN = 6
 def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> Stage:
     """The stage's LightningModule: fresh from the seed, then with the weights it starts from, and its teacher."""
     torch.manual_seed(seed)
-    with told_of(f"stage {stage.name}"):
+    with as_user_error(f"stage {stage.name}"):
         module = stage_class(stage.spec)
         drawn = versions(module)
         if stage.parent is not None:
@@ -36,7 +36,7 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
         if stage.teacher is not None:
             module.load_teacher(stage.teacher.spec, read_weights(stage.teacher))
     if files := checkpoints(stage.start):
-        with told_of(f"stage {stage.name}: {files[0]}"):
+        with as_user_error(f"stage {stage.name}: {files[0]}"):
             load(stage, module, read_checkpoint(str(files[0])))
     if stage.train is None:
         require_loaded(stage, module, drawn)
@@ -72,13 +72,13 @@ def versions(module: Stage) -> dict[str, int]:
 
 
 def require_loaded(stage: PlannedStage, module: Stage, drawn: Mapping[str, int]) -> None:
-    """Sees to it that a stage that does not train gives out nothing of weights that were drawn and never loaded.
+    """Checks that no output of a stage that does not train depends on weights that were drawn and never loaded.
 
-    What its outputs do not depend on may be fresh (e.g. the branch of a modality that is not measured), and so may
-    buffers (fixed positions).
+    Parameters that its outputs do not depend on may be fresh (e.g. the branch of a modality that is not measured), and
+    so may buffers (fixed positions).
 
     Args:
-        stage: which gives out what its board scores, or features.
+        stage: whose outputs are those that its board scores, or features.
         module: after loading.
         drawn: its `versions` before.
 
@@ -101,7 +101,7 @@ def require_loaded(stage: PlannedStage, module: Stage, drawn: Mapping[str, int])
 
 
 def looked_at(stage: PlannedStage, stage_class: type[Stage]) -> set[str]:
-    """The parameters on which what the stage gives out depends: those that a gradient of it would reach."""
+    """The parameters on which the stage's outputs depend: those that a gradient of these would reach."""
     module = cost.build_on_meta(stage_class, stage.spec).eval().requires_grad_(True)
     parameters = dict(module.named_parameters())
     outputs = module.predict_step(cost.fake_batch(stage.spec, 1, "meta"), 0)

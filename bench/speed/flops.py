@@ -26,19 +26,19 @@ class Peak:
     """FLOPs a second of the quickest product of two matrices."""
     size: int
     """Side of those."""
-    told: float | None
-    """By the data sheet."""
+    specified: float | None
+    """The same by the data sheet."""
     source: str | None
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> Peak:
     """The best of a few products, and the data sheet's number where the GPU is known and the precision bfloat16."""
     measured, size = max((product(device, dtype, size), size) for size in SIZES[device.type])
-    told, source = None, None
+    specified, source = None, None
     if device.type == "cuda" and dtype == torch.bfloat16:
         name = torch.cuda.get_device_name(device)
-        told, source = next((known for part, known in DATA_SHEETS.items() if part in name), (None, None))
-    return Peak(measured, size, told, source)
+        specified, source = next((known for part, known in DATA_SHEETS.items() if part in name), (None, None))
+    return Peak(measured, size, specified, source)
 
 
 def product(device: torch.device, dtype: torch.dtype, size: int) -> float:
@@ -55,6 +55,6 @@ def product(device: torch.device, dtype: torch.dtype, size: int) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was told."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
 """`bench speed data`: clips a second of each step and of the whole loader, beside what a user would otherwise write.
 
-Everything is timed in one run, on one thread, in turns: each round times every step once, and what is told is the
+Everything is timed in one run, on one thread, in turns: each round times every step once, and what is reported is the
 median of the rounds, so that a machine that is busy for a while is busy for all.
 """
 

@@ -33,7 +33,7 @@ class Alone:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What the harness's Trainer is told, too."""
+    """Settings that the harness's Trainer is given, too."""
 
     device: torch.device
     precision: str

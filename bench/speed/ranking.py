@@ -1,6 +1,6 @@
 """`bench speed eval`: ranks of retrieval, beside sorting every row of the similarities with numpy.
 
-The latter is what most repositories do (docs/protocols.md, rule 6). It is timed on some rows and told for all of them.
+The latter is what most repositories do (docs/protocols.md, rule 6). It is timed on some rows and scaled to all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Timing:
     work: float
     """Processor seconds, of all threads together: what the time would be on one thread of a quiet machine."""
     peak: int | None
-    """Bytes above what was there before; None where the system does not tell."""
+    """Bytes above what was there before; None where the system does not report it."""
 
 
 def timing(method: str, taken: NDArray[np.float64], peak: int | None) -> Timing:
@@ -73,7 +73,7 @@ def evaluation(queries: int, items: int, dim: int, seed: int) -> None:
         f"{processor()}, torch {torch.__version__} with {torch.get_num_threads()} threads, numpy {np.__version__}"
     )
     if share < 1:
-        console.print(f"numpy's rows: {len(rows):,} of {queries:,} were timed, and the seconds are told for all")
+        console.print(f"numpy's rows: {len(rows):,} of {queries:,} were timed, and the seconds are scaled to all")
     rank_Q = ours.averaged
     same = np.count_nonzero(rank_Q[rows] == by_sorting)
     console.print(

@@ -109,13 +109,13 @@ class Turns(Callback):
                 deque(islice(loop, WARM_UP), maxlen=0)
             self._began = self._now()
         elif step > WARM_UP and (step - WARM_UP) % self.timed.steps == 0:
-            self._told(HARNESS)
+            self._end_turn(HARNESS)
             for name, loop in self.others.items():
                 deque(islice(loop, self.timed.steps), maxlen=0)
-                self._told(name)
+                self._end_turn(name)
 
-    def _told(self, name: str) -> None:
-        """A turn of this loop has ended."""
+    def _end_turn(self, name: str) -> None:
+        """Keeps the seconds of the turn of this loop that has just ended."""
         now = self._now()
         self.seconds[name].append(now - self._began)
         self._began = now

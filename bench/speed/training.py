@@ -63,7 +63,7 @@ class TrainingSpeed:
     work: dict[str, NDArray]
     """The same of the processor, all threads together."""
     memory: dict[str, int | None]
-    """Loop -> most bytes: allocated on the GPU, or by which the process grew; None where the system does not tell."""
+    """Loop -> peak bytes: allocated on the GPU, or by which the process grew; None where the system reports none."""
 
     @property
     def clips(self) -> int:
@@ -115,7 +115,7 @@ def planned(method: str, overrides: Sequence[str], name: str | None) -> Plan:
     """The plan of a stage that trains, which is its last.
 
     Raises:
-        UserError: there is no such stage, it wants several devices, or features that nobody has extracted.
+        UserError: there is no such stage, or it needs several devices or features that have not been extracted.
     """
     config = compose(method, overrides)
     stages = [stage for stage in config.stages if config.stages[stage].train]

@@ -43,26 +43,27 @@ def print_measured(found: TrainingSpeed, packed: bool) -> None:
 
 def lines(found: TrainingSpeed, packed: bool) -> list[str]:
     """What does not fit in a row."""
-    told = [f"the harness takes longer than the plain loop by {longer(found.seconds)} of its time"]
+    text = [f"the harness takes longer than the plain loop by {longer(found.seconds)} of its time"]
     if found.timed.settings.device.type == "cpu":
-        told[0] += f", {longer(found.work)} of the processor's"
+        text[0] += f", {longer(found.work)} of the processor's"
     if BY_HAND in found.seconds:
         times, low, high = ratio(found.seconds, BY_HAND, PLAIN)
-        told.append(f"attention by hand takes {times:.2f} ({low:.2f} to {high:.2f}) times as long as torch's own")
+        text.append(f"attention by hand takes {times:.2f} ({low:.2f} to {high:.2f}) times as long as torch's own")
     source = "a pack" if packed else "media and feature files"
     seconds, _, waited = found.reading
-    told.append(
+    text.append(
         f"with the loader, from {source}: {found.clips * found.timed.rounds / seconds:.1f} samples/s, "
         f"{100 * waited / seconds:.1f} % of the time spent waiting for data"
     )
     rate, peak = found.flops_per_second, found.peak
-    told.append(
+    text.append(
         f"{found.flops / 1e9:,.1f} GFLOPs a step, {rate / 1e9:,.1f} GFLOP/s: {100 * rate / peak.measured:.1f} % of "
         f"{peak.measured / 1e9:,.1f}, the best product of matrices here ({peak.size} x {peak.size})"
     )
-    if peak.told is not None:
-        told.append(f"and {100 * rate / peak.told:.1f} % of the data sheet's {peak.told / 1e12:,.0f} T ({peak.source})")
-    return [*told, machine(found.timed.settings.device)]
+    if peak.specified is not None:
+        share, specified = 100 * rate / peak.specified, peak.specified / 1e12
+        text.append(f"and {share:.1f} % of the data sheet's {specified:,.0f} T ({peak.source})")
+    return [*text, machine(found.timed.settings.device)]
 
 
 def longer(times: dict[str, NDArray]) -> str:

@@ -25,7 +25,7 @@ CLIPS_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Published:
-    """A line of a board that nobody measured here: what a paper says."""
+    """A line of a board that was not measured here, but published in a paper."""
 
     method: PublishedMethod
     row: PublishedRow
@@ -114,8 +114,8 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     others = [record for record in mine if record.protocol | {"views": board.views} != protocol]
     hidden = _rows([each for each in others if (keys(each), each.seed, each.fold) not in there], keys)
     hidden = _without_superseded(hidden, rows)
-    _tell_apart([*rows, *hidden])
-    _tell_apart(rows)  # among themselves alone: what is hidden is no reason to name a setting
+    _set_differing_settings([*rows, *hidden])
+    _set_differing_settings(rows)  # among themselves alone: what is hidden is no reason to name a setting
     _remark(rows, board.views)
     sample = bool(mine) and mine[0].sample
     info = metric_info(board, mine)
@@ -146,9 +146,9 @@ def _rows(records: Iterable[Record], keys: RowKeys) -> list[Row]:
     return [Row(key, tuple([record for _, record in sorted(newest[key].items())])) for key in sorted(newest)]
 
 
-def _tell_apart(rows: Sequence[Row]) -> None:
+def _set_differing_settings(rows: Sequence[Row]) -> None:
     for row, settings in zip(rows, labels([row.key for row in rows], [row.newest for row in rows]), strict=True):
-        row.told_by = settings
+        row.differing_settings = settings
 
 
 def _without_superseded(hidden: Sequence[Row], shown: Iterable[Row]) -> list[Row]:
@@ -176,7 +176,7 @@ def _ranked(rows: Sequence[Row], main: str, sign: int) -> list[Row]:
 
 
 def _remark(rows: Sequence[Row], views: int) -> None:
-    """Tells of each row what stands between it and a fair comparison, in words.
+    """Notes on each row, in words, what stands between it and a fair comparison.
 
     Args:
         views: of each clip, as the board says.

@@ -38,7 +38,7 @@ def records_folder(leaderboards: Path, sample: bool) -> Path:
 
 @uncollected()
 def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
-    """Rewrites all tables from the records; files that are no valid records are told and left out.
+    """Rewrites all tables from the records; files that are not valid records are logged and left out.
 
     Returns:
         The boards that have records.
@@ -51,7 +51,7 @@ def rebuild(leaderboards: Path, sample: bool) -> list[BoardTable]:
 
 
 def current_tables(leaderboards: Path, sample: bool) -> list[BoardTable]:
-    """The tables of all boards; files that are no valid records are told and left out."""
+    """The tables of all boards; files that are not valid records are logged and left out."""
     found, errors = read_all(records_folder(leaderboards, sample), Brief())
     for error in errors:
         log.warning("not a record: %s", error)

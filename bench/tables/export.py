@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 
 
 def export(leaderboards: Path, folder: Path) -> list[Path]:
-    """Writes `boards.parquet`, real and sample boards told apart by `data`, and a card a method with real records.
+    """Writes `boards.parquet`, with real and sample boards marked in `data`, and a card a method with real records.
 
     Returns:
         The files.
@@ -126,7 +126,7 @@ def card(method: str, tables: Iterable[BoardTable]) -> str:
         for row in table.rows:
             if row.newest.method == method:
                 results += [_result(table, row, metric) for metric in table.metrics if metric in row.cells]
-                lines.append(f"- `{table.board.name}`, {_name(row)}, {row.n} clips: {_told(table, row)}")
+                lines.append(f"- `{table.board.name}`, {_name(row)}, {row.n} clips: {_score_text(table, row)}")
     data = ModelCardData(model_name=method, eval_results=results, library_name="avl-bench", tags=["avl-bench"])
     head = f"# {method}\n\nMeasured by AVL-Bench; values are in percent where it has percent."
     return f"---\n{data.to_yaml()}\n---\n\n{head}\n\n" + "\n".join(lines) + "\n"
@@ -137,7 +137,7 @@ def _name(row: Row) -> str:
     return ", ".join(filter(None, (record.variant, record.preset, row.stage, record.modality)))
 
 
-def _told(table: BoardTable, row: Row) -> str:
+def _score_text(table: BoardTable, row: Row) -> str:
     """`top-1 87.8 (chance 10.0), top-5 99.2 (chance 50.0) (95 % of the clips)`."""
     scores = []
     for name, info in table.info.items():

@@ -36,7 +36,7 @@ class Hidden:
         record = self.row.newest
         words = [record.method, f"preset={record.preset}", *([f"variant={record.variant}"] if record.variant else [])]
         words += [f"stage={record.stage}", *([] if record.sample else ["data_root=FOLDER"]), *_starts(record)]
-        for each in self.row.told_by:
+        for each in self.row.differing_settings:
             if each.key not in (START, "version") and each.value != DEFAULT:
                 words.append(f"{each.key}={'FILE' if each.is_file else each.value}")
         seeds = sorted({each.seed for each in self.row.records})

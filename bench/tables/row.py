@@ -27,8 +27,8 @@ class Row:
     rank: int | None = None
     remarks: tuple[str, ...] = ()
     """What a reader must know before comparing this row with others."""
-    told_by: tuple[Setting, ...] = ()
-    """What tells it from rows of the same method, variant, preset, stage and modality."""
+    differing_settings: tuple[Setting, ...] = ()
+    """Those that distinguish it from rows of the same method, variant, preset, stage and modality."""
 
     @cached_property
     def newest(self) -> Record:
@@ -76,12 +76,12 @@ class Row:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """`epochs=2` for each setting that it is told by."""
-        return tuple(setting.text for setting in self.told_by)
+        """`epochs=2` for each of the `differing_settings`."""
+        return tuple(setting.text for setting in self.differing_settings)
 
     @property
     def stage(self) -> str:
-        """The stage's name, and what tells the row apart."""
+        """The stage's name, and the settings that distinguish the row."""
         return " ".join((self.newest.stage, *self.settings))
 
     @property

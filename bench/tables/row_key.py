@@ -1,4 +1,4 @@
-"""Which records make one row of a table, and what tells a method's rows apart. Pure functions."""
+"""Which records make one row of a table, and what distinguishes a method's rows. Pure functions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def settings_of(record: Record) -> Settings:
 
 
 class Setting(NamedTuple):
-    """A setting that tells a row from others."""
+    """A setting that distinguishes a row from others."""
 
     key: str
     """As on the command line."""

@@ -88,29 +88,29 @@ class Given(NamedTuple):
 
 
 class Task(ABC, Generic[Options]):
-    """A task as one board has it: all that the suite knows of it, in one place.
+    """A task as one board has it: everything that the suite knows about it.
 
-    A derived class states its `metrics` and measures them (`statistic`, `chance`); all the rest has a default. The
-    methods that measure get predictions that `checked` has returned.
+    A derived class defines its `metrics` and measures them (`statistic`, `chance`); the rest has defaults. The
+    methods that measure are given predictions that `checked` has returned.
 
     Args:
         board: whose `task` is the dataclass that names this class.
     """
 
     metrics: ClassVar[Mapping[str, MetricInfo]]
-    """What it measures, in the order in which tables show it."""
+    """Its metrics, in the order in which tables show them."""
     rule: ClassVar[str] = ""
-    """The line under a table: what is done where something cannot be measured, or cannot be told apart."""
+    """The line under a table: what is done where something cannot be measured, or is a tie."""
     predictions: ClassVar[type[Predictions]] = Predictions
     """The shape of its predictions, and how they are stored."""
     outputs: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
-    """Keys of a method's outputs, each modality -> [B, ...], of which the first that is there is measured."""
+    """Keys of a method's outputs, each modality -> [B, ...], of which the first one present is measured."""
     columns: ClassVar[tuple[str, ...]] = ()
-    """What it needs of the dataset's table that not all tables have."""
+    """Columns of the dataset's table that it needs and not all tables have."""
     in_time: ClassVar[bool] = False
     """Whether a row of the dataset's table is a second of a video."""
     names_classes: ClassVar[bool] = False
-    """Whether clips are compared with the names of classes, whose token ids a stage then gets (`spec.class_text`)."""
+    """Whether clips are compared with the names of classes, whose token ids are in `spec.class_text`."""
     averages: ClassVar[bool] = False
     """Whether several networks' scores can be averaged; `probability` and `mean_logits` say how."""
     class_score: ClassVar[str] = ""
@@ -124,20 +124,20 @@ class Task(ABC, Generic[Options]):
 
     @property
     def title(self) -> str:
-        """As the text under a table calls it."""
+        """The task's name in the text under a table."""
         return self.options.name
 
     @property
     def unit(self) -> str:
-        """What intervals are over, in the plural."""
+        """The unit of the bootstrap, in the plural."""
         return "clips"
 
     def hub_name(self, modality: str) -> str:
-        """What model hubs call the task."""
+        """The task's name on model hubs."""
         return self.options.name
 
     def run_page(self, modality: str, predictions: Predictions) -> dict[str, Any]:
-        """What the page of a run shows beside its record, of a task with a `class_score`.
+        """What a run's page shows beside its record, if the task has a `class_score`.
 
         Returns:
             A table by class: `score` (its heading), and of each class `names`, `n` clips and `value` in 0..1, or None.
@@ -163,11 +163,11 @@ class Task(ABC, Generic[Options]):
         return None
 
     def scored_modalities(self, modality: str) -> tuple[str, ...]:
-        """Whose scores are measured, of a stage of this modality."""
+        """The modalities whose scores are measured, for a stage of this modality."""
         return (modality,)
 
     def given(self, outputs: Mapping[str, Any]) -> Given:
-        """What it measures of what a method's `predict_step` gives out.
+        """The part of the outputs of a method's `predict_step` that it measures.
 
         Raises:
             EvaluationError: none of `self.outputs` is there.
@@ -181,15 +181,15 @@ class Task(ABC, Generic[Options]):
         )
 
     def target(self, batch: Mapping[str, Any]) -> Tensor:
-        """[B, ...] what is to be found, of a batch."""
+        """[B, ...] the targets of a batch."""
         label: Tensor = batch["label"]
         return label
 
     def described(self, predictions: Predictions, scored: Manifest, similarity: Similarity) -> Predictions:
-        """The predictions with what the task must know beside them.
+        """The predictions with what else the task needs.
 
         Args:
-            predictions: as the stage gave them out.
+            predictions: as the stage returned them.
             scored: the clips of the board.
             similarity: how the stage's embeddings are compared.
         """
@@ -199,7 +199,7 @@ class Task(ABC, Generic[Options]):
     # ---- how it is measured
 
     def evaluate(self, modality: str, predictions: Predictions) -> Evaluation:
-        """All that is said of predictions: `statistic` with each unit once and resampled, and what stands beside it."""
+        """The metrics with their intervals (`statistic`, bootstrapped), `chance`, `notes` and `count`."""
         statistic = self.statistic(modality, predictions)
         found = bootstrap(statistic.measure, len(statistic.units), statistic.interval)
         return Evaluation(
@@ -215,7 +215,7 @@ class Task(ABC, Generic[Options]):
 
     @abstractmethod
     def statistic(self, modality: str, predictions: Predictions) -> Statistic:
-        """The metrics as functions of weights, for whoever draws the clips. All of `metrics`, in their order.
+        """The metrics as functions of weights, for the bootstrap to draw the clips. All of `metrics`, in their order.
 
         Raises:
             EvaluationError: the predictions cannot be measured.
@@ -226,11 +226,11 @@ class Task(ABC, Generic[Options]):
         """Metric -> its expected value for a random scorer on these clips."""
 
     def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
-        """What a reader must know about the numbers, name -> count; what counts 0 is left out."""
+        """What a reader must know about the numbers, name -> count; counts of 0 are left out."""
         return {}
 
     def count(self, modality: str, predictions: Predictions) -> int:
-        """How many clips are scored."""
+        """The number of clips that are scored."""
         return len(predictions.clip_id)
 
     def by_class(self, modality: str, predictions: Predictions) -> NDArray[np.floating]:
@@ -238,7 +238,7 @@ class Task(ABC, Generic[Options]):
         raise NotImplementedError(f"{type(self).__name__} does not measure classes by themselves")
 
     def probability(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
-        """[N, C] the probabilities that these logits mean."""
+        """[N, C] the probabilities of these logits."""
         raise NotImplementedError(f"{type(self).__name__} knows no probabilities")
 
     def mean_logits(self, logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -251,7 +251,7 @@ class Task(ABC, Generic[Options]):
         """The predictions that are measured, sorted by clip id, so that the order of the clips does not matter.
 
         Raises:
-            EvaluationError: what is wrong with them.
+            EvaluationError: they are not one finite score of the expected shape for each clip.
         """
         ids, target = np.asarray(predictions.clip_id, dtype=str), np.asarray(predictions.target)
         if not len(ids):

@@ -19,7 +19,7 @@ def mean_probability(
 
     It is summed as logarithms, so that no answer, however sure, is rounded to 0 or 1 and ties with others.
 
-    Where a network gives out numbers like probabilities in the place of logits, so does the result: these may leave
+    Where a network outputs numbers like probabilities instead of logits, so does the result: these may leave
     0..1, and are averaged as they are (PSLA `ensemble.py`).
 
     Args:

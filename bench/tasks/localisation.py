@@ -2,7 +2,7 @@
 
 A row is a second of a video. Recall: every step that the video may show is placed, in order, on a second of its own,
 and is found if that second is annotated with it. IoD and IoU: the segments of the annotation against those that the
-alignment finds when it is told which there are, in order, background included.
+alignment finds when it is given their order, background included.
 """
 
 from __future__ import annotations

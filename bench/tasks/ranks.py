@@ -2,7 +2,7 @@
 
 A similarity is the float64 sum, always in the same order, of the products of two float32 vectors (which are exact).
 Ranks are those of these similarities, whatever the machine, its threads and the sizes of the blocks: quick products
-of low precision, with a bound on their error, tell most rivals apart from the right item; the similarities themselves
+of low precision, with a bound on their error, separate most rivals from the right item; the similarities themselves
 are computed for the few pairs that are left.
 
 Suffixes: Q queries, N items of the gallery, U distinct ones, V videos, P pairs, D dimensions; b, t a block's.
@@ -300,7 +300,7 @@ class _Products:
         if self.precision.held == torch.bfloat16:
             torch.mm(aim.query_bD, gallery_tD.T, out=tile_bt)
             return tile_bt.view(torch.int16).numpy()
-        # By numpy: torch may be told to use less than float32 (`torch.set_float32_matmul_precision`).
+        # By numpy: torch may be set to use less than float32 (`torch.set_float32_matmul_precision`).
         return np.matmul(aim.query_bD.numpy(), gallery_tD.numpy().T, out=tile_bt.numpy())
 
 

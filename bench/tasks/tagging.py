@@ -37,7 +37,7 @@ class TaggingTask(ClassScores[Tagging]):
     class_score = "average precision"
 
     def evaluate(self, modality: str, predictions: Predictions) -> Evaluation:
-        """As all tasks; an error says where nothing can be ranked."""
+        """As for all tasks; an error if nothing can be ranked."""
         target_NC = predictions.target > 0
         n, positives_C = len(target_NC), target_NC.sum(0)
         if not positives_C.any():

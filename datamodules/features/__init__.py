@@ -1,1 +1,1 @@
-"""Features in the place of media: precomputed, extracted from public backbones, or by a stage of a method."""
+"""Features instead of media: precomputed, extracted from public backbones, or by a stage of a method."""

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 IN_THE_MIDDLE = Around()
 SUBSTITUTES = 10
-"""Clips tried in the place of one that cannot be read any more before training gives up."""
+"""Clips tried instead of one that can no longer be read, before training gives up."""
 ROUNDING = 1e-6
 """Of a frame; a clip of 3 s has 9 frames at 3 a second, not 10."""
 
@@ -244,7 +244,7 @@ class ClipDataset(Dataset):
             stretch = (start, start + left, moment.video_seconds)
             place = (*paths, wanted.frames, wanted.rows, *stretch)
             rows = self._kept(place, partial(stored.read_window, paths, wanted, *stretch))
-            if ref.epoch == EVALUATION and not len(rows):  # in training its length of 0 says so
+            if ref.epoch == EVALUATION and not len(rows):  # in training its length is 0
                 raise stored.FeatureError(paths[0], "too short")
             read["video_feat"] = rows
         for name, features_of in self.extracted.items():

@@ -73,7 +73,7 @@ def cores() -> int:
 class Loader(DataLoader):
     """A DataLoader that counts the seconds for which its batches were waited for.
 
-    A signal that tells the whole process group to stop leaves its workers alone: the batches go on until the run ends.
+    A signal to the whole process group does not stop its workers: they serve batches until the run ends.
 
     Args:
         num_workers: processes that read, see `WorkerProcess`; 0: this one.

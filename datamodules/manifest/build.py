@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from datamodules.features import stored
 from datamodules.manifest.checks import Checks
-from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, told
+from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, explain_exclusions
 from datamodules.manifest.placing import (
     LENGTH_TOLERANCE,
     WHICH_SECONDS,
@@ -33,7 +33,7 @@ from datamodules.table import arrow
 from datamodules.types import FeatureInputs, Inputs, NarrationConfig
 
 
-def nobody() -> pd.DataFrame:
+def none_left_out() -> pd.DataFrame:
     """`Manifest.left_out` where all clips can be used."""
     none = pd.Series([], dtype="str")
     return pd.DataFrame({"clip_id": none, "labels": class_lists([]), "reason": none})
@@ -71,7 +71,7 @@ class Manifest:
     """Reason -> number of clips."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the first few clips or rows."""
-    left_out: pd.DataFrame = field(default_factory=nobody)
+    left_out: pd.DataFrame = field(default_factory=none_left_out)
     """The clips that the official files list and that cannot be used: clip_id, labels, reason."""
     overlong: int = 0
     """Listed clips beyond those of the official release, such as rows that somebody has added."""
@@ -199,9 +199,10 @@ def build_manifest(
     manifest = usable_clips(source, listed, judged, inputs, media)
     if manifest.table.empty:
         what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
+        reasons = explain_exclusions(manifest.excluded, manifest.examples)
         raise DataError(
             f"{source.title} {'+'.join(splits)} in {source.root}: none of the {manifest.official} official clips can "
-            f"be used with {what}: {told(manifest.excluded, manifest.examples) or 'the split lists no clips'}"
+            f"be used with {what}: {reasons or 'the split lists no clips'}"
         )
     return manifest
 

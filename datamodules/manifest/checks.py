@@ -44,7 +44,7 @@ SLICE = 1024
 SECONDS_A_FILE = 600.0
 """A file that takes longer is given up: hours of whole video take minutes."""
 SLOW_DISK_SECONDS = 5e-5
-"""A local disk tells a file's size in a tenth of this."""
+"""A local disk returns a file's size in a tenth of this."""
 STILL_MOMENTS = (0.1, 0.35, 0.6, 0.85)
 """Shares of the duration at which pictures are compared."""
 STILL_DIFFERENCE = 1.0
@@ -212,7 +212,7 @@ class Checks:
                     results = pool.map(judge, batch, timeout=SECONDS_A_FILE).result()
                     for _ in batch:
                         yield _next(results)
-            except BaseException:  # told to stop: the rest of the slice is not waited for
+            except BaseException:  # asked to stop: the rest of the slice is not waited for
                 pool.stop()
                 raise
 
@@ -232,7 +232,7 @@ def _why_gone(error: int) -> str:
 
 def _stamps(paths: pa.Array) -> pa.Table:
     """The first columns of `SCHEMA`: which files these are, their sizes and modification times; where the disk does not
-    tell these of a file, -1 and the number of its error.
+    return these of a file, -1 and the number of its error.
 
     On network disks, where an answer takes long, many are waited for at once; elsewhere threads would be in each
     other's way.

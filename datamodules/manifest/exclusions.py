@@ -68,7 +68,7 @@ class Exclusions:
         return self._table[out].assign(reason=reason).reset_index(drop=True)
 
 
-def told(excluded: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> str:
+def explain_exclusions(excluded: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> str:
     """Why clips were left out, and what to do about it: `3 missing (e.g. a, b); 1 which seconds? (e.g. c): …`."""
     some = {reason: f" (e.g. {', '.join(rows[:2])})" for reason, rows in examples.items() if rows}
     cures = {reason: f": {cure}" for reason, cure in CURES.items()}

@@ -65,7 +65,7 @@ class MediaIndex:
 
 
 def index_media(root: Path) -> dict[str, MediaIndex]:
-    """The files below a folder by the kind that their suffix tells: "audio", "video"; and those that are no media,
+    """The files below a folder by the kind that their suffix indicates: "audio", "video"; and those that are no media,
     `UNKNOWN_SUFFIX` and `DEAD_LINK`."""
     kinds = ("audio", "video", UNKNOWN_SUFFIX, DEAD_LINK)
     folders: list[str] = []

@@ -37,7 +37,7 @@ def find_files(source: Source, officials: Sequence[Official], inputs: Inputs) ->
     """The files of all clips of several splits.
 
     Where a clip has files of both kinds, sound is read from the one and pictures from the other; where it has one,
-    that may hold both, which its check will tell. A name that says when the clip begins is preferred.
+    that may hold both, which its check finds out. A name that says when the clip begins is preferred.
     """
     needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
     if not needed:
@@ -87,7 +87,7 @@ def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:
 
 
 def offsets(table: pd.DataFrame, files: Files, need: str, duration: np.ndarray, media: MediaKind) -> np.ndarray:
-    """[n] the second at which each clip begins in its file; NaN where nothing tells.
+    """[n] the second at which each clip begins in its file; NaN where it is unknown.
 
     A file whose name says when the clip begins is the cut clip, whatever its length. What a file with the bare id is,
     `media` says: cut (but then it is one clip's alone), the whole video, or `auto`. With that, a file that is clearly

@@ -28,7 +28,7 @@ def relabelled(manifest: Manifest, path: Path, codes: Sequence[str]) -> Manifest
 
     Args:
         manifest: of the official list.
-        path: JSON, `{"data": [{"wav": "…/<clip>.flac", "labels": "/m/09x0r,/m/04rlf"}, …]}`. The file's name tells the
+        path: JSON, `{"data": [{"wav": "…/<clip>.flac", "labels": "/m/09x0r,/m/04rlf"}, …]}`. The file's name gives the
             clip: its id or its video's, with or without `Y` before and start and end after.
         codes: what such files call each class, in the order of the class index.
 
@@ -79,7 +79,7 @@ def _read(path: Path, codes: Sequence[str]) -> pd.Series:
 
 
 def _rows(names: pd.Series, table: pd.DataFrame) -> pd.Series:
-    """[n] the row of the clip that each file name tells, -1 where none does."""
+    """[n] the row of the clip that each file name names, -1 where it names none."""
     rows = pd.Series(range(len(table)))
     places = pd.concat([rows.set_axis(table["clip_id"]), rows.set_axis(table["video_id"])])
     places = pd.concat([places, places.set_axis("Y" + places.index)])

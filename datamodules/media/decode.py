@@ -61,7 +61,7 @@ class MediaInfo:
 
 
 class Media:
-    """An open file, a context manager. Whoever wants sound and frames takes both from one `Media`.
+    """An open file, a context manager. Sound and frames of a file are both read from one `Media`.
 
     Raises:
         MediaError: the file cannot be opened, or holds neither sound nor video.

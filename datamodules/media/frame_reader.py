@@ -106,7 +106,7 @@ class FrameReader:
         if self._drained:
             return False
         if last and wanted is not None and wanted in self._sent:
-            packet = None  # the decoder gives out what it holds back, and needs nothing more for that
+            packet = None  # flushes the decoder, which returns the frames that it held back
         else:
             packet = self._waiting.popleft() if self._waiting else self._next_packet()
         if packet is None:

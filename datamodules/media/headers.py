@@ -1,4 +1,4 @@
-"""What files say of their length where FFmpeg reports, in its place, what there is."""
+"""The lengths that files declare, where FFmpeg reports the length of what is there instead."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def matroska_begin(path: Path) -> float | None:
 
 
 def _ebml_number(file: BinaryIO, keep_marker: bool = False) -> int:
-    """A number of 1 to 8 bytes, whose first one bit tells how many they are (RFC 8794, section 4); 0 if it is none."""
+    """A number of 1 to 8 bytes, whose first one bit gives their count (RFC 8794, section 4); 0 if it is none."""
     first = _read(file, 1)[0]
     count = 9 - first.bit_length()
     if count > 8:

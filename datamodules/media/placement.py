@@ -1,6 +1,6 @@
 """Where decoded sound lies in time, by the stamps of its frames: the same wherever reading begins.
 
-A frame is what a decoder gives out for one packet. Times are samples from the start of the media.
+A frame is what a decoder returns for one packet. Times are samples from the start of the media.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def place(
 ) -> list[int]:
     """The positions of frames that follow each other.
 
-    A frame follows the one before without a gap, unless the next stamps all say that it is later or earlier. Whoever
-    begins in the middle has to know where the first frame lies. For frames of one length the *grid* tells: sound whose
+    A frame follows the one before without a gap, unless the next stamps all say that it is later or earlier. A read
+    that begins in the middle has to know where the first frame lies. Frames of one length lie on a *grid*: sound whose
     stamps agree with the grid of the file's first frame lies on it, even after a gap, so that a look at a few frames
     suffices (`on_grid`).
 

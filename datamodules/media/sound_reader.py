@@ -29,7 +29,7 @@ TIMELINES = 8
 
 
 class Frame(NamedTuple):
-    """What a decoder gives out."""
+    """What a decoder returns."""
 
     stamp: int | None
     """Samples from the start of the media."""
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 class SoundReader:
     """Reads stretches of a file's sound, each frame at its place (see `placement`).
 
-    Where a stretch begins is told by the stamps if they are exact; if not, by the grid on which frames of one length
+    The start of a stretch is found by the stamps if they are exact; if not, by the grid on which frames of one length
     lie; and if they do not, by counting the samples of all packets before, without decoding them.
 
     Attributes:

@@ -197,7 +197,7 @@ def _shards(jobs: list[ShardJob], workers: int) -> Iterator[None]:
 
 
 def write_shard(job: ShardJob) -> None:
-    """Writes one shard, then the part that says so.
+    """Writes one shard, then its part of the index, which marks it as complete.
 
     Raises:
         DataError: the disk with the clips is gone.

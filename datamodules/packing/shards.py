@@ -45,7 +45,7 @@ import simplejpeg
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from datamodules.manifest.build import Manifest, nobody
+from datamodules.manifest.build import Manifest, none_left_out
 from datamodules.manifest.exclusions import EXAMPLES
 from datamodules.media.container import MediaError
 from datamodules.source import DataError
@@ -284,7 +284,7 @@ def _open_split(url: str, split: str, dataset: str) -> tuple[dict[str, Any], pa.
         about = json.loads(fs.cat_file(f"{root}/{split}/{ABOUT}"))
         table = _read_arrow(fs, f"{root}/{split}/{INDEX}")
         there = fs.exists(f"{root}/{split}/{LEFT_OUT}")
-        left_out = _read_arrow(fs, f"{root}/{split}/{LEFT_OUT}") if there else arrow_table(nobody())
+        left_out = _read_arrow(fs, f"{root}/{split}/{LEFT_OUT}") if there else arrow_table(none_left_out())
     except FileNotFoundError as error:
         raise DataError(
             f"{url} has no finished pack of the split {split!r}; make or finish it with: python -m bench data pack "

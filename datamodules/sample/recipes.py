@@ -156,8 +156,8 @@ def _film(
 
 
 def irregular_starts(rng: np.random.Generator, count: int) -> list[int]:
-    """The first frames of steps after pauses of half a second to ten seconds, 3.5 s on average: whoever guesses even
-    distances misses many."""
+    """The first frames of steps after pauses of half a second to ten seconds, 3.5 s on average: even
+    distances miss many."""
     pauses = np.minimum(4 + rng.exponential(28, size=count).astype(int), 10 * FPS)
     return (pauses.cumsum() + np.arange(count) * FRAMES).tolist()
 

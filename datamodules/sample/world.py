@@ -1,4 +1,4 @@
-"""The made-up world: what there is to hear and to see, and what happens in a clip.
+"""The made-up world: what can be heard and seen, and what happens in a clip.
 
 In a clip one or two actors bounce, each in its own rhythm. Whenever an actor hits the ground, its sound starts.
 An actor's class is one of 30, known by its sound (timbre), by its look, or only by both together:

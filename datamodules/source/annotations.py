@@ -1,4 +1,4 @@
-"""What several datasets do with their annotations: files of rows' own, steps in time, and JSON in the place of rows."""
+"""What several datasets do with their annotations: files of rows' own, steps in time, and JSON instead of rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def segments_table(clips: Iterable[str], segments: Mapping[str, Iterable[Segment
 
 
 def rows_of(path: Path, columns: Mapping[str, Sequence[str]], numbers: np.ndarray | None = None) -> Rows:
-    """Rows that were read from JSON, which has no lines: what is told of a fault is the number of the row, from 1.
+    """Rows that were read from JSON, which has no lines: faults are reported by the number of the row, from 1.
 
     Args:
         path: the file.

@@ -104,7 +104,7 @@ def _notes(path: Path) -> Path:
 def read(path: Path, cache: Path, track: Track = no_progress) -> Captions:
     """The captions of an official file, read once and remembered by its path, size and time.
 
-    The time of a folder tells of files that come and go, not of what is written into one of them.
+    A folder's time changes with files that come and go, not with what is written into one of them.
 
     Args:
         path: `caption.json`, `raw_caption.json`, … ({video: {"start": [], "end": [], "text": []}}), or MIL-NCE's
@@ -134,7 +134,7 @@ def _videos(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequence]
 
 
 def _from_json(path: Path, track: Track) -> Iterator[tuple[str, dict[str, Sequence]]]:
-    """How many videos there are is known at the end only, so progress is told in megabytes."""
+    """The number of videos is known only at the end, so progress is reported in megabytes."""
     size = -(-path.stat().st_size // MEGABYTE)
     read, megabytes = 0, iter(track(range(size), f"reading {path.name}, MB", size))
     with open_text(path) as text:

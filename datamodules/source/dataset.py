@@ -30,7 +30,7 @@ CHUNK_ROWS = 1 << 16
 
 MediaKind = Literal["auto", "clips", "videos"]
 """What media files with the bare id of a video are: cut clips, whole videos in which a clip begins at its `start`, or
-told by their length. Files whose names say when the clip begins are cut clips."""
+distinguished by their length. Files whose names say when the clip begins are cut clips."""
 
 
 @dataclass
@@ -238,9 +238,9 @@ class Rows:
     @property
     def malformed(self) -> list[str]:
         """`file:line: reason` of what is no row at all."""
-        return self._told(self._malformed)
+        return self._located(self._malformed)
 
-    def _told(self, faults: Iterable[tuple[int, str]]) -> list[str]:
+    def _located(self, faults: Iterable[tuple[int, str]]) -> list[str]:
         return [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)]
 
     def belongs_elsewhere(self, mask: Any) -> None:
@@ -282,7 +282,7 @@ class Rows:
         return Official(
             table[usable].reset_index(drop=True),
             [stem[usable].reset_index(drop=True) for stem in stems],
-            self._told(faults),
+            self._located(faults),
             timed_stems=[stem[usable].reset_index(drop=True) for stem in timed_stems],
         )
 
@@ -295,7 +295,7 @@ def read_rows(path: Path, names: Sequence[str]) -> Rows:
         names: of its columns, in their order.
 
     Raises:
-        DataError: the file is no CSV, such as one with a quote that never ends, or in no encoding that it tells.
+        DataError: the file is not a CSV, e.g. has an unclosed quote, or its encoding is not recognised.
     """
     with open_text(path) as file:
         return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))

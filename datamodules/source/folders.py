@@ -28,7 +28,7 @@ def walk(root: Path) -> Iterator[Folder]:
 
     Links to folders are followed, but each folder is visited once, by its device and inode: one that leads back would
     be followed for ever. A folder that cannot be read, or whose name is no UTF-8 (no path in it could be written down),
-    is told and left out; so are, silently, files with such names, as no list can name them.
+    is reported and left out; files with such names are left out silently, as no list can name them.
     """
     visited: set[tuple[int, int]] = set()
     waiting = [str(root)]

@@ -26,7 +26,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """The file, to be read as a stream; line ends are left as they are.
 
     Raises:
-        DataError: it is in no encoding that it tells; also from what reads it inside the `with`.
+        DataError: its encoding is not recognised; also from what reads it inside the `with`.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
     """The whole file, its mark left out and its line ends as they are.
 
     Raises:
-        DataError: it is in no encoding that it tells.
+        DataError: its encoding is not recognised.
     """
     with open_text(path) as file:
         return file.read()
@@ -66,7 +66,7 @@ def decode(content: bytes, name: str) -> str:
     """The text of a file's bytes, for files that lie in an archive.
 
     Raises:
-        DataError: it is in no encoding that it tells.
+        DataError: its encoding is not recognised.
     """
     encoding = _encoding(name, content[:HEAD_BYTES])
     try:

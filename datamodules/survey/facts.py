@@ -1,4 +1,4 @@
-"""What there is to be said of a dataset on a disk; `survey` finds it out, `findings` draws conclusions."""
+"""Facts about a dataset on a disk; `survey` collects them, `findings` draws conclusions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHARES = (0.0, 0.05, 0.5, 0.95, 1.0)
-"""Of which quantiles a distribution is told."""
+"""The quantiles that are reported of a distribution."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class SoundFacts:
 
 @dataclass
 class Finding:
-    """Something that whoever measures on this data should know."""
+    """Something that matters to measurements on this data."""
 
     what: str
     next_step: str
@@ -81,7 +81,7 @@ class Finding:
 
 @dataclass
 class Survey:
-    """All that `bench data check` tells."""
+    """All that `bench data check` reports."""
 
     dataset: str
     root: str

@@ -1,4 +1,4 @@
-"""What a survey found that whoever measures on the data should know, each with what to do next."""
+"""Findings of a survey that matter to measurements on the data, each with what to do next."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from datamodules.media.container import REASONS
 from datamodules.survey.facts import Finding, SoundFacts, SplitFacts, Survey, Usable
 
 SHORT_SHARE = STILL_SHARE = QUIET_SHARE = 0.01
-"""Of a split's usable clips; fewer are told by their number only."""
+"""Of a split's usable clips; fewer are only counted."""
 MEAN_OFF = 1.0
 """Natural logarithm of power (4.3 dB) by which the mean log-mel may differ from what is assumed."""
 STD_RATIO = 1.33
 """By which the standard deviation may be larger or smaller."""
 QUIET_LEVEL = -60.0
-"""dB below full scale: 5 % of clips below it are told."""
+"""dB below full scale: reported where 5 % of clips are below it."""
 DECIBELS = 4.343
 """In a natural logarithm of power."""
 
@@ -123,5 +123,5 @@ def _shared(found: Survey) -> Iterator[Finding]:
         yield Finding(
             f"{' and '.join(pair['splits'])} share {pair['videos']:,} source videos ({pair['clips']:,} clips of the "
             f"latter), e.g. {', '.join(pair['examples'][:3])}",
-            "if the official lists do not, yours were changed; else say so beside what is trained on both",
+            "if the official lists do not, yours were changed; else mention it with results of models trained on both",
         )

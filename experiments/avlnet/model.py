@@ -1,7 +1,7 @@
 """AVLnet's network: a trained audio encoder, and gated projections of frozen visual features and of words.
 
-The part of words tells the authors' three models apart (official `model.py` `Net`): AVLnet knows none, AVLnet-Text-Tri
-has a branch of their own for them, AVLnet-Text-Fused merges them with the sound. What the official modules hold but
+The authors' three models differ in their use of words (official `model.py` `Net`): AVLnet has none, AVLnet-Text-Tri
+has a branch of its own for them, AVLnet-Text-Fused merges them with the sound. What the official modules hold but
 never use is left out: a batch norm in front of DAVEnet, and in Fused the audio branch's gated unit.
 
 Shape suffixes: B clips, F log-mel frames, M mel bins, T moments of the features, L words, D channels.

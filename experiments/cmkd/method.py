@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ class TrainOptions:
     label_smoothing: float = 0.1
     """Of the ground truth."""
     prior: float = 0.5
-    """Probability of a class before training, see `start_at_prior`; PSLA's head has no bias for it."""
+    """Probability of a class before training, see `start_at_prior`; attention pooling has no bias for it."""
     strides: list[int] = field(default_factory=list)
     """AST: from patch to patch in mel bins and in frames, of this stage's network alone; none = as `model.ast` says.
     Members of AST's ensemble differ in it."""
@@ -61,9 +61,9 @@ class SoundClassifier(Classifier[CMKDConfig, Trained]):
         if spec.modality != "a":
             raise ValueError(f"modality={spec.modality}: CMKD's networks look at a")
         self.net = network(spec)
-        if spec.options.network != "psla":
-            head = self.net.head[-1] if isinstance(self.net, AST) else self.net.head
-            start_at_prior(cast(nn.Linear, head), spec.options.prior)
+        head = self.net.head[-1] if isinstance(self.net, AST) else self.net.head
+        if isinstance(head, nn.Linear):
+            start_at_prior(head, spec.options.prior)
 
     @classmethod
     def model_of(cls, model: CMKDConfig, options: Trained) -> ASTConfig | CNNConfig | PSLAConfig:

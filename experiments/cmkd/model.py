@@ -171,7 +171,7 @@ class MeanHead(nn.Linear):
 
 
 def attend(att_BCT: Tensor, cla_BCT: Tensor) -> Tensor:
-    """Where a head looks and what it tells there, before the sigmoid -> [B, C], what it tells in all."""
+    """A head's attention and its predictions at each place, before the sigmoid -> [B, C], their weighted mean."""
     look_BCT = att_BCT.float().sigmoid().clamp(1e-7, 1 - 1e-7)
     return (look_BCT / look_BCT.sum(dim=2, keepdim=True) * cla_BCT.float().sigmoid()).sum(dim=2)
 

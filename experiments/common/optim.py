@@ -19,17 +19,17 @@ from datamodules.frozen import Freezable
 
 @dataclass
 class OptimConfig(Freezable):
-    """Numbers of the optimiser and its schedule."""
+    """Hyperparameters of the optimiser and its schedule."""
 
     algorithm: Literal["adamw", "adam", "sgd"] = "adamw"
     """`sgd` has momentum `betas[0]`, not Nesterov's."""
     base_lr: float = 2e-4
-    """Learning rate of 256 clips a step; the peak rate is `base_lr * batch_size / 256` (AudioMAE `--blr`)."""
+    """Learning rate for 256 clips per step; the peak rate is `base_lr * batch_size / 256` (AudioMAE `--blr`)."""
     lr: float = 0.0
     """The peak rate itself, whatever the batch; 0 = see `base_lr`."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     weight_decay: float = 0.0
-    """AdamW spares biases, norms and single tokens (parameters of one axis); Adam and SGD spare nothing, as torch's."""
+    """AdamW exempts biases, norms and single tokens (parameters of one axis); Adam and SGD exempt none, as in torch."""
     warmup_epochs: float = 0.0
     """Epochs in which the rate rises linearly from 0 to its peak."""
     warmup_steps: int = 0
@@ -48,13 +48,13 @@ class OptimConfig(Freezable):
     step_every: int = 1
     """Epochs between steps down (AST `lrscheduler_step`)."""
     step_factor: float = 0.5
-    """By which a step multiplies the rate (AST `lrscheduler_decay`)."""
+    """Factor by which a step multiplies the rate (AST `lrscheduler_decay`)."""
     layer_decay: float = 1.0
     """The rate of layer i of n is multiplied by `layer_decay ** (n - i)`; 1 = off."""
 
 
 class Optimised(Protocol):
-    """What is optimised, a `Stage`: its parameters, and the share of the rate that each of them gets."""
+    """What is optimised, a `Stage`: its parameters, and the share of the learning rate that each of them gets."""
 
     spec: Any
     """A `StageSpec`."""

@@ -14,21 +14,21 @@ from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
 
 Model = TypeVar("Model")
-"""A method's dataclass of its network's numbers."""
+"""A method's dataclass of its network's hyperparameters."""
 Options = TypeVar("Options")
-"""A stage class's dataclass of its own numbers."""
+"""A stage class's dataclass of its own options."""
 _MEANINGS: dict[Any, str] = {Model: "model_config", Options: "options_config"}
 """`Stage._meanings`; in a class's own body its type variables cannot be named as values."""
 
 
 @dataclass
 class StageSpec(Generic[Model, Options]):
-    """All that a stage is built from. The harness makes it from the configuration and the data."""
+    """Everything a stage is built from; the harness makes it from the configuration and the data."""
 
     model: Model
-    """The method's numbers."""
+    """The network's hyperparameters."""
     options: Options
-    """The stage class's own."""
+    """The stage class's own options."""
     inputs: Inputs = field(default_factory=Inputs)
     modality: Modality = "av"
     num_classes: int = 0
@@ -41,13 +41,13 @@ class StageSpec(Generic[Model, Options]):
     steps_per_epoch: int = 1
     epochs: int = 1
     seed: int = 0
-    """Of order and augmentation, and of what must be drawn alike on all ranks."""
+    """Seed of order and augmentation, and of what must be drawn alike on all ranks."""
     text: TextInputs | None = None
-    """How text is read by the method, also where this stage's clips have none."""
+    """How the method reads text, also if this stage's clips have none."""
     class_text: list[list[int]] = field(default_factory=list)
-    """Token ids of each class, where clips are compared with the names of classes."""
+    """Token ids of each class, if clips are compared with the names of classes."""
     features: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Modality -> (moments, length of a vector) of the features that are read in the place of media."""
+    """Modality -> (moments, length of a vector) of the features that are read instead of media."""
 
 
 class Stage(L.LightningModule, Generic[Model, Options]):
@@ -55,22 +55,22 @@ class Stage(L.LightningModule, Generic[Model, Options]):
     `losses`, where the stage trains, and `predict_step`, where it is measured or extracts features."""
 
     model_config: ClassVar[type]
-    """`Model`, by which the `model` of a configuration is checked."""
+    """`Model`, against which the `model` of a configuration is checked."""
     options_config: ClassVar[type]
     """`Options`, likewise."""
     _meanings: ClassVar[dict[Any, str]] = _MEANINGS
-    """Type variable of the class -> the attribute that it is the type of."""
+    """Type variable of the class -> the attribute whose type it is."""
     some_parameters_idle: ClassVar[bool] = False
     """Whether a step may leave parameters without a gradient (DistributedDataParallel must know)."""
     compares_clips: ClassVar[bool] = False
-    """Whether the loss compares the clips of a batch, so that it depends on how many of them go through at once."""
+    """Whether the loss compares the clips of a batch, so that it depends on how many are in one pass."""
     channels_last: ClassVar[bool] = False
-    """Whether the harness lays out the weights of 2-D convolutions with the channels last; results change in rounding
-    alone."""
+    """Whether the harness lays out the weights of 2-D convolutions with the channels last; results change only by
+    rounding."""
     mixes_features: ClassVar[bool] = False
-    """Whether it mixes the batch's `partner` into extracted features, so that `data.augment.mixup` can be used."""
+    """Whether the stage mixes a batch's `partner` into extracted features, as `data.augment.mixup` requires."""
     similarity: ClassVar[Similarity] = "cosine"
-    """How retrieval compares two of its embeddings."""
+    """How retrieval compares two embeddings."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """What stands in a base's brackets is `model_config` and `options_config`, unless the class names them."""
@@ -94,7 +94,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
 
     @classmethod
     def model_of(cls, model: Model, options: Options) -> Any:
-        """The part of the method's `model` that this stage is built from; another part may change without it."""
+        """The part of the method's `model` that this stage is built from; changes to other parts do not affect it."""
         return model
 
     def blocks(self) -> list[nn.Module]:
@@ -104,7 +104,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         return [module for module in self.modules() if isinstance(module, Block)]
 
     def load_parent(self, weights: Mapping[str, Tensor]) -> None:
-        """Starts from the weights (the `state_dict`) of the stage named in `after`, or of `init`.
+        """Loads the weights (the `state_dict`) of the stage named in `after`, or of `init`.
 
         Raises:
             ValueError: naming every key that should have matched and did not.
@@ -112,15 +112,15 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         raise NotImplementedError(f"{type(self).__name__} starts from nothing; remove `after`")
 
     def load_imagenet(self) -> None:
-        """Starts from what the library of its network offers (`init: imagenet`).
+        """Loads the ImageNet weights of the network's library (`init: imagenet`).
 
         Raises:
-            ValueError: where it cannot be had, saying so and that a file does it, too.
+            ValueError: they are not available; the message names `init=FILE` as an alternative.
         """
         raise NotImplementedError(f"{type(self).__name__} has no ImageNet weights; remove `init`")
 
     def load_teacher(self, teacher: StageSpec[Any, Any], weights: Mapping[str, Tensor]) -> None:
-        """Takes the network of the stage named in `teacher`; also called when a cut-off run goes on.
+        """Builds the teacher's network, of the stage named in `teacher`; also called when a run is resumed.
 
         Args:
             teacher: what that stage was built from.
@@ -129,14 +129,14 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         raise NotImplementedError(f"{type(self).__name__} learns from no teacher; remove `teacher`")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """What is minimised, `loss`, and the terms that are to be seen beside it, by their names."""
+        """The `loss` that is minimised, and terms to be logged beside it, by name."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.logged(self.losses(batch), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        """What is measured, or `features` to be written. Called without gradients, in evaluation mode, with every clip
+        """The outputs to measure, or `features` to write. Called without gradients, in evaluation mode, with every clip
         of a split once."""
         raise NotImplementedError
 
@@ -145,13 +145,13 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         return self.predict_step(batch, batch_idx)
 
     def logged(self, terms: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The one to minimise, `loss`; logs all terms as `loss/...` on the steps of which the curves tell."""
-        if self._step_is_told():
+        """Returns the `loss` to minimise; logs all terms as `loss/...` on the steps that the curves show."""
+        if self._step_is_logged():
             values = {f"loss/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(values, batch_size=len(batch["label"]))
         return terms["loss"]
 
-    def _step_is_told(self) -> bool:
+    def _step_is_logged(self) -> bool:
         """Whether the Trainer writes curves after this step: Lightning's bookkeeping costs more than a small step."""
         trainer = trainer_of(self)
         if trainer is None:
@@ -168,7 +168,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         return 1, 1
 
     def share_of_rate(self, name: str) -> float:
-        """By what the learning rate of a parameter is multiplied beside layer-wise decay."""
+        """Factor of a parameter's learning rate, on top of layer-wise decay."""
         return 1.0
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's cannot be indexed

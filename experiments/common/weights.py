@@ -13,15 +13,15 @@ def matches(key: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same with `prefix` taken off the keys that have it, e.g. a stage's weights as those of its `net`."""
+    """The weights with `prefix` removed from the keys that have it, e.g. a stage's as those of its `net`."""
     return {key.removeprefix(prefix): value for key, value in weights.items()}
 
 
 def require_fit(wrong: list[str]) -> None:
-    """Does nothing where weights fit.
+    """Raises an error if `wrong` lists anything.
 
     Raises:
-        ValueError: listing `wrong`, if there is any, each a key and what is wrong with it.
+        ValueError: listing `wrong`, each entry a key and what is wrong with it.
     """
     if wrong:
         raise ValueError("these weights do not fit:\n  " + "\n  ".join(wrong))
@@ -33,13 +33,13 @@ def load_strict(
     new: tuple[str, ...] = (),
     unused: tuple[str, ...] = (),
 ) -> None:
-    """Copies `weights` into `module`; both must have the same keys and shapes, but for what is said here.
+    """Copies `weights` into `module`; both must have the same keys and shapes, but for `new` and `unused`.
 
     Args:
         module: takes the weights.
         weights: a state dict.
-        new: dotted prefixes of what may be absent from `weights` and then keeps its fresh values.
-        unused: dotted prefixes of what `weights` may have over.
+        new: dotted prefixes of keys that may be absent from `weights` and then keep their fresh values.
+        unused: dotted prefixes of keys of `weights` that may be left over.
 
     Raises:
         ValueError: naming every key that is missing, unknown or of another shape. Nothing is loaded then.

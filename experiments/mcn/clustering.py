@@ -100,8 +100,8 @@ class JointClusters:
         self._row_MD, self._filled_M = row_MD[order_M], filled_M[order_M]
 
     def _refit(self, fused_GD: Tensor, valid_G: Tensor, room: int, step: int, epoch: int) -> Tensor:
-        """[G] clusters of the batch after a run of k-means, which tells the host how many clips there are and when it
-        ends: the only steps that wait for the device. Running it to its last iteration instead would take longer."""
+        """[G] clusters of the batch after a run of k-means, of which the host reads the number of clips and when it
+        ends: no other step waits for the device. Running it to its last iteration instead would take longer."""
         memory_MD, batch_GD = self.memory_MD, fused_GD[valid_G]
         clustered_ND = torch.cat((memory_MD, batch_GD)) if len(memory_MD) >= room else batch_GD
         if step == 0 or len(self.centroid_KD) == 0:

@@ -81,7 +81,7 @@ class Tower(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """A linear layer in the place of a specific tower without blocks (official `a_in_proj`, `v_in_proj`)."""
+    """A linear layer instead of a specific tower without blocks (official `a_in_proj`, `v_in_proj`)."""
 
     def __init__(self, in_dim: int, dim: int):
         super().__init__(LayerNorm(in_dim), nn.Linear(in_dim, dim))

@@ -36,8 +36,8 @@ def scores(stage: PlannedStage, modality: str) -> np.ndarray:
     return np.stack(table[modality].to_numpy()).astype(np.float64)
 
 
-def told(capsys: pytest.CaptureFixture[str], *run: str) -> str:
-    """What `bench run` says of a mistake."""
+def user_error(capsys: pytest.CaptureFixture[str], *run: str) -> str:
+    """The message with which `bench run` refuses a user's mistake."""
     assert main(["run", *run]) == 2
     message = capsys.readouterr().err
     assert "Traceback" not in message

@@ -1,4 +1,4 @@
-"""Settings that cannot work together are told before anything is read, each by the key that is to be changed."""
+"""Settings that cannot work together are refused before anything is read; the message names the key to change."""
 
 from __future__ import annotations
 
@@ -159,16 +159,16 @@ def test_features_of_a_stage_that_extracts_nothing():
 
 
 @pytest.mark.parametrize(
-    ("extracting", "told"),
+    ("extracting", "reason"),
     [
         (stage(dataset="vggsound", board=None, train=[], extract=["test"], init="imagenet"), "features of vggsound"),
         (stage(train=[], board=None, extract=["balanced"], init="imagenet"), "extracts balanced, but eval is read"),
         (stage(train=[], board=None, extract=["eval"], init="imagenet"), "extracts eval, but balanced is read"),
     ],
 )
-def test_features_are_of_the_clips_that_are_read(extracting, told):
+def test_features_are_of_the_clips_that_are_read(extracting, reason):
     text = message(stage(features={"a": "parent"}), extracting)
-    assert text.startswith("stages.x.features.a: parent ") and told in text
+    assert text.startswith("stages.x.features.a: parent ") and reason in text
 
 
 def test_probabilities_are_averaged_where_there_are_some():
@@ -267,7 +267,7 @@ NARRATED = replace(mixing(), narration=NarrationConfig(cut="windows"))
 
 
 @pytest.mark.parametrize(
-    ("x", "told"),
+    ("x", "reason"),
     [
         (stage(dataset="howto100m", train=["train"], board=None, data=NARRATED), "have no labels to be mixed"),
         (stage(modality="at", data=mixing(text=TextInputs())), "labels would be mixed, but text cannot be"),
@@ -277,8 +277,8 @@ NARRATED = replace(mixing(), narration=NarrationConfig(cut="windows"))
         ),
     ],
 )
-def test_labels_are_not_mixed_where_what_they_tell_of_is_not(x, told):
-    assert "stages.x.data.augment.mixup=0.5: " in message(x) and told in message(x)
+def test_labels_are_not_mixed_where_the_inputs_are_not(x, reason):
+    assert "stages.x.data.augment.mixup=0.5: " in message(x) and reason in message(x)
 
 
 def test_extracted_features_are_mixed_by_a_method_that_says_so(monkeypatch):

@@ -1,4 +1,4 @@
-"""Settings of narrated videos and of steps in time that cannot work, told by the key that is to be changed."""
+"""Settings of narrated videos and of steps in time that cannot work; the message names the key to change."""
 
 from __future__ import annotations
 

@@ -155,8 +155,8 @@ def test_sides_that_cannot_be_compared_are_refused() -> None:
         ),
         "clip clip000 more than once": side.take(np.array([0, 1, 0])),
     }
-    for told, other in others.items():
-        with pytest.raises(ComparisonError, match=told):
+    for message, other in others.items():
+        with pytest.raises(ComparisonError, match=message):
             compare(board, side, other, BOTH)
     with pytest.raises(ComparisonError, match="group their clips"):
         compare(registry.board("youcook2-t2v"), found(1, groups=20), found(1, groups=10), BOTH)

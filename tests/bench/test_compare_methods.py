@@ -66,9 +66,9 @@ def test_the_common_clips_are_compared_and_the_classes_that_gain_are_named(tmp_p
     ]
     places = ["--leaderboards", str(tmp_path / "leaderboards"), "--runs", str(tmp_path / "runs")]
     assert main(["compare", "mavil", "uavm", "--board", "sample/vggsound", *places]) == 0
-    told = capsys.readouterr().out
-    assert "on the 380 clips that both were measured on (rows of each: 390 and 390)" in told
-    assert "B is better" in told and "classes that gain most: kind" in told
+    printed = capsys.readouterr().out
+    assert "on the 380 clips that both were measured on (rows of each: 390 and 390)" in printed
+    assert "B is better" in printed and "classes that gain most: kind" in printed
 
 
 def test_a_tagging_board_compares_average_precisions():
@@ -105,28 +105,28 @@ def test_the_folds_of_a_seed_are_taken_together(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "field"),
     [
         ({"views": 4}, "views: 1 and 4"),
         ({"version": 2}, "version: 1 and 2"),
         ({"per_class": 5}, "per_class: None and 5"),
     ],
 )
-def test_other_protocols_are_refused_with_the_field(tmp_path: Path, change, told):
+def test_other_protocols_are_refused_with_the_field(tmp_path: Path, change, field):
     put(tmp_path, "mavil", predicted(1))
     put(tmp_path, "uavm", predicted(2), protocol={**BOARD.protocol(), **change})
-    with pytest.raises(UserError, match=f"different protocols, which differ in {told}"):
+    with pytest.raises(UserError, match=f"different protocols, which differ in {field}"):
         compared(tmp_path, "mavil", "uavm")
 
 
-def test_what_is_not_there_or_not_clear_is_told(tmp_path: Path):
+def test_what_is_not_there_or_ambiguous_is_refused(tmp_path: Path):
     record = put(tmp_path, "mavil", predicted(1))
     other = put(tmp_path, "mavil", predicted(2), stage="finetune_a", identity="other")
     with pytest.raises(UserError, match="no such row of sample/vggsound: 'mavli'.*mavil/finetune/av"):
         compared(tmp_path, "mavli", "mavil/finetune")
-    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound") as told:
+    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound") as error:
         compared(tmp_path, "mavil", "mavil/finetune")
-    assert all(f"mavil/{each.stage}/av (tiny): {each.id}" in str(told.value) for each in (record, other))
+    assert all(f"mavil/{each.stage}/av (tiny): {each.id}" in str(error.value) for each in (record, other))
     assert compared(tmp_path, record.id, "mavil/finetune_a/av").comparison.n == 400
     (path,) = (tmp_path / "runs" / "mavil").glob("*-other/predictions.parquet")
     path.write_bytes(b"others")
@@ -157,17 +157,17 @@ def test_rows_of_other_settings_are_listed_and_a_record_s_id_names_all_folds_of_
     two = folded(tmp_path, "mavil", 2)
     four = folded(tmp_path, "mavil", 4, folds=(1,), created=datetime(2100, 1, 1, tzinfo=UTC))
     folded(tmp_path, "uavm", 2)
-    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound; name one by a record's id") as told:
+    with pytest.raises(UserError, match="mavil is several rows of sample/vggsound; name one by a record's id") as error:
         compared(tmp_path, "mavil", "uavm")
-    assert any(f"mavil/finetune/av (tiny) epochs=2: {record.id}" in str(told.value) for record in two)
-    assert f"mavil/finetune/av (tiny) epochs=4: {four[0].id}" in str(told.value)
+    assert any(f"mavil/finetune/av (tiny) epochs=2: {record.id}" in str(error.value) for record in two)
+    assert f"mavil/finetune/av (tiny) epochs=4: {four[0].id}" in str(error.value)
     for record in two:
         found = compared(tmp_path, record.id, "uavm")
         assert [each.id for each in found.before.records] == [each.id for each in two] and found.comparison.n == 400
     assert compared(tmp_path, four[0].id, "uavm").comparison.n == 200
 
 
-def test_two_rows_of_one_method_are_told_apart_by_their_settings(tmp_path: Path):
+def test_two_rows_of_one_method_are_distinguished_by_their_settings(tmp_path: Path):
     two, four = (folded(tmp_path, "mavil", epochs) for epochs in (2, 4))
     found = compared(tmp_path, two[0].id, four[0].id)
     assert [side.name for side in _sides(found)] == [f"mavil finetune epochs={n} av, tiny, seed 0" for n in (2, 4)]

@@ -17,10 +17,10 @@ def message(*overrides: str, method: str = "mavil") -> str:
 def test_later_layers_win():
     paper = compose("mavil", ["preset=paper"])
     tiny = compose("mavil", ["preset=tiny"])
-    told = compose("mavil", ["preset=tiny", "model.dim=48", "stages.pretrain.optim.base_lr=0.5"])
-    assert paper.model.dim == 768 and tiny.model.dim == 64 and told.model.dim == 48
-    assert told.stages["pretrain"].optim.base_lr == 0.5
-    assert told.stages["pretrain"].optim.betas == tiny.stages["pretrain"].optim.betas
+    given = compose("mavil", ["preset=tiny", "model.dim=48", "stages.pretrain.optim.base_lr=0.5"])
+    assert paper.model.dim == 768 and tiny.model.dim == 64 and given.model.dim == 48
+    assert given.stages["pretrain"].optim.base_lr == 0.5
+    assert given.stages["pretrain"].optim.betas == tiny.stages["pretrain"].optim.betas
 
 
 def test_data_holds_for_all_stages_and_a_stage_changes_it_for_itself():

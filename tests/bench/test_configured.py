@@ -44,7 +44,7 @@ class Outer:
     text: Inner | None = None
 
 
-def test_a_setting_at_its_field_s_default_contributes_nothing_and_a_part_that_is_there_is_told_from_none():
+def test_a_setting_at_its_field_s_default_contributes_nothing_and_a_part_that_is_there_differs_from_none():
     assert unlike_defaults(Outer()) == {}
     assert unlike_defaults(Outer(inner=Inner())) == {"inner.size": 3}, "the field's default, not the class's"
     assert unlike_defaults(Outer(text=Inner())) == {"text": {}}
@@ -208,21 +208,21 @@ def test_what_auto_means_on_a_machine_parts_no_rows():
         ("avlnet", "pretrain", ("trainer.device_batch=63", "stages.pretrain.data.narration.per_video=32"), 16),
     ],
 )
-def test_rows_are_told_by_the_parts_of_a_batch_where_its_clips_are_compared(method, stage, overrides, parts):
+def test_rows_differ_by_the_parts_of_a_batch_where_its_clips_are_compared(method, stage, overrides, parts):
     """Not by the setting from which and from the devices the parts follow."""
     batch = f"stages.{stage}.batch_size=512"
     usual, (new, whole) = (
         recorded(batch, method=method, stage=stage)[0],
         recorded(batch, *overrides, method=method, stage=stage),
     )
-    told = {f"stages.{stage}.parts": parts} if parts > 1 else {}
+    of_parts = {f"stages.{stage}.parts": parts} if parts > 1 else {}
     per_video = {key: value for key, value in new.items() if key.endswith(".per_video")}
-    assert new == usual | per_video | told
-    assert {key: value for key, value in first_settings(method, whole).items() if key.endswith(".parts")} == told
+    assert new == usual | per_video | of_parts
+    assert {key: value for key, value in first_settings(method, whole).items() if key.endswith(".parts")} == of_parts
 
 
 def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_those_of_its_own_list():
-    """57f53bc: where both are there, a split's own list is read in the place of `vggsound.csv`."""
+    """57f53bc: where both are there, a split's own list is read instead of `vggsound.csv`."""
     new, whole = recorded("stages.finetune_vggsound_v.epochs=2", method="mavil", stage="finetune_vggsound_v")
     old = first_settings("mavil", whole)
     assert new == old | {"dataset.vggsound.version": 2, "version": registry.method_version("mavil")} and not any(
@@ -231,7 +231,7 @@ def test_the_version_of_a_dataset_parts_rows_and_so_old_ones_of_vggsound_from_th
     assert not any(key.startswith("dataset.") for key in recorded()[0]), "of version 1"
 
 
-def test_a_stage_that_does_not_train_is_not_told_by_how_it_would():
+def test_a_stage_that_does_not_train_is_not_identified_by_its_training():
     stage = StageConfig(module="Train", dataset="esc10", epochs=9, train=[])
     assert stage_settings(stage) == {"module": "Train", "dataset": "esc10"}
     assert "epochs" in stage_settings(StageConfig(module="Train", dataset="esc10", epochs=9, train=["fold1"]))

@@ -77,7 +77,7 @@ def test_a_missing_official_file_is_a_problem_and_not_a_crash(data, tmp_path, ca
     assert status == 1 and "found none of test.csv, vggsound.csv" in report["problems"]["test"]
 
 
-def test_a_video_in_train_and_test_is_told(data, tmp_path):
+def test_a_video_in_train_and_test_is_reported(data, tmp_path):
     path = data / "VGGSound" / "vggsound.csv"
     rows = path.read_text().splitlines()
     trained = next(row for row in rows if row.endswith("train"))
@@ -117,7 +117,7 @@ def test_log_mels_are_measured_as_torchaudio_would(data, tmp_path):
         (["vggsound", "data_rot=x"], "data_root"),
     ],
 )
-def test_mistakes_are_told(sample_root, arguments, part, capsys):
+def test_mistakes_of_data_check_are_user_errors(sample_root, arguments, part, capsys):
     assert main(["data", "check", *arguments, f"sample_root={sample_root}"]) == 2
     assert part in capsys.readouterr().err
 
@@ -133,14 +133,14 @@ def test_clips_and_classes_are_counted_by_what_can_be_used(data, tmp_path, capsy
     status, report = check(data, tmp_path)
     test = report["splits"]["test"]
     assert test["clips_of_class"][silenced] == 0 and sum(test["clips_of_class"].values()) == 61 - len(gone)
-    assert f"1 of the 30 classes have no usable clip in test: {silenced}" in told(report)
+    assert f"1 of the 30 classes have no usable clip in test: {silenced}" in findings(report)
     shown = capsys.readouterr().out
     assert (
         f"missing (there is no such file): {len(gone)} of test" in shown and "next: download what still exists" in shown
     )
 
 
-def told(report: dict) -> str:
+def findings(report: dict) -> str:
     assert all(finding["next_step"] for finding in report["findings"])
     return "\n".join(finding["what"] for finding in report["findings"])
 
@@ -153,7 +153,7 @@ def test_clips_that_are_shorter_than_listed_do_not_pass(data, tmp_path, capsys):
     assert all(2.9 < seconds < 3.2 for seconds in test["seconds"]) and len(test["seconds"]) == 5
     assert (
         "61 of the 61 usable clips of test are clearly shorter than listed: 3.0 s at least, 3.0 s in the median, of 10"
-        in told(report)
+        in findings(report)
     )
     assert "of 10.0" in capsys.readouterr().out
 
@@ -171,7 +171,7 @@ def test_sound_of_another_level_than_is_assumed_has_a_next_step(data, tmp_path):
     before, after = (check(folder, tmp_path)[1]["log_mel"] for folder in (data, root.parent))
     assert after["level"][2] == pytest.approx(before["level"][2] - 60, abs=6) and after["clips"] == 12
     _, report = check(root.parent, tmp_path)
-    assert "dB less in a band" in told(report) and "one clip in twenty" in told(report)
+    assert "dB less in a band" in findings(report) and "one clip in twenty" in findings(report)
     steps = [finding["next_step"] for finding in report["findings"]]
     assert any(f"data.inputs.audio.mean={after['mean']:.4f}" in step for step in steps)
 

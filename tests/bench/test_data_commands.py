@@ -64,14 +64,14 @@ def test_features_are_extracted_into_files_of_their_videos(sample_root: Path, tm
         (["kind=2d", "to=x"], "weights"),
     ],
 )
-def test_mistakes_in_features_are_told(arguments, part, sample_root, tmp_path, capsys, monkeypatch):
+def test_mistakes_in_features_are_user_errors(arguments, part, sample_root, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["data", "features", "vggsound", f"data_root={sample_root}", "splits=test", *arguments]) == 2
     assert part in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_speed_of_data_is_told_in_ratios(tmp_path: Path, capsys):
+def test_the_speed_of_data_is_reported_in_ratios(tmp_path: Path, capsys):
     assert main(["speed", "data", f"folder={tmp_path}", "clips=2", "rounds=1"]) == 0
     shown = capsys.readouterr().out
     for part in ("sound + frames + log-mel", "packed against MP4 (whole loader", "times one process", "clips/s"):

@@ -1,4 +1,4 @@
-"""The pages' tables: those of what there is now, and made anew by `bench docs`."""
+"""The pages' tables are current, and `bench docs` regenerates them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = "before\n<!-- bench docs: boards -->\n{}<!-- end -->\nafter\n"
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A README without tables and a page with an old one, in the place of the suite's."""
+    """A README without tables and a page with an old one, instead of the suite's."""
     (tmp_path / "README.md").write_text("# Nothing to make\n")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/data.md").write_text(PAGE.format("old\n"))

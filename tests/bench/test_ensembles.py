@@ -20,7 +20,7 @@ CLIPS = ["c", "a", "d", "b"]
 
 
 def predictions(logits: np.ndarray, clips: list[str] = CLIPS, modality: str = "a") -> Predictions:
-    """Each clip has a target of its own, by which it can be told."""
+    """Each clip has a target of its own, by which it can be identified."""
     target = np.stack([np.full(logits.shape[1], float(ord(clip[0]))) for clip in clips])
     return Predictions(clips, target, {modality: logits})
 

@@ -66,11 +66,11 @@ def leftovers(folder: Path) -> list[Path]:
     return [*folder.rglob("*.tmp"), *folder.rglob(layout.NEW)]
 
 
-# --- told to stop
+# --- signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_told_to_stop_in_training_it_saves_and_the_same_command_goes_on(
+def test_a_signal_in_training_saves_and_the_same_command_goes_on(
     forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path, signum: int
 ):
     run = arguments(sample_root, tmp_path, "trainer.checkpoint_every=100")
@@ -90,7 +90,7 @@ def test_told_to_stop_in_training_it_saves_and_the_same_command_goes_on(
     assert_ends_as(tmp_path, undisturbed)
 
 
-def test_of_two_processes_one_is_told_and_both_stop_after_the_same_step(sample_root: Path, tmp_path: Path):
+def test_of_two_processes_one_is_signalled_and_both_stop_after_the_same_step(sample_root: Path, tmp_path: Path):
     run = arguments(sample_root, tmp_path, "trainer.checkpoint_every=100", *TWO_PROCESSES)
     stopped = bench(["stop", 2, signal.SIGTERM, 1], run)
     assert stopped.status == 75 and "Traceback" not in stopped.stderr, stopped.stderr
@@ -109,7 +109,7 @@ def test_a_signal_to_the_whole_process_group_leaves_the_loaders_alone(
     assert_ends_as(tmp_path, undisturbed)
 
 
-def test_told_to_stop_while_it_measures_it_stops_at_once_and_has_its_weights(
+def test_a_signal_while_it_measures_stops_it_at_once_and_it_has_its_weights(
     forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path
 ):
     stopped = forked(["stop_measuring", signal.SIGTERM], arguments(sample_root, tmp_path))
@@ -121,7 +121,7 @@ def test_told_to_stop_while_it_measures_it_stops_at_once_and_has_its_weights(
     assert_ends_as(tmp_path, undisturbed)
 
 
-def test_told_to_stop_while_it_checks_files_it_blames_none(
+def test_a_signal_while_it_checks_files_marks_none_as_broken(
     forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path
 ):
     """The signal ends the processes that look at files, too."""
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_one(
     assert_ends_as(tmp_path, undisturbed)
 
 
-def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_taken(
     forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path
 ):
     run = arguments(sample_root, tmp_path)
@@ -191,7 +191,7 @@ def test_a_checkpoint_that_was_cut_short_is_not_sound(tmp_path: Path):
         assert not checkpoints.is_sound(tmp_path / "short.ckpt"), size
 
 
-def test_a_killed_loader_is_told_of(forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path):
+def test_a_killed_loader_is_reported(forked: Server, sample_root: Path, undisturbed: Path, tmp_path: Path):
     run = arguments(sample_root, tmp_path, "data.loader.workers=1")
     ended = forked(["kill_worker", 2], run)
     assert ended.status == 2, ended.stderr
@@ -224,9 +224,9 @@ def test_two_runs_of_one_plan_do_its_stage_once(sample_root: Path, undisturbed: 
     both = [
         subprocess.Popen(run, cwd=REPOSITORY, env=environment(), stdout=pipe, stderr=pipe, text=True) for _ in range(2)
     ]
-    told = [process.communicate(timeout=LIMIT)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert sorted("done by another run" in text for text in told) == [False, True]
+    printed = [process.communicate(timeout=LIMIT)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert sorted("done by another run" in text for text in printed) == [False, True]
     steps = [path.name.split("-")[1] for path in (tmp_path / "met").glob("step-*")]
     assert sorted(steps) == ["1", "2", "3", "4", "5", "6"]
     assert_ends_as(tmp_path, undisturbed)
@@ -239,7 +239,7 @@ def test_a_clock_that_jumps_changes_nothing(forked: Server, sample_root: Path, u
     assert 0 < the_record(tmp_path).cost.wall_seconds < 86400
 
 
-# --- what is told
+# --- messages
 
 
 def test_a_folder_that_may_not_be_written_is_named(forked: Server, sample_root: Path, tmp_path: Path):
@@ -264,7 +264,7 @@ def test_a_folder_that_may_not_be_written_is_named(forked: Server, sample_root: 
         (OSError(errno.EDQUOT, "Disk quota exceeded", "/runs/x"), "no room to write /runs/x"),
     ],
 )
-def test_faults_are_told_in_the_user_s_words(error: Exception, text: str):
+def test_faults_are_reported_in_the_user_s_words(error: Exception, text: str):
     with pytest.raises(UserError, match=f"^stage s: .*{re.escape(text)}"), explained("stage s"):
         raise error
 

@@ -69,7 +69,7 @@ def test_one_fold_alone():
 
 
 @pytest.mark.parametrize("fold", [9, -1])
-def test_a_fold_that_the_board_has_not_is_told(fold):
+def test_a_fold_that_the_board_has_not_is_refused(fold):
     with pytest.raises(UserError, match=rf"stages\.x\.fold={fold}: its board esc50 has folds 1 to 5"):
         expand(config(x=stage(fold=fold)))
     with pytest.raises(UserError, match=r"its board vggsound has no folds"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,20 +16,19 @@ from torch import nn
 from bench import registry
 from bench.cli import main
 from bench.config.compose import compose
+from bench.contract.cases import Case, composed, spec, stage_class
 from bench.errors import UserError
 from bench.plan.graph import make_plan
 from bench.plan.identity import file_hash
 from bench.run.results import read_predictions
 from bench.run.weights import load, require_loaded, versions
-from bench.tasks import task_of
 from datamodules.boards import Board, Classification, Retrieval
 from datamodules.types import Inputs
 from experiments.cmkd.checkpoints import to_official
 from experiments.cmkd.model import build
 from experiments.common.stage import Stage, StageSpec
 from tests.bench.runs import arguments as mavil
-from tests.bench.stages import arguments, planned, scores, told, weights
-from tests.experiments import every_stage as stages
+from tests.bench.stages import arguments, planned, scores, user_error, weights
 
 EVALUATE = [
     *("model.ast.dim=24", "model.ast.depth=1", "model.ast.heads=3", "stage=evaluate_ast"),
@@ -53,7 +51,7 @@ def released(sample_root: Path, tmp_path: Path) -> Path:
 
 
 def test_a_stage_that_wants_weights_says_how_to_give_them(sample_root: Path, tmp_path, capsys):
-    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE))
+    text = user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE))
     assert "stage evaluate_ast uses weights that it is given: init=FILE or stages.evaluate_ast.init=FILE" in text
     assert not (tmp_path / "runs" / "cmkd").exists()
 
@@ -72,15 +70,15 @@ def test_a_released_file_is_measured(sample_root: Path, released: Path, tmp_path
     assert np.ptp(scores(stage, "a"), axis=0).max() > 1e-3
 
 
-def test_a_file_with_a_key_that_nobody_knows_is_told_by_its_name(sample_root: Path, released: Path, tmp_path, capsys):
+def test_an_unknown_key_of_a_file_is_named(sample_root: Path, released: Path, tmp_path, capsys):
     torch.save({**torch.load(released, weights_only=True), "module.v.strange.weight": torch.ones(2)}, released)
-    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+    text = user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
     assert "v.strange.weight" in text and "evaluate_ast" in text
 
 
-def test_a_file_that_holds_no_weights_is_told_by_its_name(sample_root: Path, released: Path, tmp_path, capsys):
+def test_a_file_that_holds_no_weights_is_named(sample_root: Path, released: Path, tmp_path, capsys):
     released.write_text("<html>404</html>")
-    assert str(released) in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+    assert str(released) in user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
 
 
 @pytest.mark.slow
@@ -113,10 +111,10 @@ def test_a_folder_of_released_files_is_measured_by_their_mean_probability(sample
 def test_a_folder_of_files_is_no_start_of_a_training(sample_root: Path, tmp_path, capsys):
     given = ["stage=train_ast_audioset20k", f"init={tmp_path / 'files'}"]
     (tmp_path / "files").mkdir()
-    assert "this folder holds no checkpoint" in told(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
+    assert "this folder holds no checkpoint" in user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
     for name in ("a.pth", "b.pth"):
         (tmp_path / "files" / name).touch()
-    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
+    text = user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *given))
     assert "stages.train_ast_audioset20k.init=" in text and "holds 2 checkpoints, but only a stage that just" in text
 
 
@@ -156,7 +154,7 @@ def test_a_file_for_other_classes_is_not_measured_with_a_random_head(sample_root
     for name in ("module.mlp_head.1.weight", "module.mlp_head.1.bias"):
         given[name] = given[name][:7]
     torch.save(given, released)
-    text = told(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
+    text = user_error(capsys, *arguments(sample_root, tmp_path, "cmkd", *EVALUATE, f"init={released}"))
     assert "stage evaluate_ast measures without training, and 4 of its parameters would be random" in text
     assert "net.head.0.bias, net.head.0.weight, net.head.1.bias, net.head.1.weight" in text
     assert str(released) in text.replace("\n", "")
@@ -172,7 +170,7 @@ def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(
     torch.manual_seed(3)
     whole = only.stage_class(only.spec).state_dict()
     torch.save({name: value for name, value in whole.items() if not name.startswith("head.")}, path)
-    text = told(capsys, *rest)
+    text = user_error(capsys, *rest)
     assert "2 of its parameters would be random" in text and "head.bias, head.weight" in text
     torch.save(whole, path)
     assert main([run, *rest]) == 0
@@ -180,29 +178,24 @@ def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(
     assert all(torch.equal(value, whole[name]) for name, value in weights(only).items())
 
 
-def measuring() -> list[stages.Case]:
-    """Every stage of every method that gives out something and does not train."""
+def measuring() -> list[Case]:
+    """Every stage of every method that has outputs and does not train."""
     return [
-        stages.Case(method, name)
+        Case(method, name)
         for method in registry.methods()
-        for name, stage in stages.config(method).stages.items()
+        for name, stage in composed(method).stages.items()
         if not stage.train and not stage.ensemble and not stage.average_outputs
     ]
 
 
 @pytest.mark.parametrize("case", measuring(), ids=str)
-def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: stages.Case):
-    whole = stages.config(case.method)
-    stage = whole.stages[case.stage]
-    own_class, spec = whole.stages[case.stage].objects.stage_class, stages.spec(case.method, case.stage)
-    board = registry.board(stage.board) if stage.board else None
-    if board and task_of(board).names_classes:
-        spec = replace(spec, class_text=[[1, 2]] * stages.CLASSES)
-    parent = stages.Case(case.method, stage.after or case.stage)
-    given = whole.stages[parent.stage].objects.stage_class(stages.spec(parent.method, parent.stage)).state_dict()
-    module = own_class(spec)
+def test_every_stage_that_only_measures_takes_all_from_the_stage_before_or_from_its_own_weights(case: Case):
+    config, stage = case.config, case.config.stages[case.stage]
+    parent = stage.after or case.stage
+    given = stage_class(config, parent)(spec(config, parent)).state_dict()
+    module, board = stage_class(config, case.stage)(spec(config, case.stage)), stage.objects.board
     fake = SimpleNamespace(
-        name=case.stage, config=stage, spec=spec, train=None, board=board, start="a file", parent=None
+        name=case.stage, config=stage, spec=module.spec, train=None, board=board, start="a file", parent=None
     )
     drawn = versions(module)
     if drawn:

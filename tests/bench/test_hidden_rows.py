@@ -38,18 +38,18 @@ def test_what_is_done_by_the_present_code_is_measured_again():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [
         (None, "it was made before identities changed, python"),
         ({}, f"it was made by version 1 of mavil, now {VERSION}, python"),
     ],
 )
-def test_what_stored_predictions_are_not_found_of_is_made_anew(settings, told):
+def test_what_stored_predictions_are_not_found_of_is_made_anew(settings, reason):
     (text,) = hidden(record(settings=settings))
-    assert told in text and text.endswith("makes it anew") and "again" not in text
+    assert reason in text and text.endswith("makes it anew") and "again" not in text
 
 
-def test_a_method_that_is_not_installed_is_told():
+def test_a_method_that_is_not_installed_is_reported():
     (text,) = hidden(record(method="gone", settings={}), method="gone")
     assert text.endswith("makes it anew where gone is installed")
 
@@ -63,7 +63,7 @@ def test_a_row_is_listed_until_a_later_version_of_the_method_has_one():
     assert len(hidden(later, record(NOW, settings={"stages.finetune.epochs": 2}))) == 1
 
 
-def test_rows_that_are_shown_are_told_apart_among_themselves_alone():
+def test_shown_rows_are_distinguished_among_themselves_alone():
     old = record(settings={"stages.finetune.epochs": 2})
     (row,) = board_table(NOW, [old, record(NOW, settings=PRESENT)]).rows
     assert row.stage == "finetune"

@@ -1,4 +1,4 @@
-"""Jobs on this machine: real processes, each in its place, in their order; told to stop, they save and go on."""
+"""Jobs on this machine: real processes, each in its place, in their order; on a signal they save, and go on later."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ mark.unlink()
     assert {gpus for gpus, _ in found} <= {"0,1", "GPU-6b"} and all(cores == [core] for _, cores in found)
 
 
-def test_told_to_stop_jobs_save_and_the_others_wait_for_the_next_time(tmp_path: Path):
-    """The first job tells this process to stop, as a scheduler would; nobody tells the job but the launcher."""
+def test_jobs_save_on_a_signal_and_the_others_wait_for_the_next_time(tmp_path: Path):
+    """The first job signals this process, as a scheduler would; only the launcher signals the job."""
     text = f"""
 saved = folder / "saved"
 if saved.exists():

@@ -55,7 +55,7 @@ def test_a_pattern_does_not_mean_what_an_earlier_layer_left_out():
         stages(DECLARED, {"tune_*": None}, {"tune_x": {"epochs": 2}})
 
 
-def test_a_pattern_of_no_stage_is_told_with_its_layer_and_the_nearest_stage():
+def test_a_pattern_of_no_stage_is_refused_with_its_layer_and_the_nearest_stage():
     with pytest.raises(UserError, match=r"no such stage \(1: stages\.tine_\*\): 'tine_\*'\. Did you mean 'tune_[xy]'"):
         stages(DECLARED, {"tine_*": {"epochs": 2}})
 
@@ -86,7 +86,7 @@ def test_included_files_come_before_what_includes_them_each_under_its_own_name(f
     assert OmegaConf.merge(*(each.values for each in found)) == {"seed": 1, "init": "own", "runs": "r"}
 
 
-def test_a_file_that_is_not_there_is_told_with_the_nearest(folder: Path):
+def test_a_missing_file_to_include_is_refused_with_the_nearest(folder: Path):
     with pytest.raises(UserError, match=r"file to include \(file\): 'shard.yaml'. Did you mean 'shared.yaml'\?.*own"):
         with_included(layer("file", {"include": "shard.yaml"}), folder)
 

@@ -121,7 +121,7 @@ def test_the_page_has_every_metric_of_every_task(guide: Followed):
     assert {"exact", "off_by", "top1", "mAP", "R@1"} <= set(metric_infos())
 
 
-def test_a_method_that_gives_out_something_else_is_told_what_is_measured(guide: Followed):
+def test_outputs_of_another_kind_are_refused_with_what_is_measured(guide: Followed):
     task = task_of(registry.board("counted"))
     with pytest.raises(EvaluationError, match="counted: counting measures count; the method gave: logits"):
         task.given({"logits": {"a": np.ones((2, 3))}})

@@ -184,7 +184,7 @@ def test_a_page_of_made_up_data_goes_when_its_records_go(tmp_path: Path):
     assert not (folder / "sample" / "page.html").exists()
 
 
-def test_records_that_cannot_be_shown_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_records_that_cannot_be_shown_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = folder_of(tmp_path, measured())
     unknown = record(replace(BOARD, name="nowhere"))
     for stray in (unknown, measured(sample=True, method="fake")):
@@ -318,8 +318,8 @@ def test_the_command_names_the_files_that_it_needs(tmp_path: Path):
     labels, start = (file_hash(tmp_path / name) for name in ("labels.json", "start.pt"))
     made = recorded(f"stages.train_esc10.data.train_labels_file={tmp_path / 'labels.json'}")
     usual = command(recorded())
-    told = [f"# needs stages.train_esc10.data.train_labels_file: the file with SHA-256 {labels[:16]}"]
-    assert command(made).splitlines() == [*told, usual]
+    needed = [f"# needs stages.train_esc10.data.train_labels_file: the file with SHA-256 {labels[:16]}"]
+    assert command(made).splitlines() == [*needed, usual]
     given = ({"stage": "init", "identity": start}, {"stage": "init", "identity": "imagenet"})
     asked = f"the file with SHA-256 {start[:16]}"
     assert command(recorded(parents=given)).splitlines() == [f"# needs init: {asked}", usual]

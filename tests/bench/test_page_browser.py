@@ -296,7 +296,7 @@ def test_the_keyboard_does_all_of_it(browser: Any, visit: Callable[[str], None],
     tab_to(browser, "select[name=x]")
     point = tab_to(browser, ".plot a.measured")
     said = point.get_attribute("aria-label")
-    assert texts(browser, ".told") == [said] and "top-1" in said
+    assert texts(browser, ".readout") == [said] and "top-1" in said
     point.send_keys(Keys.ENTER)
     wait(browser, lambda: address(browser).startswith("#/run/"))
     wait(browser, lambda: browser.execute_script("return document.activeElement.id") == "main")
@@ -323,7 +323,7 @@ def test_text_can_be_read_by_day_and_by_night(browser: Any, visit: Callable[[str
         });"""
     parts = [
         *("h1", ".lead", ".count", "th.method a", ".remark", "td .value", "td .spread", "thead th button"),
-        *(".published .sub", ".tag.published", "select", ".told", "nav a", "footer p"),
+        *(".published .sub", ".tag.published", "select", ".readout", "nav a", "footer p"),
     ]
     assert {css: ratio for css, ratio in browser.execute_script(measure, parts) if ratio < 4.5} == {}
     back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -1,4 +1,4 @@
-"""Published numbers: the repository's file is whole and honest, and what is wrong in a file is told by name."""
+"""Published numbers: the repository's file is whole and honest, and what is wrong in a file is named."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_only_verified_rows_stand_on_their_board(file):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"source": "  "}, "`source` and `place`"),
         ({"place": None}, "`source` and `place`"),
@@ -143,15 +143,15 @@ def test_only_verified_rows_stand_on_their_board(file):
         ({"variant": ""}, "variant: "),
     ],
 )
-def test_a_wrong_field_is_told_with_its_row(file, changes: dict[str, Any], told: str):
+def test_a_wrong_field_is_named_with_its_row(file, changes: dict[str, Any], message: str):
     with pytest.raises(UserError) as error:
         read(file([method(row(), row(**changes))]))
     assert "published.yaml: mavil: row 2 (VGGSound test): " in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ([method(arxiv="cs/0112017")], "mavil: arxiv: "),
         ([method(arxiv=2212.08071)], "mavil: arxiv: Input should be a valid string"),
@@ -167,13 +167,13 @@ def test_a_wrong_field_is_told_with_its_row(file, changes: dict[str, Any], told:
         ("- 2026-02-31", "not YAML"),
     ],
 )
-def test_a_wrong_file_is_refused(file, content: Any, told: str):
+def test_a_wrong_file_is_refused(file, content: Any, message: str):
     with pytest.raises(UserError) as error:
         read(file(content))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_missing_file_is_told(tmp_path: Path):
+def test_a_missing_file_is_a_user_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"none\.yaml: No such file"):
         read(tmp_path / "none.yaml")
 

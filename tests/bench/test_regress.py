@@ -58,15 +58,15 @@ def test_equal_runs_have_no_regression(tmp_path: Path):
     )
 
 
-def test_what_got_worse_and_better_is_told(tmp_path: Path):
+def test_what_got_worse_and_better_is_reported(tmp_path: Path):
     good, bad = measured(tmp_path / "a"), measured(tmp_path / "b", skill=0.5)
     assert verdicts(figures(good, bad, Tolerances())) == {
         **{"top-1": Verdict.WORSE, "top-5": Verdict.SAME, "mean class": Verdict.WORSE},
         **{"training step": Verdict.SAME, "peak memory": Verdict.SAME},
     }
     assert verdicts(figures(bad, good, Tolerances()))["top-1"] == Verdict.BETTER
-    (told,) = [str(figure) for figure in figures(good, bad, Tolerances()) if figure.name == "top-1"]
-    assert told.startswith("mbt train_vggsound_a vggsound top-1: ") and "->" in told and told.endswith("(worse)")
+    (line,) = [str(figure) for figure in figures(good, bad, Tolerances()) if figure.name == "top-1"]
+    assert line.startswith("mbt train_vggsound_a vggsound top-1: ") and "->" in line and line.endswith("(worse)")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_suites_own_runs_can_be_composed():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("runs: {}", "no runs"),
         ("runs: {a: {method: mbt, override: []}}", "override"),
@@ -261,9 +261,9 @@ def test_the_suites_own_runs_can_be_composed():
         ("speed: 1", "speed"),
     ],
 )
-def test_a_suite_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, told: str):
+def test_a_suite_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, message: str):
     (tmp_path / "suite.yaml").write_text(text)
-    with pytest.raises(UserError, match=f"suite.yaml: .*({told})"):
+    with pytest.raises(UserError, match=f"suite.yaml: .*({message})"):
         gate.read_suite(tmp_path / "suite.yaml")
     with pytest.raises(UserError, match="no suite .*none.yaml"):
         gate.read_suite(tmp_path / "none.yaml")

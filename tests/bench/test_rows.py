@@ -1,4 +1,4 @@
-"""Rows of a board: how much of it they cover, what their seeds differ in, and what tells them apart."""
+"""Rows of a board: how much of it they cover, what their seeds differ in, and what distinguishes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folds(count: int, **changes):
     return [record(FOLDS, fold=f"fold{i}", clips=60, official=60, **changes) for i in range(1, count + 1)]
 
 
-def test_a_missing_fold_is_not_covered_and_told():
+def test_a_missing_fold_is_not_covered_and_reported():
     table = board_table(FOLDS, [*folds(1, method="mbt", value=0.99), *folds(5)])
     assert [(row.newest.method, row.rank, row.coverage) for row in table.rows] == [
         ("mavil", 1, 1.0),
@@ -67,7 +67,7 @@ def configured(epochs: int | None, **changes: Any) -> Record:
     return record(settings={"stages.finetune.module": "Finetune", **settings}, config=config, **changes)
 
 
-def test_a_grid_is_shown_as_the_rows_it_is_told_by_what_differs() -> None:
+def test_a_grid_is_shown_as_rows_distinguished_by_what_differs() -> None:
     made = [configured(2), configured(4, value=0.6), configured(None, value=0.4)]
     rows = lines(made)
     assert [(row["stage"], row["settings"]) for row in rows] == [

@@ -101,7 +101,7 @@ def test_two_processes_measure_what_one_measures(sample_root: Path, finished: Pa
         (folder / "done.json").unlink()  # the weights are kept, so that nothing is trained again
     done = bench(whole_plan(sample_root, tmp_path / "copy", *TWO_PROCESSES))
     assert done.returncode == 0, done.stderr
-    assert [line.strip() for line in done.stdout.splitlines()].count("audioset-20k") == 1  # one of them tells
+    assert [line.strip() for line in done.stdout.splitlines()].count("audioset-20k") == 1  # one of them prints
     one, _ = archive.read_all(finished / "leaderboards" / "sample" / "results")
     two, _ = archive.read_all(tmp_path / "copy" / "leaderboards" / "sample" / "results")
     assert [record.board for record in two] == [record.board for record in one]

@@ -64,7 +64,7 @@ def shown(cluster: SlurmCluster, number: str) -> dict[str, str]:
 
 
 def test_scancel_ends_a_job_and_what_needs_it_is_not_run(here: SlurmCluster, tmp_path: Path):
-    """The job saves and says so with its exit status, but nobody wants it back."""
+    """The job saves and reports it by its exit status, but is not requeued."""
     text = f"""
 import signal, sys, time
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_a_preempted_job_comes_back_and_the_board_is_that_of_local_runs(
     finally:
         sweep.kill()
         sweep.wait()
-    assert (gate / "told").exists()
+    assert (gate / "signalled").exists()
     job = shown(here, number)
     assert job["Restarts"] == "1" and job["JobState"] == "COMPLETED" and job["JobName"].startswith("gated/pretrain-")
     printed = (tmp_path / "slurm" / "runs" / "sweeps" / job["JobName"] / "log.txt").read_text()

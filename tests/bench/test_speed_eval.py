@@ -14,7 +14,7 @@ from bench.tasks.ranks import retrieval_ranks
 from tests.conftest import REPOSITORY
 
 
-def test_the_speed_of_ranks_is_told_with_memory_and_ratios(capsys, monkeypatch) -> None:
+def test_the_speed_of_ranks_is_reported_with_memory_and_ratios(capsys, monkeypatch) -> None:
     monkeypatch.setattr(ranking, "SAMPLE", 50)
     assert main(["speed", "eval", "queries=120", "items=300", "dim=24"]) == 0
     shown = capsys.readouterr().out

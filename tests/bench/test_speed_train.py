@@ -104,7 +104,7 @@ def test_flops_are_those_of_the_products():
 def test_the_peak_of_a_cpu_is_measured_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("bench.speed.flops.SIZES", {"cpu": (16, 32)})
     found = peak(torch.device("cpu"), torch.float32)
-    assert found.measured > 0 and found.size in (16, 32) and found.told is None
+    assert found.measured > 0 and found.size in (16, 32) and found.specified is None
     assert all(flops > 1e14 and source.startswith("https://") for flops, source in DATA_SHEETS.values())
 
 
@@ -124,21 +124,21 @@ def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path
     assert all(len(times) == 2 and min(times) > 0 for times in found.seconds.values())
     assert 0 <= found.reading[2] <= found.reading[0] and found.flops > 0
     printed = capsys.readouterr().out
-    for told in ("samples/s", "from a pack", "GFLOPs a step", f"torch {torch.__version__}"):
-        assert told in printed
+    for part in ("samples/s", "from a pack", "GFLOPs a step", f"torch {torch.__version__}"):
+        assert part in printed
     assert not (tmp_path / "runs" / "mbt").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["mavil", "--stage", "retrieve"], "pretrain"),
         (["mavil", "--steps", "0"], "at least 1"),
         (["mavil", "trainer.devices=2", "trainer.accelerator=cpu"], "one device"),
     ],
 )
-def test_mistakes_are_told(arguments, told, capsys):
+def test_mistakes_of_speed_train_are_user_errors(arguments, message, capsys):
     from bench.cli import main
 
     assert main(["speed", "train", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

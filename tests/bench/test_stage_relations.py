@@ -1,4 +1,4 @@
-"""How stages use each other, in the plan: order, identities, what is kept, and what is told when it cannot be."""
+"""How stages use each other, in the plan: order, identities, what is kept, and the errors when it cannot be."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_member_on_request_runs_with_its_ensemble(planned):
         ("uavm", "train_extractor_vggsound.features", {"a": "extract_vggsound_a"}, ["extract_vggsound_a"]),
     ],
 )
-def test_circles_of_every_kind_are_told(planned, method, key, value, circle):
+def test_circles_of_every_kind_are_refused(planned, method, key, value, circle):
     first = key.split(".")[0]
     with pytest.raises(UserError, match=f"in a circle: {' -> '.join([first, *circle, first])}$"):
         planned([first], {f"stages.{key}": value}, method)
@@ -132,7 +132,7 @@ def test_circles_of_every_kind_are_told(planned, method, key, value, circle):
 @pytest.mark.parametrize(
     ("role", "value"), [("after", "train_cn"), ("teacher", "train_cn"), ("features", {"a": "train_cn"})]
 )
-def test_a_stage_that_is_not_there_is_told_with_who_wants_it(planned, role, value):
+def test_a_missing_stage_is_named_with_the_stage_that_uses_it(planned, role, value):
     with pytest.raises(UserError, match=r"no such stage \(stages\.distill_ast_audioset20k\): 'train_cn'. Did you mean"):
         planned(["distill_ast_audioset20k"], {f"stages.distill_ast_audioset20k.{role}": value})
 

@@ -29,7 +29,7 @@ from bench.tasks.ensembles import mean_probability
 from datamodules import sample
 from datamodules.features import extracted
 from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
-from tests.bench.stages import arguments, planned, scores, told, weights
+from tests.bench.stages import arguments, planned, scores, user_error, weights
 from tests.conftest import REPOSITORY
 
 COUNTS = {
@@ -63,7 +63,7 @@ CMKD = [
         f"stages.average_{name}_audioset20k.average_weights=[1,2]"
         for name in ("ast", "cnn", "distilled_ast", "distilled_cnn")
     ),
-    # What one epoch's weights give out, measured by themselves.
+    # The outputs of one epoch's weights, measured by themselves.
     "stages.first_epoch={module: Train, after: train_ast_audioset20k, average_weights: [1, 1], dataset: audioset, "
     "board: audioset-20k, modality: a, options: {network: ast}}",
     "stage=[ensemble_audioset20k,checkpoints_ast_audioset20k,first_epoch]",
@@ -106,7 +106,7 @@ def test_the_last_kept_epoch_is_the_end_of_training_and_nothing_else_is_kept(sta
 
 
 def test_averaged_outputs_are_the_mean_probability_of_the_epochs(stages):
-    """The second epoch is the last, so it gives out what its stage does."""
+    """The second epoch is the last, so its outputs are the stage's."""
     each = [sigmoid(scores(stages[name], "a")) for name in ("first_epoch", "train_ast")]
     assert np.abs(each[0] - each[1]).max() > 1e-4  # or the mean would say nothing
     np.testing.assert_allclose(sigmoid(scores(stages["checkpoints_ast"], "a")), np.mean(each, axis=0), atol=1e-6)
@@ -204,8 +204,8 @@ def test_predictions_that_are_gone_cannot_be_measured_again(clips: Path, cmkd: P
     (stage.folder / "predictions.parquet").unlink()
     run = arguments(clips, tmp_path, "cmkd", *CMKD, "stage=train_cnn_audioset20k")
     assert main(["run", *run]) != 0
-    told = capsys.readouterr().err.replace("\n", "")
-    assert "predictions.parquet is not there" in told and f"remove {stage.folder / 'done.json'}" in told
+    message = capsys.readouterr().err.replace("\n", "")
+    assert "predictions.parquet is not there" in message and f"remove {stage.folder / 'done.json'}" in message
     before = weights(stage)
     (stage.folder / "done.json").unlink()
     monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("its weights are there"))
@@ -362,7 +362,7 @@ def test_a_list_of_other_labels_changes_what_is_trained_on_and_not_what_is_score
     assert shareable(enhanced.config)["data"]["train_labels_file"] == file_hash(path)  # no place of this machine
 
 
-def test_a_list_of_other_labels_that_is_not_there_is_told(clips: Path, tmp_path, capsys):
+def test_a_list_of_other_labels_that_is_not_there_is_refused(clips: Path, tmp_path, capsys):
     given = ["stage=train_cnn_audioset20k", "data.train_labels_file=nowhere.json"]
-    text = told(capsys, *arguments(clips, tmp_path, "cmkd", *given))
+    text = user_error(capsys, *arguments(clips, tmp_path, "cmkd", *given))
     assert "stages.train_cnn_audioset20k.data.train_labels_file=nowhere.json: there is no such file" in text

@@ -71,7 +71,7 @@ def test_two_people_s_records_are_merged(url: str, tmp_path: Path):
     assert {r.seed for r in read_all(tmp_path / "mine")[0]} == set(range(6)) and len(store.names()) == 6
 
 
-def test_what_is_no_record_is_told_and_not_copied(url: str, tmp_path: Path):
+def test_what_is_no_record_is_reported_and_not_copied(url: str, tmp_path: Path):
     (record,) = records(1)
     fs, root = fsspec.core.url_to_fs(f"{url}/sample")
     fs.makedirs(root, exist_ok=True)
@@ -115,7 +115,7 @@ def test_the_table_command_exchanges_and_checks(url: str, tmp_path: Path, capsys
     assert len(Store(url, sample=True).names()) == 2
 
 
-def test_a_record_that_is_none_a_board_that_is_none_and_a_stale_table_are_told(tmp_path: Path):
+def test_a_record_that_is_none_a_board_that_is_none_and_a_stale_table_are_reported(tmp_path: Path):
     results = tmp_path / "sample" / "results"
     write(new_record(**fields(board="nowhere")), results)
     (results / "half.json").write_text("{")

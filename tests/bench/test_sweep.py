@@ -102,7 +102,7 @@ def test_an_init_that_would_mean_other_stages_in_a_job(own, gated, tmp_path):
         (["mbt", "mbt.modle.dim=3"], "mbt: command line: no such key 'modle'. Did you mean 'model'"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(arguments, message, capsys):
+def test_mistakes_of_a_sweep_are_user_errors_before_anything_runs(arguments, message, capsys):
     assert main(["sweep", *arguments]) == 2
     assert message in capsys.readouterr().err
 

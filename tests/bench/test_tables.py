@@ -192,8 +192,10 @@ def test_rows_on_other_clips_are_flagged() -> None:
 def test_seeds_that_were_trained_on_something_else_and_notes_are_flagged() -> None:
     made = [record(seed=0), record(seed=1, config_hash="ffffffff", notes={"classes_without_clips": 2})]
     made[1] = made[1].model_copy(update={"created": NOON + timedelta(days=1)})
-    told = "seeds on other training clips, in another precision or in other parts of a batch; 2 classes without clips"
-    assert lines(made)[0]["remarks"] == told
+    remarks = (
+        "seeds on other training clips, in another precision or in other parts of a batch; 2 classes without clips"
+    )
+    assert lines(made)[0]["remarks"] == remarks
 
 
 def test_too_few_clips_have_no_rank_and_stand_last_whatever_the_run_asked_for() -> None:

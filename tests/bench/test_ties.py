@@ -94,7 +94,7 @@ def test_videos_of_equal_clips_are_found_half_of_the_time() -> None:
 
 @pytest.mark.parametrize("precision", ranking.PRECISIONS, ids=["bfloat16", "float32", "float64"])
 def test_better_and_tied_items_are_counted_exactly_by_products_of_any_precision(precision, monkeypatch) -> None:
-    """Copies of the right items and of better ones among many whose products cannot be told apart in bfloat16."""
+    """Copies of the right items and of better ones among many whose products are equal in bfloat16."""
     rng = np.random.default_rng(4)
     monkeypatch.setattr(ranking, "PRECISIONS", (precision, ranking.PRECISIONS[-1]))
     monkeypatch.setattr(ranking, "WORK", 0)

@@ -149,7 +149,7 @@ def test_torchrun_starts_the_ranks(clips: Path, plain: Path, tmp_path: Path):
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("leaderboards") <= 1 and done.stdout.count("vggsound.md") == 1  # one of them tells
+    assert done.stdout.count("leaderboards") <= 1 and done.stdout.count("vggsound.md") == 1  # one of them prints
     whole = weights(plain)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-4)

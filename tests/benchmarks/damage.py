@@ -42,7 +42,7 @@ def main() -> None:
 def table(results: list[tuple[str, str, Outcome, float]]) -> None:
     """Break x container -> how often which verdict, and the slowest file.
 
-    Files that are read are told apart where their duration is not that of the good file.
+    Files that are read are counted apart where their duration differs from the good file's.
     """
     verdicts, slowest = defaultdict(Counter), Counter()
     for container, name, outcome, change in results:
@@ -57,14 +57,14 @@ def table(results: list[tuple[str, str, Outcome, float]]) -> None:
 
 
 def costs(outcomes: list[Outcome]) -> None:
-    told = [outcome for outcome in outcomes if outcome.memory]
-    first, middle, last = told[0], told[len(told) // 2], told[-1]
+    measured = [outcome for outcome in outcomes if outcome.memory]
+    first, middle, last = measured[0], measured[len(measured) // 2], measured[-1]
     print(f"\n{len(outcomes)} files in {sum(outcome.seconds for outcome in outcomes):.0f} s of examining")
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     print(f"slowest: {slowest.seconds:.2f} s, {slowest.path.name}")
     for title, outcome in (("first", first), ("middle", middle), ("last", last)):
         print(f"after the {title} file: {outcome.memory / MEGABYTE:.0f} MB resident, {outcome.handles} open handles")
-    steps = [(after.peak - before.peak, after) for before, after in zip(told, told[1:], strict=False)]
+    steps = [(after.peak - before.peak, after) for before, after in zip(measured, measured[1:], strict=False)]
     step, outcome = max(steps, key=lambda pair: pair[0])
     print(f"peak {last.peak / MEGABYTE:.0f} MB; the greatest step {step / MEGABYTE:.0f} MB, at {outcome.path.name}")
 

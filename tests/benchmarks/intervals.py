@@ -120,14 +120,14 @@ def pair(rng: np.random.Generator, skills: tuple[float, float], shared: float, n
 
 
 def mcnemar(sides: list[Predictions]) -> bool:
-    """Whether McNemar's test tells them apart, on the clips of which only one side is right."""
+    """Whether McNemar's test separates them, on the clips of which only one side is right."""
     right = [side.scores["av"].argmax(1) == side.target.argmax(1) for side in sides]
     wins, losses = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
     return binomtest(wins, wins + losses).pvalue <= 0.05
 
 
 def comparisons(title: str, skills: tuple[float, float], shared: float, pairs: int, n: int = 5000) -> str:
-    """How often two methods, of which the first is right on 70 % of the clips, are told apart."""
+    """How often two methods, of which the first is right on 70 % of the clips, are separated."""
     whole = missing = alike = reference = 0
     for number in range(pairs):
         rng = np.random.default_rng(number)
@@ -136,10 +136,11 @@ def comparisons(title: str, skills: tuple[float, float], shared: float, pairs: i
         sure = [not d.low <= 0 <= d.high for d in (x.differences["top1"] for x in found)]
         whole, missing, alike = whole + sure[0], missing + sure[1], alike + (sure[0] == sure[1])
         reference += mcnemar(sides)
-    told = [f"{100 * count / pairs:.1f}" for count in (whole, reference, missing, alike)]
+    shares = [f"{100 * count / pairs:.1f}" for count in (whole, reference, missing, alike)]
     return (
-        f"{title}, {100 * shared:.0f} % of the noise shared: told apart in {told[0]} % of {pairs} pairs, by McNemar's "
-        f"test in {told[1]}; with a tenth of each side's clips missing in {told[2]}, the same conclusion in {told[3]}"
+        f"{title}, {100 * shared:.0f} % of the noise shared: separated in {shares[0]} % of {pairs} pairs, "
+        f"by McNemar's test in {shares[1]}; with a tenth of each side's clips missing in {shares[2]}, "
+        f"the same conclusion in {shares[3]}"
     )
 
 

@@ -50,7 +50,7 @@ def write(path: Path, codec: str, rate: int) -> None:
 def reference(path: Path, rate: int) -> np.ndarray:
     """What ffmpeg decodes, from the first frame's stamp on; 0 is the container's first stamp, if not negative.
 
-    The filter `ashowinfo` tells the stamps. None of these files has a gap, so that the other frames follow.
+    The filter `ashowinfo` prints the stamps. None of these files has a gap, so that the other frames follow.
     """
     command = [*FFMPEG, "-copyts", "-i", path, "-map", "0:a", "-af", "ashowinfo", "-ac", "1", "-f", "f32le", "-"]
     run = subprocess.run(command, capture_output=True, check=True)

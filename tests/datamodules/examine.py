@@ -1,6 +1,6 @@
 """What decoding makes of media files that may be broken.
 
-Files are examined in a process that is watched from outside: a file at which it crashes or hangs is told. The same
+Files are examined in a process that is watched from outside: a file at which it crashes or hangs is reported. The same
 process takes file after file, so that what leaks shows.
 """
 

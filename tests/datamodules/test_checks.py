@@ -105,7 +105,7 @@ def crash(path: str) -> Judgement:
     return Judgement("", 1.0, 1.0, "", 1.0, False)
 
 
-def test_a_file_that_kills_or_blocks_its_process_is_told_and_the_others_are_judged(tmp_path, monkeypatch):
+def test_a_file_that_kills_or_blocks_its_process_is_reported_and_the_others_are_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(checks_module, "judge", crash)
     monkeypatch.setattr(checks_module, "SECONDS_A_FILE", 6.0)
     names = ["a.mp4", "crash.mp4", "b.mp4", "hang.mp4", "c.mp4"]

@@ -69,7 +69,7 @@ def test_a_segment_is_read_where_it_lies_in_its_video(youcook2):
 
 
 def test_a_cut_clip_begins_at_its_start_and_a_whole_video_at_its_offset(root, tmp_path):
-    """`auto` tells by the file's length. Nobody can say of which of its segments a cut file with a video's id is."""
+    """`auto` decides by the file's length. Nobody can say of which of its segments a cut file with a video's id is."""
     source = YouCook2(root / "YouCook2")
     table = build_manifest(source, ["train"], INPUTS, Checks(root / "checks"), media="auto").table
     assert (table["audio_offset"] == table["start"]).all() and (table["video_offset"] == table["start"]).all()

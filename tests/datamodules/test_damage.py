@@ -80,7 +80,7 @@ def test_the_reason_is_the_one_that_was_made(
 
 
 def test_what_is_accepted_is_as_long_as_it_was(cases: list[Case]) -> None:
-    """Where the header is there to tell: MPEG-TS does not say its length, and damage may hit any stamp."""
+    """Where the header says it: MPEG-TS does not say its length, and damage may hit any stamp."""
     for c in cases:
         if c.outcome.check == "read" and c.name != "flip bytes" and c.container != "ts":
             whole = check(c.good, need_audio=True, need_video=True).duration
@@ -119,15 +119,15 @@ def _hang(path: Path) -> Outcome:
     return Outcome(path, "read")
 
 
-def test_crashes_and_hangs_are_told_with_the_name_and_the_next_file_is_examined() -> None:
-    told = list(examine_all([Path("a"), Path("crash"), Path("b")], 60, _crash))
-    assert [(str(outcome.path), outcome.check) for outcome in told] == [
+def test_crashes_and_hangs_are_reported_with_the_name_and_the_next_file_is_examined() -> None:
+    found = list(examine_all([Path("a"), Path("crash"), Path("b")], 60, _crash))
+    assert [(str(outcome.path), outcome.check) for outcome in found] == [
         ("a", "read"),
         ("crash", "crash"),
         ("b", "read"),
     ]
-    told = list(examine_all([Path("hang")], 0.2, _hang))
-    assert [(str(outcome.path), outcome.check) for outcome in told] == [("hang", "hang")]
+    found = list(examine_all([Path("hang")], 0.2, _hang))
+    assert [(str(outcome.path), outcome.check) for outcome in found] == [("hang", "hang")]
 
 
 # What the damage found

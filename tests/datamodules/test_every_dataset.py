@@ -73,7 +73,7 @@ def test_every_file_with_a_source_is_found_without_an_import():
 
 @pytest.fixture
 def datamodules_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder in the place of `datamodules/`."""
+    """An empty folder instead of `datamodules/`."""
     monkeypatch.setattr(registry, "DATAMODULES", tmp_path)
     registry.datasets.cache_clear()
     yield tmp_path

@@ -36,7 +36,7 @@ def test_every_clip_finds_its_own_features_in_any_part(tmp_path, monkeypatch):
         assert torch.equal(read[index], features(clip)) and read[index].dtype == torch.float32
 
 
-def test_a_clip_that_was_not_extracted_is_told(tmp_path):
+def test_a_clip_that_was_not_extracted_is_an_error(tmp_path):
     write(tmp_path, ["clip1"])
     read = ExtractedFeatures(tmp_path, pd.Series(["clip1", "clip9"]))
     assert torch.equal(read[0], features("clip1"))

@@ -76,7 +76,7 @@ def test_each_form_of_the_captions_says_the_same(tmp_path, form):
     assert said.end.tolist() == pytest.approx(OVERLAPPING["end"])
 
 
-def test_a_pickle_is_not_opened_and_the_way_out_is_told(tmp_path):
+def test_a_pickle_is_not_opened_and_the_error_says_how_to_convert_it(tmp_path):
     (tmp_path / "caption.pickle").write_bytes(pickle.dumps({IDS[0]: OVERLAPPING}))
     with pytest.raises(DataError, match="pickles run the code they hold.*json.dump"):
         _ = HowTo100M(tmp_path, cache=tmp_path / "cache").captions

@@ -414,7 +414,7 @@ def test_good_files_are_described(good: Path, stereo_wav: Path) -> None:
     assert (info.has_audio, info.has_video, info.duration) == (True, False, 3.0)
 
 
-def test_what_is_not_media_is_told_apart(tmp_path: Path) -> None:
+def test_the_kinds_of_what_is_not_media_are_distinguished(tmp_path: Path) -> None:
     assert reason(tmp_path / "none.mp4") == "missing"
     assert reason(tmp_path) == "not media"
     (tmp_path / "empty.mp4").touch()

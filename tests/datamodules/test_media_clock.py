@@ -40,7 +40,7 @@ def av_file(path: Path, seconds: float = 3.0, **options) -> Path:
         sound=sound,
         rate=rate,
         audio_codec=audio,
-        audio_options={"b": "128000"},  # WMA's encoder needs to be told
+        audio_options={"b": "128000"},  # WMA's encoder has no default
         **options,
     )
 

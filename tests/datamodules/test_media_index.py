@@ -54,7 +54,7 @@ def test_every_container_that_ffmpeg_demuxes_is_found_by_its_suffix(tmp_path):
     assert found.excluded == {} and len(found) == len(CONTAINERS)
 
 
-def test_a_suffix_that_is_not_known_is_told_and_what_is_no_media_is_not(tmp_path):
+def test_a_suffix_that_is_not_known_is_reported_and_what_is_no_media_is_not(tmp_path):
     source = vggsound(tmp_path / "VGGSound", ["aaaaaaaaaaa", "bbbbbbbbbbb", "ccccccccccc", "ddddddddddd"])
     sound(source.root / "aaaaaaaaaaa_000030.wav")
     (source.root / "bbbbbbbbbbb_000030.xyz").touch()
@@ -104,7 +104,7 @@ def test_feature_files_are_looked_for_in_the_same_way(tmp_path):
     assert found == {"2d": {"abc": str(tmp_path / "abc_2d.npy")}, "3d": {}}
 
 
-def test_a_folder_that_cannot_be_read_or_named_is_told_and_the_rest_is_found(tmp_path, caplog):
+def test_a_folder_that_cannot_be_read_or_named_is_logged_and_the_rest_is_found(tmp_path, caplog):
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "a.mp4").touch()
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")

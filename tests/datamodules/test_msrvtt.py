@@ -187,20 +187,20 @@ def test_the_sample_reads_as_the_official_files(root):
 
 
 def test_the_files_of_the_sample_are_those_of_the_official_release(root):
-    told = json.loads((root / JOINED).read_text())
-    assert told.keys() == {"info", "videos", "sentences"}
-    ids = [video["video_id"] for video in told["videos"]]
+    data = json.loads((root / JOINED).read_text())
+    assert data.keys() == {"info", "videos", "sentences"}
+    ids = [video["video_id"] for video in data["videos"]]
     assert ids == [f"video{n}" for n in (*range(16), *range(7010, 7054))]
     assert {path.stem for path in (root / "videos/all").iterdir()} == set(ids)
-    assert {video["split"] for video in told["videos"]} == {"train"}, "as the official file says of all"
-    assert [said["sen_id"] for said in told["sentences"]] == list(range(layout.CAPTIONS * len(ids)))
-    assert {word for said in told["sentences"] for word in said["caption"].split()} <= set(VOCABULARY)
-    assert [said["video_id"] for said in told["sentences"]] != sorted(said["video_id"] for said in told["sentences"])
+    assert {video["split"] for video in data["videos"]} == {"train"}, "as the official file says of all"
+    assert [said["sen_id"] for said in data["sentences"]] == list(range(layout.CAPTIONS * len(ids)))
+    assert {word for said in data["sentences"] for word in said["caption"].split()} <= set(VOCABULARY)
+    assert [said["video_id"] for said in data["sentences"]] != sorted(said["video_id"] for said in data["sentences"])
     header, first, *rest = (root / "MSRVTT_JSFUSION_test.csv").read_text().splitlines()
     assert header + "\n" == HEADER and first.startswith("ret0,msr7010,video7010,") and len(rest) == 39
 
 
-def test_clips_of_the_sample_last_as_told_and_two_have_features_but_no_sound_track(root):
+def test_clips_of_the_sample_last_as_listed_and_two_have_features_but_no_sound_track(root):
     for video in json.loads((root / JOINED).read_text())["videos"]:
         name = video["video_id"]
         mute = name in ("video7012", "video7016")

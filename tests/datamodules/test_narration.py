@@ -1,4 +1,4 @@
-"""Where clips are cut out of narrated videos: windows on whole seconds, captions, and one in the place of the other."""
+"""Where clips are cut out of narrated videos: windows on whole seconds, captions, and one instead of the other."""
 
 from __future__ import annotations
 

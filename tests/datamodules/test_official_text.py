@@ -54,8 +54,8 @@ def test_a_list_is_read_in_every_encoding_that_it_marks(tmp_path, what):
 def test_what_has_no_mark_is_named_with_what_it_may_be(tmp_path, what, encoding):
     source, files = LISTS[what]
     write(tmp_path, files, encoding)
-    told = {"latin-1": "is not UTF-8 .*iconv -f LATIN1", "utf-16-le": "UTF-16 without a mark"}[encoding]
-    with pytest.raises(DataError, match=rf"{next(iter(files))}: .*{told}"):
+    message = {"latin-1": "is not UTF-8 .*iconv -f LATIN1", "utf-16-le": "UTF-16 without a mark"}[encoding]
+    with pytest.raises(DataError, match=rf"{next(iter(files))}: .*{message}"):
         _ = source(tmp_path).classes
 
 
@@ -65,7 +65,7 @@ def test_rows_of_a_list_in_utf_16_are_rows(tmp_path):
     assert official.clips["clip_id"].tolist() == ["aaaaaaaaaaa_000030"] and official.malformed == []
 
 
-def test_a_row_that_is_not_in_the_file_s_encoding_is_told_wherever_it_stands(tmp_path):
+def test_a_row_that_is_not_in_the_file_s_encoding_is_named_wherever_it_is(tmp_path):
     rows = "".join(f"aaaaaaa{number:04}_000030.mp4,a\n" for number in range(20000))
     (tmp_path / "stat.csv").write_text("a,1,x\n")
     (tmp_path / "test.csv").write_bytes(rows.encode() + "bbbbbbbbbbb_000030.mp4,café\n".encode("latin-1"))

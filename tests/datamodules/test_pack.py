@@ -1,4 +1,4 @@
-"""Packs: what is read back is what was packed; damage, cut-off packing and wrong wishes are told."""
+"""Packs: what is read back is what was packed; damage, cut-off packing and wrong requests are errors."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ def test_when_the_disk_goes_packing_stops_and_counts_nothing(vggsound, tmp_path)
     assert not (tmp_path / "few" / "pack.json").exists()
 
 
-def test_what_cannot_be_packed_is_told(root, vggsound, url, tmp_path):
+def test_what_cannot_be_packed_is_an_error(root, vggsound, url, tmp_path):
     deaf = replace(vggsound, table=vggsound.table.assign(audio_path=None))
     with pytest.raises(DataError, match="to pack audio, find the clips with audio"):
         packed(deaf, tmp_path)
@@ -392,12 +392,12 @@ def test_what_cannot_be_packed_is_told(root, vggsound, url, tmp_path):
         (replace(INPUTS, features=FeatureInputs()), "packs hold no features"),
     ],
 )
-def test_inputs_that_a_pack_does_not_hold_are_told(url, inputs, message):
+def test_inputs_that_a_pack_does_not_hold_are_errors(url, inputs, message):
     with pytest.raises(DataError, match=message):
         open_pack(url, ["test"], inputs, "vggsound")
 
 
-def test_packs_without_a_modality_and_of_something_else_are_told(vggsound, url, tmp_path):
+def test_packs_without_a_modality_and_of_something_else_are_errors(vggsound, url, tmp_path):
     few = replace(vggsound, table=vggsound.table.head(2))
     packed(few, tmp_path, "sound", PackedFormat(16000, 0.0, 0))
     packed(replace(few, classes=[*few.classes, "another"]), tmp_path, "frames", PackedFormat(0, 2.0, 64))

@@ -124,7 +124,7 @@ def test_packing_there_goes_on_after_it_was_cut_off(manifest, server):
     assert {path: files.cat_file(path) for path in files.find("packs/cut")} == whole
 
 
-def test_a_url_that_holds_nothing_is_told(server):
+def test_a_url_that_holds_nothing_is_an_error(server):
     for url in ("s3://packs/nothing", "s3://nobucket/pack"):
         with pytest.raises(DataError, match="no finished pack of the split 'test'"):
             open_pack(url, ["test"], INPUTS, "vggsound")

@@ -74,19 +74,16 @@ def test_pictures_past_the_clip_s_end_are_as_the_stream_says(three_seconds, past
 
 def test_a_stage_that_extracts_stores_zeros_for_pictures_that_are_not_there(three_seconds):
     """UAVM's authors store 9 vectors of a clip of 3 s, which are padded with zeros to 30 where they are read."""
-    from experiments.uavm.extractor import ConvNeXtConfig
-    from experiments.uavm.method import Extract, ExtractOptions
-    from tests.experiments.supervised_tiny import uavm_spec
+    from bench.contract.cases import composed, spec
+    from experiments.uavm.method import Extract
 
     inputs = Inputs(None, VideoInputs(frames=30, fps=3.0, size=32, past_end="nothing"))
-    model = {"extractor": ConvNeXtConfig("tiny_cpu", widths=[4, 6, 8], strides=[4, 4, 2])}
-    spec = uavm_spec(ExtractOptions(), "v", dim=8, model=model)
     clip = clips_of(three_seconds, inputs)[ClipRef(0, EVALUATION)][0]
     batch = Features(inputs, AugmentConfig())(collate([[clip]]), train=False)
     torch.manual_seed(0)
     with torch.no_grad():
-        features = Extract(spec).eval().predict_step(batch, 0)["features"]
-    assert features.shape == (1, 30, 8)
+        features = Extract(spec(composed("uavm"), "extract_vggsound_v")).eval().predict_step(batch, 0)["features"]
+    assert features.shape == (1, 30, 96)
     assert features[0, :9].any(dim=1).all() and not features[0, 9:].any()
 
 

@@ -1,4 +1,4 @@
-"""Where a clip lies in a file: its name tells first, then its length; never is it second 0 for want of better."""
+"""Where a clip lies in a file: its name decides first, then its length; never is it second 0 for want of better."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_name_with_a_time_is_a_cut_clip_whatever_its_length(auto):
         assert found[of(number, start)] == (0.0, seconds)
 
 
-def test_a_bare_id_is_told_by_its_length_and_left_out_where_that_does_not_tell(auto):
+def test_a_file_with_a_bare_id_is_placed_by_its_length_and_left_out_where_that_is_ambiguous(auto):
     found = places(auto)
     for number, (start, _, _, offset, seconds) in enumerate(BARE):
         assert found.get(of(number, start)) == (None if offset is None else (offset, seconds)), BARE[number]

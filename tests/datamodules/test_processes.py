@@ -63,6 +63,6 @@ def break_off(pid: int) -> NoReturn:
     raise ConnectionResetError
 
 
-def test_a_worker_that_dies_while_it_hands_over_a_batch_is_told_of_as_any_that_dies():
+def test_a_worker_that_dies_while_it_hands_over_a_batch_is_reported_as_any_that_dies():
     with pytest.raises(RuntimeError, match="DataLoader worker .*(killed by signal|exited unexpectedly)"):
         list(Loader(Breaking(), batch_size=None, num_workers=1))

@@ -90,7 +90,7 @@ def test_the_official_clips_keep_theirs(write):
     ],
     ids=["no JSON", "no wav", "no data", "unknown label", "no label", "other clips", "twice"],
 )
-def test_a_list_that_cannot_be_used_is_told_with_its_name(write, content, expected):
+def test_a_list_that_cannot_be_used_is_named(write, content, expected):
     with pytest.raises(DataError) as error:
         relabelled(manifest(FSD50K), write(content), CODES)
     assert "enhanced.json: " in str(error.value) and expected in str(error.value)

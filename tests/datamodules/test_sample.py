@@ -313,7 +313,7 @@ def worst_recall(features: NDArray[np.float64], labels: NDArray[np.intp], train:
     return min(float(right[labels[train:] == label].mean()) for label in every)
 
 
-def test_timbres_are_easily_told_apart() -> None:
+def test_timbres_are_easily_distinguished() -> None:
     scenes, kinds = one_scene_a_timbre_and_look("timbres", 8)
     timbres = np.array([world.KINDS[kind].timbre for kind in kinds])
     features = []

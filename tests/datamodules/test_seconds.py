@@ -146,7 +146,7 @@ def test_the_shortest_kind_says_how_long_a_video_is(tmp_path, rows, seconds):
     assert stored.seconds(paths, KINDS) == pytest.approx(seconds, abs=1e-12)
 
 
-def test_an_archive_says_it_too_and_what_cannot_be_used_is_told(tmp_path):
+def test_an_archive_says_it_too_and_what_cannot_be_used_is_an_error(tmp_path):
     np.savez(tmp_path / "v_2d.npz", features=np.zeros((6, 2), np.float16))
     one = FeatureInputs(None, ["2d"], [2.0], [2])
     assert stored.seconds([str(tmp_path / "v_2d.npz")], one) == 3.0

@@ -170,7 +170,7 @@ def test_audioset_with_a_byte_order_mark_and_crlf(tmp_path):
     assert source.classes == ["Speech", "Male speech, man speaking"]
 
 
-def test_a_copy_of_audioset_that_went_through_a_spreadsheet_is_told(tmp_path):
+def test_a_copy_of_audioset_that_went_through_a_spreadsheet_is_an_error(tmp_path):
     row = '--4gqARaEJE,0,10,"""/m/09x0r","/m/05zppz"""' + "," * 9 + "\r\n"
     with pytest.raises(DataError, match=r"14 fields instead of 4.*googleapis.*/eval_segments\.csv") as error:
         audioset(tmp_path, row * 2).read_split("eval")
@@ -194,7 +194,7 @@ def test_an_official_size_holds_for_real_data_only(tmp_path):
     assert AudioSet(tmp_path).official_size("eval") is None
 
 
-def test_a_folder_is_found_whatever_its_case_and_told_if_not(tmp_path):
+def test_a_folder_is_found_whatever_its_case_and_missed_with_an_error(tmp_path):
     with pytest.raises(DataError, match="AudioSet is not under .* there is no folders"):
         find_root(AudioSet, tmp_path)
     (tmp_path / "AUDIOSET").mkdir()

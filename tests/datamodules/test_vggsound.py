@@ -85,15 +85,18 @@ def test_a_split_s_own_list_is_read_before_the_one_of_both(tmp_path):
     assert source.read_split("train").clips["clip_id"].tolist() == ["ccccccccccc_000030"]
 
 
-def test_a_list_longer_than_the_official_one_is_told(tmp_path, monkeypatch):
+def test_a_list_longer_than_the_official_one_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(VGGSound, "sizes", {"test": 2})
     rows = "".join(f"{letter * 11},30,a,test\n" for letter in "abcde")
     listed = list_clips(write_lists(tmp_path, vggsound=rows), ["test"], Inputs(None, None))
     assert (listed.unlisted, listed.overlong) == (0, 3)
     facts = survey(VGGSound(tmp_path), Checks(tmp_path / "checks", workers=1), None, 0.85)
     assert facts.splits["test"].overlong == 3
-    (told,) = [finding for finding in facts.findings if "more than the official release" in finding.what]
-    assert told.what == "test lists 5 clips, 3 more than the official release" and "official list" in told.next_step
+    (overlong,) = [finding for finding in facts.findings if "more than the official release" in finding.what]
+    assert (
+        overlong.what == "test lists 5 clips, 3 more than the official release"
+        and "official list" in overlong.next_step
+    )
     rows = rows.splitlines()[0] + "\n"
     listed = list_clips(write_lists(tmp_path, vggsound=rows), ["test", "train"], Inputs(None, None))
     assert (listed.unlisted, listed.overlong) == (1, 0)

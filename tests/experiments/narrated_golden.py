@@ -1,34 +1,24 @@
-"""Runs of the authors' code of AVLnet, MCN and Everything at Once, which `tests/golden/<method>.json` recorded.
-
-The weights and inputs of those runs can be drawn again here: each is a function of its name in their layout.
-"""
+"""Runs of the authors' code of AVLnet, MCN and Everything at Once, and batches of them for our stages."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules import keyed
 from datamodules.types import Batch, TextInputs
 from experiments.common.stages.narrated import NarratedStage
+from tests.experiments.golden import drawn, recorded
 
+_drawn = cache(drawn)
 WORD2VEC = TextInputs("word2vec")
 """Of a stage that `batch_of` brings the word vectors."""
-
-
-@cache
-def _drawn(recipe: str, name: str, shape: tuple[int, ...]) -> Tensor:
-    key = torch.tensor([keyed.stable_hash(recipe, name)])
-    return keyed.uniform(key, "value", math.prod(shape)).view(shape) - 0.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class Recording:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        return json.loads((Path(__file__).parents[1] / "golden" / f"{self.method}.json").read_text())
+        return recorded(self.method)
 
     def drawn(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [-0.5, 0.5) that depend on the name alone."""

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bench.config.schema import TrainerConfig
+from bench.contract.cases import CPU, Case, built, empty_batch
 from bench.run.blocks import prepare_blocks
-from tests.experiments import every_stage as stages
+from tests.experiments.every_stage import of_all_methods
 
-CNNS = [case for case in stages.cases() if case.method in ("baseline_cnn", "uavm") or "cnn" in case.stage]
+CNNS = [case for case in of_all_methods() if case.method in ("baseline_cnn", "uavm") or "cnn" in case.stage]
 CNNS = [case for case in CNNS if "distill" not in case.stage and case.stage != "train_vggsound"]
 
 
@@ -24,11 +25,10 @@ def trained(module, batch):
 
 
 @pytest.mark.parametrize("case", CNNS, ids=str)
-def test_channels_last_computes_the_same(case: stages.Case):
+def test_channels_last_computes_the_same(case: Case):
     torch.manual_seed(0)
-    device = torch.device("cpu")
     # In float64, in which rounding cannot hide a mistake.
-    module, batch = stages.built(case, device).double(), stages.batch(case, device)
+    module, batch = built(case, CPU).double(), empty_batch(case, CPU)
     for name in batch.keys() & {"audio", "video"}:
         batch[name] = torch.randn_like(batch[name]).double()
     other = copy.deepcopy(module)
@@ -44,7 +44,7 @@ def test_channels_last_computes_the_same(case: stages.Case):
 
 
 def test_the_others_stay_as_they_are():
-    case = next(case for case in stages.cases() if case.method == "mavil")
-    module = stages.built(case, torch.device("cpu"))
+    case = next(case for case in of_all_methods() if case.method == "mavil")
+    module = built(case, CPU)
     prepare_blocks(module, TrainerConfig(), case.stage)
     assert all(p.is_contiguous() for p in module.parameters())

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from bench.contract.ranks import RANKS, on_two_ranks
 from experiments.common.losses.contrastive import info_nce, symmetric_info_nce
-from tests.ranks import RANKS, on_two_ranks
 
 LOCAL, DIM = 3, 5
 

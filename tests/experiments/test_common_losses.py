@@ -1,11 +1,13 @@
-"""Classification losses against their formulas written out."""
+"""Classification and distillation losses against their formulas written out."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from scipy.special import expit, rel_entr, softmax
 
 from experiments.common.losses.classification import classification_loss, smooth
+from experiments.common.losses.distillation import distillation_loss
 
 
 def test_smoothing_keeps_the_sum_of_one_label_and_moves_the_given_share():
@@ -29,3 +31,24 @@ def test_losses_are_the_written_out_ones(smoothing):
 def test_half_precision_logits_are_judged_in_full():
     logits, label = torch.tensor([[30.0, -30]], dtype=torch.bfloat16), torch.tensor([[0.0, 1]])
     assert classification_loss(logits, label, True).dtype == torch.float32
+
+
+CERTAIN, OPPOSED = torch.tensor([[200.0, -200, 0], [-200, 200, 0]]), torch.tensor([[-90.0, 90, 1], [1, 2, 3]])
+
+
+@pytest.mark.parametrize("multilabel", [True, False])
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [(torch.randn(5, 4), torch.randn(5, 4)), (OPPOSED.bfloat16(), CERTAIN.bfloat16())],
+    ids=["random", "certain, in half precision"],
+)
+def test_distillation_is_the_divergence_of_the_teacher_s_probabilities_and_the_student_s(student, teacher, multilabel):
+    """Over the classes of a clip; with several labels, of each class for itself."""
+    student = student.clone().requires_grad_()
+    loss = distillation_loss(student, teacher, multilabel)
+    loss.backward()
+    z, t = (x.detach().double().numpy() for x in (student, teacher))
+    one = rel_entr(softmax(t, axis=1), softmax(z, axis=1)).sum(axis=1).mean()
+    several = (rel_entr(expit(t), expit(z)) + rel_entr(expit(-t), expit(-z))).mean()
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(several if multilabel else one, rel=1e-5)
+    assert student.grad.isfinite().all()

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.experiments import every_stage as stages
+from bench.contract.cases import Case, built_after_a_step, empty_batch
+from tests.experiments.every_stage import every_stage
 
 SOFTMAX = {torch.ops.aten._softmax.default, torch.ops.aten._safe_softmax.default}
 
@@ -38,9 +39,9 @@ def watched(monkeypatch: pytest.MonkeyPatch, run) -> Watch:
     return watch
 
 
-@stages.every_stage
-def test_attention_is_torch_s_own(case: stages.Case, monkeypatch: pytest.MonkeyPatch):
-    module, batch = stages.built(case), stages.batch(case)
+@every_stage
+def test_attention_is_torch_s_own(case: Case, monkeypatch: pytest.MonkeyPatch):
+    module, batch = built_after_a_step(case), empty_batch(case)
     watch = watched(monkeypatch, lambda: module.training_step(batch, 1).backward())
     assert watch.by_hand == 0
     assert watch.fused or not any("Attention" in type(part).__name__ for part in trained_parts(module))

@@ -1,4 +1,5 @@
-"""MBT against the authors' Flax class, by numbers recorded from it (`tests/golden/mbt_scenic.json`).
+"""MBT against the authors' Flax class, by numbers recorded from it (`tests/golden/mbt_scenic.json`), and its recipe
+against the schedule of their released configuration (`tests/golden/mbt_schedules.json`).
 
 The weights and inputs of that run can be drawn again here: each is a function of its name in their layout.
 """
@@ -16,13 +17,17 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from bench.config.compose import compose
 from datamodules import keyed
 from datamodules.types import AudioInputs, Inputs, VideoInputs
-from experiments.common.weights import load_strict
-from experiments.mbt.checkpoints import from_scenic, is_scenic
+from experiments.common.optim import peak_lr, schedule_factor
+from experiments.mbt.checkpoints import load
 from experiments.mbt.model import MBT, MBTConfig, mean_logits
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "mbt_scenic.json").read_text())
+FOLDER = Path(__file__).parent.parent / "golden"
+GOLDEN = json.loads((FOLDER / "mbt_scenic.json").read_text())
+RATES = json.loads((FOLDER / "mbt_schedules.json").read_text())["rates"]
+STAGES = {name: stage for name, stage in compose("mbt", ["preset=paper"]).stages.items() if stage.train}
 TOLERANCE = 2e-5  # the exact GELU would differ by 1.7e-4, LayerNorms of eps 1e-5 by 4e-4
 MODELS = {
     "bottleneck_0": MBTConfig(fusion_layer=0),
@@ -62,9 +67,7 @@ def recorded(run: str, drop_path: float = 0.0, depth: int = 4) -> MBT:
     (frames, mels), (pictures, side) = sizes["audio"], sizes["video"]
     inputs = Inputs(AudioInputs(frames=frames, mel_bins=mels), VideoInputs(frames=pictures, size=side))
     model = MBT(config, inputs, MODALITY.get(run, "av"), sizes["classes"])
-    weights = scenic_weights(run, depth)
-    assert is_scenic(weights)
-    load_strict(model, from_scenic(weights, model))
+    load(model, scenic_weights(run, depth))
     return model
 
 
@@ -79,39 +82,22 @@ def close(ours: Tensor, golden: list) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("run", [run for run in MODELS if run != "drop_path_video"])
-def test_logits_of_each_modality_and_their_mean_are_those_of_the_authors_class(run):
-    model, golden = recorded(run), GOLDEN["runs"][run]
-    logits = model.train()(batch())
+def test_tokens_and_logits_are_those_of_the_authors_class(run):
+    model, golden, seen = recorded(run), GOLDEN["runs"][run], {}
+    for name in golden.get("blocks", ()):  # of middle layers, bottleneck included
+        block = model.get_submodule(f"blocks.{name}")
+        block.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: out}))
+    tokens = torch.cat(list(model.encode(batch()).values()), dim=1)  # theirs: audio, then video
+    assert tokens.shape[1] == golden["tokens"]["length"]
+    close(tokens[:, ::4, 5], golden["tokens"]["channel_5_of_every_4th"])
+    for name, out in seen.items():
+        assert out.shape[1] == golden["blocks"][name]["length"]
+        close(out[:, [0, 1, -5, -1], ::8], golden["blocks"][name]["rows"])
+    logits = model(batch())
     assert logits.keys() == golden["logits"].keys()
     for modality, values in golden["logits"].items():
         close(logits[modality], values)
-    close(mean_logits(model.eval()(batch())), golden["mean"])
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("run", [run for run in MODELS if run != "drop_path_video"])
-def test_all_tokens_of_the_last_layer_are_those_of_the_authors_class(run):
-    tokens = torch.cat(list(recorded(run).eval().encode(batch()).values()), dim=1)  # theirs: audio, then video
-    golden = GOLDEN["runs"][run]["tokens"]
-    assert tokens.shape[1] == golden["length"]
-    close(tokens[:, ::4, 5], golden["channel_5_of_every_4th"])
-
-
-@torch.no_grad()
-def test_tokens_and_bottlenecks_of_middle_layers_are_those_of_the_authors_class():
-    model, golden = recorded("bottleneck_2").eval(), GOLDEN["runs"]["bottleneck_2"]["blocks"]
-    seen = {}
-    for name in golden:
-        model.get_submodule(f"blocks.{name}").register_forward_hook(
-            lambda _, inputs, output, name=name: seen.update({name: output})
-        )
-    model(batch())
-    assert {name: block.shape[1] for name, block in seen.items()} == {
-        name: values["length"] for name, values in golden.items()
-    }
-    assert golden["a.2"]["length"] == 1 + 12 + 5 and golden["v.2"]["length"] == 1 + 32 + 5
-    for name, values in golden.items():
-        close(seen[name][:, [0, 1, -5, -1], ::8], values["rows"])
+    close(mean_logits(logits), golden["mean"])
 
 
 @torch.no_grad()
@@ -129,3 +115,15 @@ def test_each_recorded_draw_of_stochastic_depth_is_one_of_ours_without_rescaling
     nearest = distance.min(dim=1)
     assert nearest.values.max() < TOLERANCE
     assert len(nearest.indices.unique()) == 4
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(("steps", "every"), [(4, 1), (318, 53)])
+def test_the_rate_of_every_step_is_that_of_the_authors_scheduler(name, steps, every):
+    stage = STAGES[name]
+    peak = peak_lr(stage.optim, stage.batch_size)
+    rates = [
+        peak * schedule_factor(stage.optim, stage.batch_size, step, steps, stage.epochs)
+        for step in range(0, steps * stage.epochs, every)
+    ]
+    assert rates == pytest.approx(RATES[str(steps)], rel=1e-5, abs=1e-7)  # theirs is computed in float32

@@ -1,6 +1,6 @@
 """MCN's clusters where the authors' steps (`test_mcn_parity.py`) do not reach, above all clips that lack a modality.
 
-Two processes are in `test_narrated_ddp.py`.
+Two processes are in `test_mcn_ddp.py`.
 """
 
 from __future__ import annotations

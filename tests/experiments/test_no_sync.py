@@ -1,5 +1,5 @@
-"""No training step waits for the device: on the meta device, which has shapes and no values, whatever asks for a value
-(`.item()`, `nonzero`, indexing by a mask, a copy to the host) is an error."""
+"""Nothing waits for the device: on the meta device, which has shapes and no values, asking for one (`.item()`,
+`nonzero`, indexing by a mask, a copy to the host) is an error. Training steps: `test_every_method.py`."""
 
 from __future__ import annotations
 
@@ -10,35 +10,21 @@ from lightning.fabric.utilities import move_data_to_device
 from datamodules.base import Features
 from datamodules.types import AudioInputs, AugmentConfig, Inputs, RawBatch, TextInputs, VideoInputs
 from experiments.common.networks.words import WordVectors
-from experiments.common.optim import make_optimizer
 from experiments.mcn.clustering import JointClusters
-from tests.experiments import every_stage as stages
 from tests.experiments.narrated_tiny import mcn_stage
-
-
-@stages.every_stage
-def test_a_training_step_asks_for_no_value(case: stages.Case):
-    module, batch = stages.built(case), stages.batch(case)
-    loss = module.training_step(batch, 1)
-    assert loss.is_meta and loss.requires_grad
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    configured = make_optimizer(module)
-    configured["optimizer"].step()
-    configured["lr_scheduler"]["scheduler"].step()
 
 
 @pytest.mark.parametrize(
     "ask", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.nonzero(), lambda x: x.cpu(), bool]
 )
 def test_what_asks_for_a_value_is_an_error(ask):
-    """The test above is none if the meta device lets these pass."""
+    """These tests are none if the meta device lets these pass."""
     with pytest.raises((RuntimeError, NotImplementedError)):
         ask(torch.ones((), device="meta") if ask is bool else torch.ones(3, device="meta"))
 
 
 def test_a_refit_does_ask():
-    """MCN's every 20th step finds clusters, and waits to know when it is done; `every_stage` is between two of them."""
+    """MCN's every 20th step finds clusters, and waits to know when it is done; the contract's is between two."""
     stage = mcn_stage().to("meta")
     fused, valid = torch.empty(8, 24, device="meta"), torch.ones(8, dtype=torch.bool, device="meta")
     with pytest.raises((RuntimeError, NotImplementedError)):

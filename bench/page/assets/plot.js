@@ -52,7 +52,7 @@ function drawPlot(board, rows, axis, place) {
   const usable = ranked.filter((row) => row[name] !== null && row[axis] > 0);
   const points = usable.slice(0, MOST_POINTS);
   const [few, left] = [rows.length - ranked.length, ranked.length - usable.length];
-  const told = [
+  const notes = [
     few && `${few} row${few === 1 ? "" : "s"} on too few clips for a rank ${few === 1 ? "is" : "are"} not drawn.`,
     left && `${left} row${left === 1 ? "" : "s"} without ${AXIS[axis]} ${left === 1 ? "is" : "are"} not drawn.`,
     usable.length > points.length && `The best ${points.length} of ${usable.length} are drawn.`,
@@ -60,7 +60,7 @@ function drawPlot(board, rows, axis, place) {
     .filter(Boolean)
     .join(" ");
   if (!points.length) {
-    place.replaceChildren(el("p", { class: "empty" }, `No row here has ${AXIS[axis]}. ${told}`));
+    place.replaceChildren(el("p", { class: "empty" }, `No row here has ${AXIS[axis]}. ${notes}`));
     return;
   }
   const size = {
@@ -89,9 +89,9 @@ function drawPlot(board, rows, axis, place) {
     y: niceTicks(low, high, 6).map((value) => [y(value / factor), String(Number(value.toPrecision(6)))]),
   };
   const unit = DATA.metrics[name].percent ? " (%)" : "";
-  const told_of = el("p", { class: "told", "aria-live": "polite" }, "Point at or tab to a point to read it.");
+  const readout = el("p", { class: "readout", "aria-live": "polite" }, "Point at or tab to a point to read it.");
   const taken = points.map((row) => [x(row[axis]) - 7, y(row[name]) - 7, x(row[axis]) + 7, y(row[name]) + 7]);
-  const drawn = [...points].reverse().map((row) => point(row, name, axis, x, y, told_of));
+  const drawn = [...points].reverse().map((row) => point(row, name, axis, x, y, readout));
   const several = (row) => points.filter((other) => other.method === row.method).length > 1;
   const labels = points
     .slice(0, LABELLED)
@@ -118,7 +118,7 @@ function drawPlot(board, rows, axis, place) {
     labels,
   );
   const focused = [...place.querySelectorAll("a")].indexOf(document.activeElement);
-  place.replaceChildren(plotKey(points), picture, told_of, told && el("p", { class: "sub" }, told));
+  place.replaceChildren(plotKey(points), picture, readout, notes && el("p", { class: "sub" }, notes));
   if (focused >= 0) picture.querySelectorAll("a")[focused]?.focus();
 }
 
@@ -145,7 +145,7 @@ function plotKey(points) {
   );
 }
 
-function point(row, name, axis, x, y, told) {
+function point(row, name, axis, x, y, readout) {
   const [at, up] = [x(row[axis]), y(row[name])];
   const text = [
     [isPublished(row) && "published", rowTitle(row), row.stage, row.modality].filter(Boolean).join(", "),
@@ -157,15 +157,15 @@ function point(row, name, axis, x, y, told) {
     .filter(Boolean)
     .join("; ");
   const range = isPublished(row) ? null : bounds(name, row);
-  const tell = () => (told.textContent = text);
+  const show = () => (readout.textContent = text);
   return svg(
     "a",
     {
       href: isPublished(row) ? route("method", row.method) : route("run", runId(row.newest)),
       class: `point m-${row.modality} ${row.kind}`,
       "aria-label": text,
-      onfocus: tell,
-      onpointerenter: tell,
+      onfocus: show,
+      onpointerenter: show,
     },
     range &&
       svg("path", {

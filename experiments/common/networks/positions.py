@@ -14,13 +14,13 @@ def sincos_1d(dim: int, position_N: Tensor) -> Tensor:
 
 
 def sincos_2d(dim: int, rows: int, columns: int) -> Tensor:
-    """[rows * columns, dim] float64, row by row: half of the channels tell the column, half the row."""
+    """[rows * columns, dim] float64, row by row: half of the channels encode the column, half the row."""
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return torch.cat([sincos_1d(dim // 2, column.flatten()), sincos_1d(dim // 2, row.flatten())], dim=1)
 
 
 def sincos_3d(dim: int, times: int, rows: int, columns: int) -> Tensor:
-    """[times * rows * columns, dim] float64: 1/4 of the channels tell the time, 3/4 the place."""
+    """[times * rows * columns, dim] float64: 1/4 of the channels encode the time, 3/4 the place."""
     time = sincos_1d(dim // 4, torch.arange(times)).repeat_interleave(rows * columns, dim=0)
     return torch.cat([time, sincos_2d(dim // 4 * 3, rows, columns).repeat(times, 1)], dim=1)
 

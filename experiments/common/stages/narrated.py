@@ -25,7 +25,7 @@ LENGTHS: dict[str, Literal["audio_length", "video_feat_length", "text_length"]] 
 
 @dataclass(kw_only=True)
 class NarratedOptions:
-    """What the stages of every narrated method can be told."""
+    """Options of the stages of every narrated method."""
 
     mode: Literal["train", "eval"] = "train"
     """In which the network is while it is trained. In `eval` batch norms neither use nor change a batch's statistics,

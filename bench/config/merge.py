@@ -1,0 +1,118 @@
+"""Merges a configuration's layers as plain mappings and gives the result its types once: composing takes a fifth of the
+time of `by_layer`, which must be called where this fails, as only that knows in which layer a mistake stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+
+from omegaconf import OmegaConf
+
+from bench.config.layers import Layer
+from bench.config.schema import BenchConfig, StageConfig
+from datamodules.types import DataConfig
+from experiments.common.optim import OptimConfig
+from experiments.common.stage import Stage
+
+if TYPE_CHECKING:
+    from datamodules.source import Source
+
+Plain = dict[str, Any]
+Settings = TypeVar("Settings")
+
+PARTS = ("data", "optim", "options")
+"""Of a stage: what many stages have alike."""
+_Flat = make_dataclass(
+    "_Flat",
+    [
+        (f.name, get_type_hints(StageConfig)[f.name], field(default=f.default, default_factory=f.default_factory))
+        for f in fields(StageConfig)
+        if f.name not in PARTS
+    ],
+)
+"""A stage's configuration without these parts: OmegaConf takes its time for every nested field."""
+
+
+class NotAtOnce(Exception):
+    """The layers say something whose meaning depends on the layers' order or on other settings."""
+
+
+def at_once(
+    layers: list[Layer], classes: Mapping[str, type[Stage[Any, Any]] | None], sources: Mapping[str, type[Source]]
+) -> BenchConfig:
+    """The configuration: in each stage, `data` of all layers comes right after its dataset's defaults.
+
+    Args:
+        layers: the later wins.
+        classes: stage -> its class; None: an ensemble.
+        sources: stage -> its dataset.
+
+    Raises:
+        NotAtOnce: there are `${…}`, or settings of what an earlier layer switched off.
+        OmegaConfBaseException: a key that does not exist, or a value of another type.
+    """
+    whole: Plain = {}
+    for layer in layers:
+        whole = _merged(whole, cast(Plain, OmegaConf.to_container(layer.values)))
+    if "${" in repr(whole):
+        raise NotAtOnce
+    said: Plain = whole.pop("stages", None) or {}
+    model, data = whole.pop("model", {}), whole.get("data") or {}
+    typed = _Typed()
+    config = typed(BenchConfig, whole)
+    config.model = typed([kind.model_config for kind in classes.values() if kind is not None][-1], model)
+    for name, kind in classes.items():
+        defaults = sources[name].defaults if name in sources else {}
+        own = _merged({"data": _merged(defaults, data)}, said[name])
+        config.stages[name] = _stage(typed, kind, own)
+    return config
+
+
+def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> StageConfig:
+    if kind is None and said.get("options"):
+        raise NotAtOnce
+    flat: Any = typed(_Flat, {key: value for key, value in said.items() if key not in PARTS})
+    return StageConfig(
+        **vars(flat),
+        data=typed(DataConfig, said["data"]),
+        optim=typed(OptimConfig, said.get("optim", {})),
+        options=typed(kind.options_config, said.get("options", {})) if kind else None,
+    )
+
+
+class _Typed:
+    """Makes dataclasses of plain settings, and copies of those that it has made already: most stages share them."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, kind: type[Settings], settings: Any) -> Settings:
+        key = f"{kind.__module__}.{kind.__qualname__} {settings!r}"
+        if not isinstance(settings, Mapping):
+            raise NotAtOnce
+        if key not in self._made:
+            merged = OmegaConf.unsafe_merge(OmegaConf.structured(kind), settings)
+            self._made[key] = OmegaConf.to_object(merged)
+        return cast(Settings, deepcopy(self._made[key]))
+
+
+def _merged(earlier: Mapping[str, Any], later: Any) -> Plain:
+    """Mappings are merged key by key; whatever else is later wins.
+
+    Raises:
+        NotAtOnce: for settings of what was `null`: they change the defaults of its type, whatever stood before; and for
+            a value instead of a mapping, which is a mistake.
+    """
+    if not isinstance(later, Mapping):
+        raise NotAtOnce
+    merged = dict(earlier)
+    for key, value in later.items():
+        if isinstance(value, Mapping) and key in merged:
+            if not isinstance(merged[key], Mapping):
+                raise NotAtOnce
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,228 @@
+"""The stages that train, of a method's tiny preset, built without a plan or data, and made-up batches for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from bench import registry
+from bench.config.compose import compose
+from bench.config.schema import BenchConfig, StageConfig
+from bench.errors import UserError
+from bench.plan import cost
+from bench.tasks import task_of
+from datamodules.types import Batch
+from experiments.common.stage import Stage, StageSpec
+from experiments.common.teacher import Taught
+
+CLIPS, CLASSES = 8, 5
+META = torch.device("meta")
+CPU = torch.device("cpu")
+STEPS_PER_EPOCH = 100
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stage of a method under one of its variants."""
+
+    method: str
+    stage: str
+    variant: str = ""
+    settings: tuple[str, ...] = ()
+    """`key=value` of the configuration, e.g. what `CLIPS` clips are too few for."""
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.method, self.variant, self.stage)))
+
+    @property
+    def config(self) -> BenchConfig:
+        """Of the method, in preset tiny."""
+        return composed(self.method, self.variant, settings=self.settings)
+
+    def of(self, stage: str) -> Case:
+        """Another stage of the same method."""
+        return replace(self, stage=stage)
+
+
+@cache
+def composed(method: str, variant: str = "", preset: str = "tiny", settings: tuple[str, ...] = ()) -> BenchConfig:
+    """The method's configuration. No data are looked for."""
+    chosen = [f"variant={variant}"] if variant else []
+    return compose(method, [f"preset={preset}", *chosen, *settings])
+
+
+def variants(method: str) -> list[str]:
+    """The method's variants, the first of which is none (`""`)."""
+    content = cast(DictConfig, OmegaConf.load(registry.method_folder(method) / "config.yaml"))
+    return ["", *(content.get("variants") or {})]
+
+
+@cache
+def cases(method: str, *settings: str) -> list[Case]:
+    """The method's stages that train, one of each kind: of those that differ in numbers or data alone, the first; and
+    of those that a variant makes another network or objective, one that looks at all modalities.
+
+    Args:
+        settings: of `Case`.
+    """
+    found: dict[str, Case] = {}
+    config = composed(method, settings=settings)
+    for name, stage in config.stages.items():
+        if stage.train:
+            found.setdefault(repr((_kind(config, stage), stage.modality)), Case(method, name, "", settings))
+    known = {repr(_kind(case.config, case.config.stages[case.stage])) for case in found.values()}
+    for variant in variants(method)[1:]:
+        try:
+            config = composed(method, variant, settings=settings)
+        except UserError:  # of stages that preset tiny leaves out
+            continue
+        for name, stage in sorted(config.stages.items(), key=lambda item: -len(item[1].modality)):
+            if stage.train and (kind := repr(_kind(config, stage))) not in known:
+                known.add(kind)
+                found[f"{variant} {kind}"] = Case(method, name, variant, settings)
+    return list(found.values())
+
+
+def _kind(config: BenchConfig, stage: StageConfig) -> tuple[Any, ...]:
+    """What makes a stage another than a stage of the same method, but for numbers and what it looks at."""
+    kind = stage.objects.stage_class
+    model = kind.model_of(config.model, stage.options) if kind else None
+    return stage.module, bool(stage.teacher), _choices(model), _choices(stage.options)
+
+
+def _choices(settings: Any) -> dict[str, str | bool]:
+    """The settings that are no numbers."""
+    return {key: value for key, value in vars(settings).items() if isinstance(value, (str, bool))}
+
+
+def spec(config: BenchConfig, name: str, classes: int = CLASSES) -> StageSpec[Any, Any]:
+    """What the harness would build a stage from, if its dataset had so many classes, each of a name of two words."""
+    stage = config.stages[name]
+    text = stage.data.inputs.text
+    features = {
+        modality: _features_shape(config.method, config.variant, config.preset, other)
+        for modality, other in stage.features.items()
+    }
+    inputs = replace(stage.data.inputs)
+    if "a" not in stage.modality or "a" in features:
+        inputs.audio = None
+    if "v" not in stage.modality or "v" in features:
+        inputs.video = inputs.features = None
+    if "t" not in stage.modality:
+        inputs.text = None
+    board = stage.objects.board
+    return StageSpec(
+        model=config.model,
+        options=stage.options,
+        inputs=inputs,
+        modality=stage.modality,  # type: ignore[arg-type]  # checked where a plan is made
+        num_classes=classes,
+        multilabel=stage.objects.source.multilabel,
+        optim=stage.optim,
+        batch_size=CLIPS,
+        clips_per_video=2 if stage.data.narration.per_video > 1 else 1,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        epochs=1,
+        text=text,
+        class_text=[[1, 2]] * classes if board and task_of(board).names_classes else [],
+        features=features,
+    )
+
+
+def stage_class(config: BenchConfig, name: str) -> type[Stage[Any, Any]]:
+    """The class of a stage that is no ensemble."""
+    found = config.stages[name].objects.stage_class
+    assert found is not None, f"stage {name} is an ensemble"
+    return found
+
+
+@cache
+def _features_shape(method: str, variant: str, preset: str, name: str) -> tuple[int, int]:
+    """(moments, length of a vector) of what a stage extracts of a clip."""
+    config = composed(method, variant, preset)
+    return cost.features_shape(stage_class(config, name), spec(config, name))
+
+
+def built(case: Case, device: torch.device = META) -> Stage[Any, Any]:
+    """The stage in training, before its first step, with its teacher where it has one; it logs no curves."""
+    config = case.config
+    with torch.device(device):
+        module = stage_class(config, case.stage)(spec(config, case.stage))
+        if isinstance(module, Taught):
+            teacher = config.stages[case.stage].teacher
+            source = case.of(teacher or str(config.stages[case.stage].after))
+            weights = built(source, device).state_dict()
+            if teacher:
+                module.load_teacher(spec(config, teacher), weights)
+            else:
+                module.load_parent(weights)
+    at_step(module, 0)
+    return module.to(device).train()
+
+
+def at_step(module: Stage[Any, Any], step: int) -> None:
+    """Lets the stage believe that so many steps of training are done."""
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=step,
+        current_epoch=0,
+        log_every_n_steps=10 * STEPS_PER_EPOCH,
+        estimated_stepping_batches=10 * STEPS_PER_EPOCH,
+    )
+
+
+def built_after_a_step(case: Case) -> Stage[Any, Any]:
+    """The stage on the meta device, with what it keeps from step to step as its first step left that."""
+    first = built(case, CPU)
+    first.training_step(made_up_batch(case), 0)
+    module = built(case)
+    module.on_load_checkpoint(_on_meta(state_of(first)))
+    at_step(module, 1)
+    return module
+
+
+def state_of(module: Stage[Any, Any]) -> dict[str, Any]:
+    """What a checkpoint holds of the stage beside its weights."""
+    kept: dict[str, Any] = {}
+    module.on_save_checkpoint(kept)
+    return kept
+
+
+def empty_batch(case: Case, device: torch.device = META) -> Batch:
+    """Zeros, as the stage's inputs shape them."""
+    return cost.fake_batch(spec(case.config, case.stage), CLIPS, device)
+
+
+def made_up_batch(case: Case) -> Batch:
+    """Clips of noise and of random words, each with one label, on the CPU; the same at each call. The last one is
+    shorter than the others, and the one before it has no feature file of its pictures."""
+    whole: dict[str, Any] = dict(empty_batch(case, CPU))
+    draw = torch.Generator().manual_seed(1)
+    for name in ("audio", "video", "video_feat", "audio_feat"):
+        if name in whole:
+            whole[name] = torch.randn(whole[name].shape, generator=draw)
+    for name in ("audio", "text", "video_feat"):
+        if f"{name}_length" in whole:
+            moments = whole[name].shape[2 if name == "audio" else 1]
+            whole[f"{name}_length"] = torch.tensor([moments] * (CLIPS - 1) + [moments // 2])
+    if "video_feat_length" in whole:
+        whole["video_feat_length"][-2] = 0
+    if "text" in whole:
+        whole["text"] = torch.randint(1, 50, whole["text"].shape, generator=draw)
+    whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]
+    return cast(Batch, whole)
+
+
+def _on_meta(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with its tensors, however deep, on the meta device."""
+    moved: dict[str, Any] = {}
+    for key, value in values.items():
+        value = _on_meta(value) if isinstance(value, Mapping) else value
+        moved[key] = value.to(META) if isinstance(value, Tensor) else value
+    return moved

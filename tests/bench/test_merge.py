@@ -1,0 +1,62 @@
+"""Layers that are merged at once give what they give one by one, or are left to that."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+from omegaconf.errors import OmegaConfBaseException
+
+from bench import registry
+from bench.config import compose as composing
+from bench.config import merge
+from bench.config.by_layer import merge_by_layer
+from bench.config.compose import compose
+from bench.errors import UserError
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Compares every merge with that by layer; filled with whether it was done at once."""
+    done: list[bool] = []
+    at_once = merge.at_once
+
+    def compared(layers, classes, sources):
+        copies = deepcopy(layers)
+        try:
+            found = at_once(layers, classes, sources)
+        except (OmegaConfBaseException, merge.NotAtOnce):
+            done.append(False)
+            raise
+        expected = merge_by_layer(copies, classes, sources, "config.yaml")
+        assert found == expected and repr(found) == repr(expected) and list(found.stages) == list(expected.stages)
+        done.append(True)
+        return found
+
+    monkeypatch.setattr(composing.merge, "at_once", compared)
+    return done
+
+
+@pytest.mark.parametrize("method", registry.methods())
+def test_every_method_is_composed_at_once_and_as_by_layers(method: str, both: list[bool]):
+    compose(method, ["preset=tiny", "seed=3", "data.loader.workers=2", "trainer.grad_clip=1"])
+    assert both == [True]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["stages.train_esc50.epochs=${seed}", "data.inputs.video.size=64", "data=3", "stages.train_esc50.optim=null"],
+    ids=["an interpolation", "a part of what is null", "a value for a mapping", "null for a mapping"],
+)
+def test_what_has_no_meaning_at_once_is_left_to_the_layers(setting: str, both: list[bool]):
+    try:
+        compose("baseline_cnn", ["preset=paper", setting])
+    except UserError as error:
+        assert setting.partition("=")[0] in str(error)
+    assert both == [False]
+
+
+def test_options_of_an_ensemble_are_a_mistake(both: list[bool]):
+    with pytest.raises(UserError, match="no such key 'stages.ensemble_fsd50k.options.temperature'"):
+        compose("cmkd", ["preset=tiny", "stages.ensemble_fsd50k.options.temperature=2"])
+    assert both == [False]
