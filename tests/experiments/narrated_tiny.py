@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datamodules.sample.narration import VOCABULARY
 from datamodules.types import AudioInputs, Batch, FeatureInputs, Inputs, TextInputs
@@ -24,7 +21,6 @@ from experiments.everything_at_once.model import EverythingAtOnceConfig
 from experiments.everything_at_once.objective import PairWeights
 from experiments.mcn import method as mcn
 from experiments.mcn.model import MCNConfig
-from tests.experiments.supervised_tiny import trained
 
 CLIPS, FRAMES, MELS, MOMENTS, VIDEO_DIMS, WORDS, WORD_DIM, DIM = 8, 64, 40, 5, [12, 8], 6, 10, 24
 WITHOUT = {1: "t", 2: "a", 3: "t", 6: "v"}
@@ -136,31 +132,6 @@ def tiny(name: str, **changes: Any) -> NarratedStage:
     makers = {"avlnet": avlnet_stage, "mcn": mcn_stage, "everything_at_once": everything_stage}
     method, stage = name.split()
     return makers[method](stage, **changes)
-
-
-class SaveAfter(Callback):
-    """Saves all that training needs to go on, once, after so many steps."""
-
-    def __init__(self, steps: int, path: Path):
-        self.steps, self.path = steps, path
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.steps:
-            trainer.save_checkpoint(self.path)
-
-
-def cut_off(stage: NarratedStage, fresh: NarratedStage, batches: list[Batch], folder: Path) -> None:
-    """Trains `stage` on all batches, a step each, and `fresh` from where that was after half of them.
-
-    As in the harness all steps are one epoch of Lightning's, in which a run that goes on always stands in the middle.
-    """
-    half, path = len(batches) // 2, folder / "resume.ckpt"
-    trained(stage, batches, callbacks=[SaveAfter(half, path)])
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    fitter = L.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
-    # Lightning counts batches from where it was, but takes them from the loader's beginning.
-    fitter.fit(fresh, DataLoader([*batches[half:], *batches[:half]], batch_size=None), ckpt_path=path)
-    assert fitter.global_step == len(batches)
 
 
 WORD2VEC = ("pan", "egg", "whisk", "Oil")

@@ -16,7 +16,7 @@ from experiments.cmkd.method import FAMILY, Distill, DistillOptions, Train, Trai
 from experiments.cmkd.model import PSLA, CNNConfig, PSLAConfig
 from experiments.common.losses.classification import classification_loss
 from experiments.common.losses.distillation import distillation_loss
-from tests.experiments.supervised_tiny import trained
+from tests.experiments.every_stage import trained
 
 CASE = Case("cmkd", "distill_ast_audioset20k")
 SPEC, BATCH = spec(CASE.config, CASE.stage), made_up_batch(CASE)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Inputs
 from experiments.mbt.model import MBT, MBTConfig
-from tests.experiments.supervised_tiny import CLASSES, MBT_INPUTS, mbt_batch, mbt_train
+from tests.experiments.mbt_tiny import CLASSES, MBT_INPUTS, mbt_batch, mbt_train
 
 NAME = {"a": "audio", "v": "video"}
 TINY = MBTConfig(dim=48, depth=4, heads=4, mlp_ratio=2.0, fusion_layer=2, drop_path=0.0)

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from experiments.mcn import method
+from tests.experiments.every_stage import trained
 from tests.experiments.narrated_golden import WORD2VEC
 from tests.experiments.narrated_tiny import MCN, WHOLE, batch_of, mcn_stage, spec
-from tests.experiments.supervised_tiny import trained
 from tests.experiments.test_mcn_parity import NETWORK, released, stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.experiments.every_stage import trained
 from tests.experiments.narrated_tiny import CLIPS, LENGTHS, VALUES, WHOLE, WITHOUT, batch_of, chosen, tiny, with_noise
-from tests.experiments.supervised_tiny import trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
 PAIRS = ("t_v", "t_a", "v_a", "t_av", "v_at", "a_vt")

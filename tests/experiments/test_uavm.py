@@ -13,7 +13,7 @@ from datamodules.loading.mixing import mix_in
 from experiments.uavm.extractor import AudioConvNeXt, ConvNeXtConfig
 from experiments.uavm.method import Extract, ExtractOptions, Retrieve, RetrieveOptions, Train, TrainExtractor, rolled
 from experiments.uavm.model import prepare
-from tests.experiments.supervised_tiny import trained
+from tests.experiments.every_stage import trained
 
 CASE = Case("uavm", "train_vggsound")
 SPEC, BATCH = spec(CASE.config, CASE.stage), made_up_batch(CASE)
