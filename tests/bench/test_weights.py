@@ -94,8 +94,9 @@ def small(method: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """A small network of the method, and its weights under the names that the authors' code gives them."""
     tests = importlib.import_module(f"tests.experiments.test_{method}_{OF_NETWORKS.get(method, 'parity')}")
     if method == "mavil":
-        net = tests.finetune("av")
-        return net, tests.official(net)
+        net, weights = tests.STARTS["retrieve"](), tests.official()
+        net.load_parent(weights)
+        return net, weights
     if method == "mbt":
         return tests.recorded("bottleneck_2"), tests.scenic_weights("bottleneck_2", 4)
     if method == "cmkd":
