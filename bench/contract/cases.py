@@ -60,8 +60,22 @@ def composed(method: str, variant: str = "", preset: str = "tiny", settings: tup
 
 def variants(method: str) -> list[str]:
     """The method's variants, the first of which is none (`""`)."""
+    return ["", *_variants(method)]
+
+
+def _variants(method: str) -> dict[str, Any]:
+    """Variant -> what it changes."""
     content = cast(DictConfig, OmegaConf.load(registry.method_folder(method) / "config.yaml"))
-    return ["", *(content.get("variants") or {})]
+    return cast(dict[str, Any], OmegaConf.to_container(content.get("variants") or OmegaConf.create({})))
+
+
+def _chooses(changes: Any, of_network: bool = False) -> bool:
+    """Whether some of a variant's changes may make another network or objective, and not only another size: composing
+    takes its time."""
+    if not isinstance(changes, Mapping):
+        return of_network and isinstance(changes, (str, bool))
+    parts = ("model", "options", "module", "teacher", "include")
+    return any(_chooses(value, of_network or key in parts) for key, value in changes.items())
 
 
 @cache
@@ -78,7 +92,9 @@ def cases(method: str, *settings: str) -> list[Case]:
         if stage.train:
             found.setdefault(repr((_kind(config, stage), stage.modality)), Case(method, name, "", settings))
     known = {repr(_kind(case.config, case.config.stages[case.stage])) for case in found.values()}
-    for variant in variants(method)[1:]:
+    for variant, content in _variants(method).items():
+        if not _chooses(content):
+            continue
         try:
             config = composed(method, variant, settings=settings)
         except UserError:  # of stages that preset tiny leaves out
