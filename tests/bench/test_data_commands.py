@@ -15,6 +15,7 @@ from bench.config.compose import compose
 from bench.plan.graph import make_plan
 
 
+@pytest.mark.slow
 def test_a_packed_dataset_is_what_a_plan_reads(sample_root: Path, tmp_path: Path, capsys):
     runs = f"runs={tmp_path / 'runs'}"
     common = [f"data_root={sample_root}", runs, "workers=1"]

@@ -118,6 +118,7 @@ def test_a_folder_of_files_is_no_start_of_a_training(sample_root: Path, tmp_path
     assert "stages.train_ast_audioset20k.init=" in text and "holds 2 checkpoints, but only a stage that just" in text
 
 
+@pytest.mark.slow
 def test_a_released_psla_is_ranked_by_its_numbers_as_they_are(sample_root: Path, tmp_path):
     """They leave 0..1 where its heads' weights sum to more; `validate` ranks them all the same."""
     path = tmp_path / "as_mdl_0.pth"

@@ -36,6 +36,7 @@ def entries(*jobs: Job) -> list[Entry]:
     return [Entry(job, "method", job.name, 0, ()) for job in jobs]
 
 
+@pytest.mark.slow
 def test_a_failed_job_fails_alone_and_with_it_what_needs_it(tmp_path: Path):
     after = "(folder / 'first.done').read_text(); result.touch()"
     jobs = [
@@ -67,6 +68,7 @@ def test_what_is_done_is_not_run_and_what_failed_is_tried_again(tmp_path: Path):
     assert run_jobs(jobs, LocalLauncher([Place({})])) == {"once": State.DONE, "lucky": State.DONE}
 
 
+@pytest.mark.slow
 def test_each_job_has_its_place_for_itself(tmp_path: Path):
     """A job that finds another in its place fails."""
     text = """
@@ -85,6 +87,7 @@ mark.unlink()
     assert {gpus for gpus, _ in found} <= {"0,1", "GPU-6b"} and all(cores == [core] for _, cores in found)
 
 
+@pytest.mark.slow
 def test_jobs_save_on_a_signal_and_the_others_wait_for_the_next_time(tmp_path: Path):
     """The first job signals this process, as a scheduler would; only the launcher signals the job."""
     text = f"""

@@ -37,6 +37,7 @@ def test_scores_are_not_rounded_to_the_training_s_precision(trained: Path) -> No
     assert json.loads((trained / "record.json").read_text())["scored_precision"] == "float32"
 
 
+@pytest.mark.slow
 def test_scores_are_those_that_the_same_weights_give_in_float32(trained: Path, sample_root: Path, tmp_path) -> None:
     run, method, *overrides = arguments(sample_root, tmp_path, "trainer.precision=32-true")
     (exact,) = (stage.folder for stage in make_plan(compose(method, overrides)).stages)

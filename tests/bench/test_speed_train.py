@@ -62,6 +62,7 @@ def noted(loop: timed_loops.Loop, losses: list[Tensor]) -> timed_loops.Loop:
         yield loss
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_plain_loop_is_the_harness_but_for_rounding(sample_root: Path, tmp_path: Path):
     job = timed(sample_root, tmp_path, "mbt", "train_audioset_av", "trainer.precision=bf16-mixed")
     fresh = training.untrained(job.stage, job.settings.seed)
@@ -108,6 +109,7 @@ def test_the_peak_of_a_cpu_is_measured_alone(monkeypatch: pytest.MonkeyPatch):
     assert all(flops > 1e14 and source.startswith("https://") for flops, source in DATA_SHEETS.values())
 
 
+@pytest.mark.slow
 def test_a_measurement_has_every_loop_in_every_round(sample_root: Path, tmp_path: Path, capsys, monkeypatch):
     from bench.cli import main
 

@@ -196,6 +196,7 @@ def test_where_a_protocol_s_version_is_raised_predictions_are_measured_again_and
     assert set(shown["stage"]) == set(names)  # the old ones are hidden
 
 
+@pytest.mark.slow
 def test_predictions_that_are_gone_cannot_be_measured_again(clips: Path, cmkd: Path, tmp_path, monkeypatch, capsys):
     shutil.copytree(cmkd / "runs", tmp_path / "runs")
     raised = {name: replace(board, version=7) for name, board in registry.boards().items()}

@@ -249,6 +249,7 @@ def test_a_network_without_blocks_says_so():
 # --- logs, and waiting
 
 
+@pytest.mark.slow
 def test_weights_and_biases_gets_the_curves(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -95,6 +95,7 @@ def test_shards_can_be_kept_on_the_disk_while_reading(local, remote):
     assert_same(batches(cached), batches(local))
 
 
+@pytest.mark.slow
 def test_packing_there_goes_on_after_it_was_cut_off(manifest, server):
     url = "s3://packs/cut"
     pack(manifest, "vggsound", "test", url, FORMAT, workers=1, shard_clips=3)
@@ -130,6 +131,7 @@ def test_a_url_that_holds_nothing_is_an_error(server):
             open_pack(url, ["test"], INPUTS, "vggsound")
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_a_fault_of_the_clip_and_not_a_hang(local, tmp_path, monkeypatch):
     server = S3Server(tmp_path / "log")
     for name, value in server.environment.items():
