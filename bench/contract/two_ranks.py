@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.contract.cases import CLIPS, CPU, Case, built, made_up_batch
-from bench.contract.ranks import RANKS, on_two_ranks
+from bench.contract.processes import RANKS, on_two_ranks
 from datamodules.types import Batch
 from experiments.common.stage import Stage
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from bench.contract.ranks import RANKS, on_two_ranks
+from bench.contract.processes import RANKS, on_two_ranks
 from experiments.common.losses.contrastive import info_nce, symmetric_info_nce
 
 LOCAL, DIM = 3, 5

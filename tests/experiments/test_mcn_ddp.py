@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.contract.ranks import RANKS, on_two_ranks
+from bench.contract.processes import RANKS, on_two_ranks
 from tests.experiments.narrated_tiny import CLIPS, batch_of, chosen, mcn_stage
 
 MOMENTS = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 1), (1, 1)]
