@@ -104,3 +104,8 @@ def rotate_mp4(path: Path, degrees: int) -> None:
     values = (cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
     data[matrix : matrix + 36] = struct.pack(">9i", *values)
     path.write_bytes(data)
+
+
+def film(count: int) -> list[np.ndarray]:
+    """The first so many numbered frames."""
+    return [numbered_frame(index) for index in range(count)]
