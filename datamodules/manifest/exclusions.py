@@ -17,7 +17,7 @@ MALFORMED, NOT_LISTED = "malformed row", "not listed"
 CURES = {
     WHICH_SECONDS: "a file with the bare id of a video may be a cut clip or the whole video; say which with "
     "data.media=clips or data.media=videos; where several clips share the file, give each one of its own, named with "
-    "its start",
+    "its start; clips of different recordings need files whose names differ in more than the folder",
     UNKNOWN_SUFFIX: "a file with the clip's name has a suffix that is none of media; rename or convert it",
     DEAD_LINK: "a link with the clip's name leads to nothing; link it anew",
 }

@@ -87,20 +87,32 @@ def reasons(files: Files, judged: pd.DataFrame, need: str) -> pd.Series:
 
 
 def offsets(table: pd.DataFrame, files: Files, need: str, duration: np.ndarray, media: MediaKind) -> np.ndarray:
-    """[n] the second at which each clip begins in its file; NaN where it is unknown.
+    """[n] the second at which each clip begins in its file; NaN where it is unknown, as in a file that clips of
+    different recordings share: their names are equal but for the folder, and nobody can say whose it is.
+
+    Args:
+        table: the clips, with video_id, start and end.
+        files: where they lie.
+        need: whose files, "audio" or "video".
+        duration: [n] seconds of each clip's file.
+        media: what files with the bare id are.
+    """
+    rows = files.rows[need]
+    recordings = pd.Series(table["video_id"].to_numpy()).groupby(rows).transform("nunique")
+    shared = (rows >= 0) & (recordings > 1)
+    return np.where(shared, np.nan, _of_one_recording(table, files, need, duration, media))
+
+
+def _of_one_recording(
+    table: pd.DataFrame, files: Files, need: str, duration: np.ndarray, media: MediaKind
+) -> np.ndarray:
+    """`offsets`, if every file is of one recording.
 
     A file whose name says when the clip begins is the cut clip, whatever its length. What a file with the bare id is,
     `media` says: cut (but then it is one clip's alone), the whole video, or `auto`. With that, a file that is clearly
     longer than the clip is the whole video, in which the clip begins at its start and may end early. One as long as the
     clip is the clip. What fits both or neither is left open: a short one that would reach into the clip if it were the
     whole video, a long one that would not, and one file of several clips that is not their whole video.
-
-    Args:
-        table: the clips, with start and end.
-        files: where they lie.
-        need: whose files, "audio" or "video".
-        duration: [n] seconds of each clip's file.
-        media: what files with the bare id are.
     """
     start, end = table["start"].to_numpy(), table["end"].to_numpy()
     timed = files.timed[need]

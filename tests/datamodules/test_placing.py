@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from datamodules.audioset import AudioSet
@@ -12,7 +14,7 @@ from datamodules.loading.clips import ClipDataset
 from datamodules.loading.samplers import EVALUATION, ClipRef
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
-from datamodules.manifest.placing import WHICH_SECONDS
+from datamodules.manifest.placing import WHICH_SECONDS, Files, offsets
 from datamodules.source import DataError
 from datamodules.types import AudioInputs, DataConfig, Inputs
 from datamodules.vggsound import VGGSound
@@ -117,9 +119,9 @@ def test_a_file_with_a_bare_id_is_placed_by_its_length_and_left_out_where_that_i
 
 def test_one_file_of_several_clips_is_their_whole_video_or_nobody_s(auto):
     found = places(auto)
-    for number, (segments, _, offsets) in enumerate(SHARED, 60):
+    for number, (segments, _, begins) in enumerate(SHARED, 60):
         starts = [found.get(of(number, start), (None,))[0] for start, _ in segments]
-        assert starts == offsets, SHARED[number - 60]
+        assert starts == begins, SHARED[number - 60]
 
 
 def test_what_is_ambiguous_is_counted_with_its_cure(auto, data, tmp_path):
@@ -174,3 +176,15 @@ def test_a_file_named_with_the_start_is_taken_before_one_with_the_bare_id(tmp_pa
     sound(source.root / "a" / "Yabcdefghijk.wav", 14.0)
     sound(source.root / "b" / "abcdefghijk_30000_40000.wav", 10.0)
     assert build(source).table["audio_path"][0].endswith("b/abcdefghijk_30000_40000.wav")
+
+
+@pytest.mark.parametrize("media", ["auto", "clips", "videos"])
+def test_a_file_that_clips_of_different_recordings_share_is_nobody_s(media):
+    """As where `kettle/00.wav` and `knife/00.wav` are listed with their folders, and looked for without."""
+    table = pd.DataFrame({"video_id": ["kettle/00", "knife/00", "knife/01", "a/9", "b/9"], "start": 0.0, "end": np.inf})
+    files = Files(
+        pa.array(["kettle/00.wav", "knife/01.wav"]), {"audio": np.array([0, 0, 1, -1, -1])}, {}, np.full(5, "")
+    )
+    files.timed["audio"] = np.zeros(5, bool)
+    found = offsets(table, files, "audio", np.full(5, 2.0), media)
+    np.testing.assert_array_equal(found, [np.nan, np.nan, 0.0, 0.0, 0.0])  # a missing file is nobody's, too
