@@ -29,19 +29,6 @@ def numbers(path: Path, times: list[float]) -> list[int]:
 # Sound
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def stereo_wav(folder: Path) -> Path:
-    path = folder / "stereo.wav"
-    samples = np.round(noise(3.0, 44100, channels=2) * 2**15).astype(np.int16)
-    scipy.io.wavfile.write(path, 44100, samples.T)
-    return path
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.float64])
 def test_wav_is_read_as_scipy_reads_it(tmp_path: Path, dtype: type) -> None:
     sound = noise(0.5, 8000)[0].clip(-1, 1)

@@ -32,19 +32,6 @@ def reason(path: Path, need_audio: bool = True, need_video: bool = True) -> str:
     return error.value.reason
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def stereo_wav(folder: Path) -> Path:
-    path = folder / "stereo.wav"
-    samples = np.round(noise(3.0, 44100, channels=2) * 2**15).astype(np.int16)
-    scipy.io.wavfile.write(path, 44100, samples.T)
-    return path
-
-
 def cut(path: Path, share: float, name: str) -> Path:
     data = path.read_bytes()
     target = path.with_name(name)
