@@ -58,8 +58,16 @@ class WorkerContext(SpawnContext):
 
 
 def any_ends(processes: Sequence[BaseProcess]) -> bool:
-    """Whether one of them is gone. Of one that is killed, its connections end a moment before itself."""
-    return bool(wait([process.sentinel for process in processes], SECONDS_TO_END))
+    """Whether one of them is gone. Of one that is killed, its connections end a moment before itself.
+
+    Those that are gone are gone wholly: of a loader's worker, torch's handler of SIGCHLD would otherwise raise its
+    error whenever the signal comes, in the middle of what follows.
+    """
+    gone = wait([process.sentinel for process in processes], SECONDS_TO_END)
+    for process in processes:
+        if process.sentinel in gone:
+            process.join(SECONDS_TO_END)
+    return bool(gone)
 
 
 @contextmanager

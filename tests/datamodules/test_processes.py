@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from multiprocessing import get_context
 from typing import NoReturn
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loading.loader import Loader
+from datamodules.processes import any_ends
 
 
 class Busy(Dataset):
@@ -66,3 +68,16 @@ def break_off(pid: int) -> NoReturn:
 def test_a_worker_that_dies_while_it_hands_over_a_batch_is_reported_as_any_that_dies():
     with pytest.raises(RuntimeError, match="DataLoader worker .*(killed by signal|exited unexpectedly)"):
         list(Loader(Breaking(), batch_size=None, num_workers=1))
+
+
+def hang_up_and_die() -> None:
+    os.closerange(3, 64)
+    threading.Event().wait(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_whose_connections_ended_is_waited_for():
+    process = get_context("spawn").Process(target=hang_up_and_die)
+    process.start()
+    assert any_ends([process])
+    assert process.exitcode == -signal.SIGKILL
