@@ -7,10 +7,8 @@ somebody else's distribution names in the entry point group `avl_bench.methods`.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 import datamodules
 from bench.errors import UserError, unknown
 from datamodules.boards import Board
+from datamodules.found import classes_of
 
 if TYPE_CHECKING:
     from datamodules.source import Source
@@ -69,33 +68,8 @@ def method_module(method: str) -> ModuleType:
 @cache
 def datasets() -> dict[str, str]:
     """Dataset name -> `module:Class`, without importing any."""
-    return _own_datasets() | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
-
-
-def _own_datasets() -> dict[str, str]:
-    """Of the classes at the top of `datamodules/`, those that inherit `Source`, or one that does, and say `name = "…"`.
-
-    The source is read and not run: importing 40 datasets, and whatever else lies beside them, would take too long.
-    """
-    files = {path.stem: ast.parse(path.read_bytes()) for path in sorted(DATAMODULES.glob("*.py"))}
-    classes = [(file, node) for file, tree in files.items() for node in tree.body if isinstance(node, ast.ClassDef)]
-    sources = {"Source"}
-    while heirs := {node.name for _, node in classes if _bases(node) & sources} - sources:
-        sources |= heirs
-    own = [(file, node) for file, node in classes if node.name in sources]
-    return {name: f"{datamodules.__name__}.{file}:{node.name}" for file, node in own for name in _said_name(node)}
-
-
-def _bases(node: ast.ClassDef) -> set[str]:
-    return {base.id for base in node.bases if isinstance(base, ast.Name)}
-
-
-def _said_name(node: ast.ClassDef) -> Iterator[str]:
-    """What `name = "…"` says in a class."""
-    for line in node.body:
-        match line:
-            case ast.Assign(targets=[ast.Name("name")], value=ast.Constant(str(name))):
-                yield name
+    ours = classes_of(DATAMODULES, datamodules.__name__, "Source", "name")
+    return ours | {e.name: e.value for e in entry_points(group="avl_bench.datasets")}
 
 
 def dataset(name: str) -> type[Source]:

@@ -6,7 +6,7 @@ Nothing here imports torch, so that the configuration can be read and checked wi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from datamodules.frozen import Freezable
 
@@ -134,6 +134,8 @@ class Inputs(Freezable):
     video: VideoInputs | None = field(default_factory=VideoInputs)
     text: TextInputs | None = None
     features: FeatureInputs | None = None
+    streams: dict[str, Any] = field(default_factory=dict)
+    """Further streams, by name: `kind`, and the settings of that kind. `python -m bench data streams` lists them."""
 
 
 @dataclass
@@ -288,14 +290,11 @@ class RawBatch(TypedDict, total=False):
 
     clip_id: list[str]
     key: Tensor
-    waveform: Tensor
-    """[B, T] float32 in -1..1, zero-padded at the end."""
-    waveform_length: Tensor
-    """[B] int64, samples before the padding."""
-    levels: Tensor
-    """[B, F, mels] float32, cut out of the log-mels of a whole source, instead of its waveform."""
-    levels_length: Tensor
-    frames: Tensor
+    audio: Tensor
+    """[B, T] float32 in -1..1, zero-padded at the end; or [B, F, mels], cut out of the log-mels of a whole source."""
+    audio_length: Tensor
+    """[B] int64, samples or frames before the padding."""
+    video: Tensor
     """[B, T, H, W, 3] uint8 RGB."""
     video_length: Tensor
     text: Tensor

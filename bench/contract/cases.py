@@ -18,7 +18,9 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan import cost
 from bench.tasks import task_of
-from datamodules.types import Batch
+from datamodules.streams.kind import named
+from datamodules.streams.known import looked_at, streams_of
+from datamodules.types import FEATURE_KEYS, Batch
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import Taught
 
@@ -126,18 +128,11 @@ def spec(config: BenchConfig, name: str, classes: int = CLASSES) -> StageSpec[An
         modality: _features_shape(config.method, config.variant, config.preset, other)
         for modality, other in stage.features.items()
     }
-    inputs = replace(stage.data.inputs)
-    if "a" not in stage.modality or "a" in features:
-        inputs.audio = None
-    if "v" not in stage.modality or "v" in features:
-        inputs.video = inputs.features = None
-    if "t" not in stage.modality:
-        inputs.text = None
     board = stage.objects.board
     return StageSpec(
         model=config.model,
         options=stage.options,
-        inputs=inputs,
+        inputs=looked_at(stage.data.inputs, set(stage.modality) - features.keys()),
         modality=stage.modality,  # type: ignore[arg-type]  # checked where a plan is made
         num_classes=classes,
         multilabel=stage.objects.source.multilabel,
@@ -220,17 +215,11 @@ def made_up_batch(case: Case) -> Batch:
     shorter than the others, and the one before it has no feature file of its pictures."""
     whole: dict[str, Any] = dict(empty_batch(case, CPU))
     draw = torch.Generator().manual_seed(1)
-    for name in ("audio", "video", "video_feat", "audio_feat"):
-        if name in whole:
-            whole[name] = torch.randn(whole[name].shape, generator=draw)
-    for name in ("audio", "text", "video_feat"):
-        if f"{name}_length" in whole:
-            moments = whole[name].shape[2 if name == "audio" else 1]
-            whole[f"{name}_length"] = torch.tensor([moments] * (CLIPS - 1) + [moments // 2])
-    if "video_feat_length" in whole:
-        whole["video_feat_length"][-2] = 0
-    if "text" in whole:
-        whole["text"] = torch.randint(1, 50, whole["text"].shape, generator=draw)
+    of = spec(case.config, case.stage)
+    for name, stream in streams_of(of.inputs).items():
+        whole |= named(stream.made_up(CLIPS, draw), name)
+    for modality, shape in of.features.items():
+        whole[FEATURE_KEYS[modality]] = torch.randn(CLIPS, *shape, generator=draw)
     whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]
     return cast(Batch, whole)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
 from bench.tasks import known, task_of
+from datamodules.errors import DataError
+from datamodules.streams.kind import Stream
+from datamodules.streams.known import streams_of
 
 
 def check_combinations(config: BenchConfig, names: list[str]) -> None:
@@ -65,10 +69,9 @@ def _check_data(stage: StageConfig, where: str) -> None:
         raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
     if set(stage.modality) - set("avt") or not stage.modality:
         raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
-    inputs = stage.data.inputs
-    given = {"a": inputs.audio, "v": inputs.video or inputs.features, "t": inputs.text}
-    for letter, wanted in given.items():
-        if letter in stage.modality and letter not in stage.features and wanted is None:
+    given = {stream.modality for stream in _streams(stage, where).values()}
+    for letter in "avt":
+        if letter in stage.modality and letter not in stage.features and letter not in given:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)
     _check_reading(stage, where)
@@ -90,14 +93,21 @@ def _check_mixup(stage: StageConfig, where: str) -> None:
     setting = f"{where}.data.augment.mixup={stage.data.augment.mixup:g}"
     if stage.objects.source.narrated:
         raise UserError(f"{setting}: the clips of {stage.dataset} have no labels to be mixed; set it to 0")
-    inputs = stage.data.inputs
-    read = {"t": inputs.text and "text", "v": inputs.features and "feature files"}
-    for modality, what in read.items():
-        if what and modality in stage.modality and modality not in stage.features:
-            raise UserError(f"{setting}: labels would be mixed, but {what} cannot be; set it to 0")
+    for stream in _streams(stage, where).values():
+        read = not stream.modality or stream.modality in set(stage.modality) - stage.features.keys()
+        if read and not stream.mixes:
+            raise UserError(f"{setting}: labels would be mixed, but {stream.name} cannot be; set it to 0")
     own_class = stage.objects.stage_class
     if stage.features and own_class is not None and not own_class.mixes_features:
         raise UserError(f"{setting}: {stage.module} does not mix extracted features; set it to 0")
+
+
+def _streams(stage: StageConfig, where: str) -> dict[str, Stream[Any]]:
+    """What the stage's settings name to be read, whether it looks at it or not."""
+    try:
+        return streams_of(stage.data.inputs)
+    except DataError as error:
+        raise UserError(f"{where}.{error}") from error
 
 
 def _check_text(stage: StageConfig, where: str) -> None:

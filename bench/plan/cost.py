@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from datamodules.streams.kind import named
+from datamodules.streams.known import streams_of
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.stage import Stage, StageSpec
 
@@ -25,26 +28,16 @@ def flops_of(run: Callable[[], object]) -> int:
 
 def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch:
     """A batch of zeros as the stage's inputs shape it."""
-    inputs, num_classes = spec.inputs, spec.num_classes
-    batch = Batch(
-        clip_id=[str(i) for i in range(clips)],
-        key=torch.arange(clips, device=device),
-        label=torch.zeros(clips, num_classes, device=device),
-    )
-    if (audio := inputs.audio) is not None:
-        batch["audio"] = torch.zeros(clips, 1, audio.frames, audio.mel_bins, device=device)
-        batch["audio_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
-    if (video := inputs.video) is not None:
-        batch["video"] = torch.zeros(clips, 3, video.frames, video.size, video.size, device=device)
-    if (text := inputs.text) is not None:
-        batch["text"] = torch.zeros(clips, text.length, dtype=torch.int64, device=device)
-        batch["text_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
-    if (features := inputs.features) is not None:
-        batch["video_feat"] = torch.zeros(clips, features.frames, sum(features.dims), device=device)
-        batch["video_feat_length"] = torch.zeros(clips, dtype=torch.int64, device=device)
+    batch: dict[str, Any] = {
+        "clip_id": [str(i) for i in range(clips)],
+        "key": torch.arange(clips, device=device),
+        "label": torch.zeros(clips, spec.num_classes, device=device),
+    }
+    for name, stream in streams_of(spec.inputs).items():
+        batch |= named(stream.example(clips, device), name)
     for modality, shape in spec.features.items():
         batch[FEATURE_KEYS[modality]] = torch.zeros(clips, *shape, device=device)
-    return batch
+    return cast(Batch, batch)
 
 
 def build_on_meta(stage_class: type[Stage], spec: StageSpec) -> Stage:

@@ -21,6 +21,7 @@ from datamodules.boards import Board
 from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import explain_exclusions
 from datamodules.source import DataError
+from datamodules.streams.known import looked_at
 from datamodules.types import Inputs, Modality
 from experiments.common.stage import Stage, StageSpec
 
@@ -291,13 +292,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
 def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
     """The stage's inputs without what is not read of its clips: a modality that it does not look at, or whose features
     another stage extracts."""
-    inputs, looked_at = stage.data.inputs, set(stage.modality) - features.keys()
-    return Inputs(
-        audio=inputs.audio if "a" in looked_at else None,
-        video=inputs.video if "v" in looked_at else None,
-        text=inputs.text if "t" in looked_at else None,
-        features=inputs.features if "v" in looked_at else None,
-    )
+    return looked_at(stage.data.inputs, set(stage.modality) - features.keys())
 
 
 def _reading(stage: StageConfig, inputs: Inputs) -> StageConfig:

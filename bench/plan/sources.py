@@ -14,6 +14,7 @@ from datamodules.manifest.checks import Checks
 from datamodules.manifest.relabel import relabelled
 from datamodules.packing.shards import open_pack
 from datamodules.source import MediaKind, Source, find_root
+from datamodules.streams.known import streams_of
 from datamodules.types import Inputs, TextInputs
 
 
@@ -61,8 +62,8 @@ class Data:
 
     def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
         """The clips of the splits that have what the inputs want."""
-        needs = (inputs.audio is not None, inputs.video is not None, inputs.text is not None, repr(inputs.features))
-        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, *needs)
+        needs = frozenset(stream.wants() for stream in streams_of(inputs).values())
+        key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, needs)
         if key not in self._manifests and stage.data.packed:
             self._manifests[key] = open_pack(stage.data.packed, list(splits), inputs, stage.dataset)
         if key not in self._manifests:

@@ -308,7 +308,7 @@ def packed_steps(packed: Manifest) -> list[Step]:
 
     def everything(path: Path) -> object:
         clip = read(path)
-        return log_mel(clip["waveform"][None], torch.tensor([len(clip["waveform"])])), clip["frames"]
+        return log_mel(clip["audio"][None], torch.tensor([len(clip["audio"])])), clip["video"]
 
     def collated(path: Path) -> object:
         return collate([[held[path]]] * 8) if path in held else held.setdefault(path, read(path))

@@ -36,6 +36,7 @@ from bench.speed.ranking import measured
 from bench.speed.timed_loops import HARNESS, Timed
 from bench.tasks.metrics import RESAMPLES, interval
 from datamodules.keyed import stable_hash
+from datamodules.streams.known import streams_of
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
 from experiments.common.teacher import Taught
@@ -138,12 +139,13 @@ def pack(plan: Plan, folder: Path) -> str:
     if inputs.features is not None:
         raise UserError(f"stage {stage.name} reads feature files, which are not packed; leave --packed out")
     splits = [*stage.config.train, *([stage.scored_split] if stage.board else [])]
+    rates: dict[str, float] = {"sample_rate": 0, "fps": 0, "size": 0}
+    for stream in streams_of(inputs).values():
+        rates |= stream.packed()
     settings = {
         "to": str(folder),
         "splits": "+".join(dict.fromkeys(splits)),
-        "sample_rate": str(inputs.audio.sample_rate if inputs.audio else 0),
-        "fps": str(inputs.video.fps if inputs.video else 0),
-        "size": str(inputs.video.train_size if inputs.video else 0),
+        **{name: str(rate) for name, rate in rates.items()},
         "data_root": config.data_root or "",
         "data.root": stage.config.data.root or "",
         "data.media": stage.config.data.media or "",

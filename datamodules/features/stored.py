@@ -14,9 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from datamodules.source import DataError
 from datamodules.source.folders import Folder, walk
+from datamodules.table import arrow
 from datamodules.types import FeatureInputs
 
 REASONS = {
@@ -92,6 +96,19 @@ def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]
             for stem, path in _feature_files(folder):
                 placed[kind].setdefault(stem, path)
     return {kind: placed[kind] | named[kind] for kind in kinds}
+
+
+def find_features(inputs: FeatureInputs, default: Path, video_id: pd.Series) -> dict[str, pd.Series]:
+    """Kind -> [n] path of each clip's feature file, missing where there is none; below `default` if `inputs` do not say
+    where."""
+    found = index_features(Path(inputs.root) if inputs.root else default, inputs.kinds)
+    wanted = arrow(video_id, pa.large_string())
+
+    def paths(of_video: dict[str, str]) -> pd.Series:
+        videos, files = (pa.array(part, pa.large_string()) for part in (of_video.keys(), of_video.values()))
+        return pd.Series(files.take(pc.index_in(wanted, value_set=videos)), video_id.index, dtype="str")
+
+    return {kind: paths(found[kind]) for kind in inputs.kinds}
 
 
 def _feature_files(folder: Folder) -> Iterator[tuple[str, str]]:

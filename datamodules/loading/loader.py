@@ -16,24 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.compat import workers_of
 from datamodules.processes import WorkerContext, any_ends, deaf_processes
+from datamodules.streams.kind import LENGTH
 from datamodules.types import RawBatch
 
 PARTNER = "partner"
 """Key of the clip that is to be mixed into a clip, see `mixing.py`."""
-PADDED = {
-    "waveform": "waveform_length",
-    "levels": "levels_length",
-    "text": "text_length",
-    "video_feat": "video_feat_length",
-}
-"""Keys of what differs in length from clip to clip -> the key of the lengths."""
 
 
 def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
     """Stacks the clips of all items, padding with zeros at the end; None if not one could be read.
 
-    What differs in length is padded to the longest of the batch. The partners of the clips that have one are a batch
-    of their own within it.
+    What has its length beside it, as `audio` has `audio_length`, is padded to the longest of the batch. The partners
+    of the clips that have one are a batch of their own within it.
     """
     clips = [clip for item in items for clip in item]
     if not clips:
@@ -50,11 +44,8 @@ def _stacked(clips: Sequence[dict[str, Any]]) -> RawBatch:
     batch["key"] = torch.tensor([clip["key"] for clip in clips])
     for name in clips[0].keys() - batch.keys() - {PARTNER}:
         values = [clip[name] for clip in clips]
-        if name in PADDED:
-            batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
-            batch[PADDED[name]] = torch.tensor([len(value) for value in values])
-        else:
-            batch[name] = torch.stack(values)
+        differ = f"{name}_{LENGTH}" in clips[0]
+        batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True) if differ else torch.stack(values)
     return cast(RawBatch, batch)
 
 

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.features import stored
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.exclusions import EXAMPLES, MALFORMED, NOT_LISTED, Exclusions, explain_exclusions
 from datamodules.manifest.placing import (
@@ -29,8 +27,9 @@ from datamodules.manifest.placing import (
 from datamodules.manifest.seconds import seconds_of, steps_of
 from datamodules.source import DataError, MediaKind, Official, Source, class_lists
 from datamodules.source.captions import Captions
+from datamodules.streams.known import media_of, streams_of
 from datamodules.table import arrow
-from datamodules.types import FeatureInputs, Inputs, NarrationConfig
+from datamodules.types import Inputs, NarrationConfig
 
 
 def none_left_out() -> pd.DataFrame:
@@ -61,7 +60,7 @@ class Manifest:
     """Columns: clip_id, video_id, start, end, labels, audio_path, video_path, audio_offset and video_offset (where in
     these files the clip begins, seconds), seconds (how much of it there is), sound_seconds (how much sound there is:
     that of a cut file may go on past the clip's end, as a codec's last block does); text, where the dataset has one;
-    caption_row, where captions are wanted; feature_<kind>, where features are wanted. Where steps are to be found in
+    caption_row, where captions are wanted; video_feat_<kind>, where features are wanted. Where steps are to be found in
     time a row is a second: group is its video, and video_seconds how long that is."""
     classes: list[str]
     multilabel: bool
@@ -198,7 +197,7 @@ def build_manifest(
     judged = checks.of(listed.files.paths, f"checking {source.title} {'+'.join(splits)}")
     manifest = usable_clips(source, listed, judged, inputs, media)
     if manifest.table.empty:
-        what = " and ".join(name for name, needed in vars(inputs).items() if needed is not None)
+        what = " and ".join(streams_of(inputs))
         reasons = explain_exclusions(manifest.excluded, manifest.examples)
         raise DataError(
             f"{source.title} {'+'.join(splits)} in {source.root}: none of the {manifest.official} official clips can "
@@ -259,16 +258,13 @@ def usable_clips(
     table = official.clips.copy(deep=False)
     exclusions = Exclusions(table, official.malformed, listed.unlisted)
 
-    if inputs.text is not None:
-        _exclude_without_text(table, source, exclusions)
-    if inputs.features is not None:
-        for kind, paths in find_features(source, inputs.features, table["video_id"]).items():
-            table[f"feature_{kind}"] = pd.Series(paths, dtype="str")
-            exclusions.add(f"no {kind} features", table[f"feature_{kind}"].isna())
-    needs = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
-    add_media(table, listed.files, judged, needs, media or source.media, exclusions)
-    if official.segments is not None and inputs.features is not None:
-        _measure_features(table, inputs.features, exclusions)
+    streams = streams_of(inputs).values()
+    for stream in streams:
+        stream.find(table, source, exclusions)
+    add_media(table, listed.files, judged, media_of(inputs), media or source.media, exclusions)
+    if official.segments is not None:
+        for stream in streams:
+            stream.measure(table, exclusions)
 
     usable = table[exclusions.none].reset_index(drop=True)
     manifest = Manifest(
@@ -283,50 +279,12 @@ def usable_clips(
         sample=source.is_sample,
         narrated=source.narrated,
     )
-    if source.narrated and inputs.text is not None:
+    if source.narrated and any(stream.reads_text for stream in streams):
         manifest.captions = source.captions
     if official.segments is not None:
         manifest.steps = steps_of(usable)
         manifest.table = seconds_of(usable, official.segments)
     return manifest
-
-
-def _measure_features(table: pd.DataFrame, inputs: FeatureInputs, exclusions: Exclusions) -> None:
-    """How long videos are by their features, where no media are read; excludes those whose files cannot be used."""
-    paths = table[[f"feature_{kind}" for kind in inputs.kinds]].to_numpy()
-    reason = pd.Series("", index=table.index, dtype="str")
-    for row in np.flatnonzero(exclusions.none & np.isinf(table["seconds"])):
-        try:
-            table.loc[row, "seconds"] = stored.seconds(paths[row], inputs)
-        except stored.FeatureError as error:
-            reason[row] = error.reason
-    for why in sorted(set(reason) - {""}):
-        exclusions.add(f"{why} features", reason == why)
-
-
-def _exclude_without_text(table: pd.DataFrame, source: Source, exclusions: Exclusions) -> None:
-    """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
-    if "text" in table:
-        exclusions.add("no text", table["text"].fillna("") == "")
-    elif source.captions is not None:
-        rows = source.captions.rows(table["video_id"])
-        exclusions.add("no captions", rows.isna())
-        table["caption_row"] = rows.fillna(-1).astype("int64")
-    else:
-        raise DataError(f"{source.title} has no text")
-
-
-def find_features(source: Source, inputs: FeatureInputs, video_id: pd.Series) -> dict[str, pa.Array]:
-    """Kind -> [n] path of each clip's feature file, null where there is none."""
-    root = Path(inputs.root) if inputs.root else source.root
-    found = stored.index_features(root, inputs.kinds)
-    wanted = arrow(video_id, pa.large_string())
-
-    def paths(of_video: dict[str, str]) -> pa.Array:
-        videos, files = (pa.array(part, pa.large_string()) for part in (of_video.keys(), of_video.values()))
-        return files.take(pc.index_in(wanted, value_set=videos))
-
-    return {kind: paths(found[kind]) for kind in inputs.kinds}
 
 
 def add_media(

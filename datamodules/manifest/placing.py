@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from datamodules.manifest.media_index import DEAD_LINK, UNKNOWN_SUFFIX, MediaIndex, index_media
 from datamodules.source import MediaKind, Official, Source
+from datamodules.streams.known import media_of
 from datamodules.types import Inputs
 
 LENGTH_TOLERANCE = 0.5
@@ -39,7 +40,7 @@ def find_files(source: Source, officials: Sequence[Official], inputs: Inputs) ->
     Where a clip has files of both kinds, sound is read from the one and pictures from the other; where it has one,
     that may hold both, which its check finds out. A name that says when the clip begins is preferred.
     """
-    needed = [kind for kind in ("audio", "video") if getattr(inputs, kind) is not None]
+    needed: list[str] = [*media_of(inputs)]
     if not needed:
         return Files(pa.array([], pa.large_string()), {}, {}, np.array([], dtype=object))
     index = index_media(source.root)

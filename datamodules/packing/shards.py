@@ -49,6 +49,7 @@ from datamodules.manifest.build import Manifest, none_left_out
 from datamodules.manifest.exclusions import EXAMPLES
 from datamodules.media.container import MediaError
 from datamodules.source import DataError
+from datamodules.streams.known import streams_of
 from datamodules.table import arrow_table, pandas_table
 from datamodules.types import Inputs
 
@@ -82,35 +83,8 @@ class PackedFormat:
 
     def require(self, inputs: Inputs, url: str) -> None:
         """Raises DataError where these inputs cannot be read from the pack."""
-        audio, video = inputs.audio, inputs.video
-        if audio is not None and audio.sample_rate != self.sample_rate:
-            has = f"sound of {self.sample_rate} Hz" if self.sample_rate else "no sound"
-            raise DataError(f"{url} holds {has}, but data.inputs.audio.sample_rate={audio.sample_rate}; {REPACK}")
-        if audio is not None and audio.reference == "source":
-            raise DataError(
-                f"{url} is a pack, which holds the sound of clips alone, and data.inputs.audio.reference=source wants "
-                f"that of whole sources; read these with data.root instead"
-            )
-        if inputs.features is not None:
-            raise DataError(f"{url} is a pack, and packs hold no features; read them with data.root instead")
-        if video is None:
-            return
-        if not self.fps:
-            raise DataError(f"{url} holds no frames, but the stage looks at pictures; {REPACK}")
-        ratio = self.fps / video.fps
-        if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
-            raise DataError(
-                f"{url} holds {self.fps:g} frames a second, no multiple of data.inputs.video.fps={video.fps:g}; "
-                f"{REPACK}"
-            )
-        if max(video.size, video.train_size) > self.size:
-            raise DataError(
-                f"{url} holds frames of {self.size} pixels, but data.inputs.video.size={video.size} and "
-                f"train_size={video.train_size}; {REPACK}"
-            )
-
-
-REPACK = "change that, or pack the dataset again"
+        for stream in streams_of(inputs).values():
+            stream.require_packed(self, url)
 
 
 class Shards:
@@ -271,7 +245,7 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
         for reason, some in about["examples"].items():
             manifest.examples[reason] = (manifest.examples.get(reason, []) + some)[:EXAMPLES]
     manifest.excluded = dict(sorted(counts.items()))
-    if inputs.text is not None:
+    if any(stream.reads_text for stream in streams_of(inputs).values()):
         _exclude_without_text(manifest, url)
     return manifest
 

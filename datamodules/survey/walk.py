@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from datamodules.boards import Board
+from datamodules.features.stored import find_features
 from datamodules.keyed import stable_hash
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import collate
 from datamodules.loading.samplers import EVALUATION, ClipRef
-from datamodules.manifest.build import Listed, Manifest, find_features, label_arrays, list_clips, usable_clips
+from datamodules.manifest.build import Listed, Manifest, label_arrays, list_clips, usable_clips
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.placing import reasons
 from datamodules.source import DataError, MediaKind, Source
@@ -140,8 +141,8 @@ def _with_text(source: Source, table: pd.DataFrame) -> int | None:
 def _with_features(source: Source, table: pd.DataFrame, wanted: FeatureInputs | None) -> dict[str, int]:
     if wanted is None:
         return {}
-    found = find_features(source, wanted, table["video_id"])
-    return {kind: len(paths) - paths.null_count for kind, paths in found.items()}
+    found = find_features(wanted, source.root, table["video_id"])
+    return {kind: int(paths.notna().sum()) for kind, paths in found.items()}
 
 
 def _shared(source: Source, videos: dict[str, pd.Series]) -> list[dict[str, Any]]:
@@ -181,10 +182,10 @@ def _sound_facts(source: Source, table: pd.DataFrame) -> SoundFacts | None:
         raw = collate([clips[ClipRef(row, EVALUATION)]])
         if raw is None:
             continue
-        frames = int(log_mel.num_frames(raw["waveform_length"])[0])
-        values = log_mel(raw["waveform"], raw["waveform_length"])[0, :frames].double()
+        frames = int(log_mel.num_frames(raw["audio_length"])[0])
+        values = log_mel(raw["audio"], raw["audio_length"])[0, :frames].double()
         count, total, squares = count + values.numel(), total + float(values.sum()), squares + float((values**2).sum())
-        power = float(raw["waveform"][0, : int(raw["waveform_length"][0])].double().square().mean())
+        power = float(raw["audio"][0, : int(raw["audio_length"][0])].double().square().mean())
         levels.append(10 * math.log10(max(power, 1e-20)))
     if not count:
         return None

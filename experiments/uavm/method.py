@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules import keyed
-from datamodules.loading.mixing import mix_in
+from datamodules.streams.mixed import mix_in
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import INPUT, Classifier

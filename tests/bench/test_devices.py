@@ -34,8 +34,8 @@ def test_features_and_augmentation_are_the_same_on_a_gpu():
             "clip_id": [str(i) for i in range(12)],
             "key": torch.arange(12),
             "label": torch.eye(12),
-            "waveform": torch.rand(12, 41000, generator=generator) - 0.5,
-            "waveform_length": torch.arange(29000, 41000, 1000),
+            "audio": torch.rand(12, 41000, generator=generator) - 0.5,
+            "audio_length": torch.arange(29000, 41000, 1000),
             "frames": torch.randint(0, 256, (12, 4, 72, 72, 3), generator=generator, dtype=torch.uint8),
         }
 

@@ -75,18 +75,18 @@ def test_the_windows_lie_evenly_over_a_long_clip(sample_root, tmp_path):
         for start, window in zip(starts, windows, strict=True):
             # Opened anew each time: AAC's noise substitution depends on what was decoded before.
             expected = read_audio(path, float(start), audio.seconds, audio.sample_rate)
-            assert np.array_equal(window["waveform"].numpy(), expected)
+            assert np.array_equal(window["audio"].numpy(), expected)
         for start, window in zip(np.linspace(0, seconds - 1.0, VIEWS), windows, strict=True):
             expected = read_frames(path, (float(start), float(start) + 0.5), 32)
-            assert np.array_equal(window["frames"].numpy(), expected)
-        assert not np.array_equal(windows[0]["waveform"], windows[-1]["waveform"])
+            assert np.array_equal(window["video"].numpy(), expected)
+        assert not np.array_equal(windows[0]["audio"], windows[-1]["audio"])
         assert len({window["clip_id"] for window in windows}) == 1
 
 
 def test_one_view_is_cut_at_the_start_and_a_short_clip_has_but_one_window(sample_root, tmp_path):
     one = dataset(sample_root, tmp_path, 1, frames=100)
     four = dataset(sample_root, tmp_path, VIEWS, frames=100)
-    assert np.array_equal(one[ClipRef(0, EVALUATION)][0]["waveform"], four[ClipRef(0, EVALUATION, 0)][0]["waveform"])
+    assert np.array_equal(one[ClipRef(0, EVALUATION)][0]["audio"], four[ClipRef(0, EVALUATION, 0)][0]["audio"])
     short = dataset(sample_root, tmp_path, VIEWS, frames=1024)
-    first, last = (short[ClipRef(0, EVALUATION, view)][0]["waveform"] for view in (0, VIEWS - 1))
+    first, last = (short[ClipRef(0, EVALUATION, view)][0]["audio"] for view in (0, VIEWS - 1))
     assert np.array_equal(first, last)

@@ -62,8 +62,8 @@ def test_a_clip_is_what_media_reads_at_the_wanted_place(manifest):
     clip = dataset(manifest)[ClipRef(3, EVALUATION)][0]
     path = manifest.table["video_path"][3]
     sound = read_audio(path, 0.0, INPUTS.audio.seconds, 16000)
-    assert np.array_equal(clip["waveform"].numpy(), sound) and len(sound) == round(INPUTS.audio.seconds * 16000)
-    assert np.array_equal(clip["frames"].numpy(), read_frames(path, [0.0, 0.5, 1.0, 1.5], 64))
+    assert np.array_equal(clip["audio"].numpy(), sound) and len(sound) == round(INPUTS.audio.seconds * 16000)
+    assert np.array_equal(clip["video"].numpy(), read_frames(path, [0.0, 0.5, 1.0, 1.5], 64))
     assert torch.equal(clip["label"].nonzero().flatten(), torch.tensor(manifest.table["labels"][3]))
 
 
@@ -73,10 +73,10 @@ def test_training_cuts_sound_and_pictures_at_the_same_share_of_the_clip(manifest
     starts = set()
     for epoch in range(8):
         clip = clips[ClipRef(0, epoch)][0]
-        late = not np.array_equal(clip["waveform"].numpy(), read_audio(path, 0.0, INPUTS.audio.seconds, 16000))
+        late = not np.array_equal(clip["audio"].numpy(), read_audio(path, 0.0, INPUTS.audio.seconds, 16000))
         starts.add(late)
         begin = (length - INPUTS.video.seconds) * late
-        assert np.array_equal(clip["frames"].numpy(), read_frames(path, begin + np.arange(4) / 2, 72))
+        assert np.array_equal(clip["video"].numpy(), read_frames(path, begin + np.arange(4) / 2, 72))
     assert starts == {False, True}
 
 
@@ -142,9 +142,9 @@ def raw_clips(count: int = 8) -> RawBatch:
     return RawBatch(
         clip_id=[str(i) for i in range(count)],
         key=torch.arange(count),
-        waveform=0.1 * torch.randn(count, 20000, generator=generator),
-        waveform_length=torch.full((count,), 20000),
-        frames=torch.randint(0, 256, (count, 4, 72, 72, 3), dtype=torch.uint8, generator=generator),
+        audio=0.1 * torch.randn(count, 20000, generator=generator),
+        audio_length=torch.full((count,), 20000),
+        video=torch.randint(0, 256, (count, 4, 72, 72, 3), dtype=torch.uint8, generator=generator),
         label=torch.eye(count),
     )
 
@@ -154,7 +154,7 @@ def test_log_mels_are_masked_normalised_made_noisy_and_rolled_in_this_order():
     inputs = Inputs(AudioInputs(frames=128, scale=1.0, mean=-5.081, std=4.4849), None)
     augment = AugmentConfig(freq_mask=48, time_mask=64, time_masks=2, noise=0.1, shift=10)
     raw, key = raw_clips(), torch.arange(8)
-    mel = LogMel(inputs.audio)(raw["waveform"], raw["waveform_length"])
+    mel = LogMel(inputs.audio)(raw["audio"], raw["audio_length"])
     mel = (spec_mask(mel, key, 48, 64, 2) + 5.081) / 4.4849
     expected = roll_frames(add_noise(mel, key, 0.1), key, 10)
     torch.testing.assert_close(Features(inputs, augment)(raw, train=True)["audio"][:, 0], expected)
@@ -198,10 +198,13 @@ def test_when_the_disk_is_gone_training_stops_and_says_so(manifest):
 
 
 def test_collate_pads_sound_with_zeros_and_tells_its_length():
-    clips = [{"clip_id": str(n), "key": n, "label": torch.zeros(2), "waveform": torch.ones(n)} for n in (3, 5)]
+    clips = [
+        {"clip_id": str(n), "key": n, "label": torch.zeros(2), "audio": torch.ones(n), "audio_length": torch.tensor(n)}
+        for n in (3, 5)
+    ]
     batch = collate([[clips[0]], [], [clips[1]]])
-    assert batch["waveform"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    assert batch["waveform_length"].tolist() == [3, 5] and batch["clip_id"] == ["3", "5"]
+    assert batch["audio"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch["audio_length"].tolist() == [3, 5] and batch["clip_id"] == ["3", "5"]
     assert collate([[], []]) is None
 
 
@@ -210,15 +213,15 @@ def test_the_cache_gives_what_decoding_gives_and_keeps_to_its_limit(manifest, mo
     fresh = dataset(manifest)[ClipRef(2, 0)][0]
     cached = dataset(manifest, cache_gb=1.0)
     first, second = cached[ClipRef(2, 0)][0], cached[ClipRef(2, 0)][0]
-    assert torch.equal(first["frames"], fresh["frames"]) and torch.equal(first["waveform"], fresh["waveform"])
-    assert second["frames"] is first["frames"]
-    size = first["frames"].nbytes
+    assert torch.equal(first["video"], fresh["video"]) and torch.equal(first["audio"], fresh["audio"])
+    assert second["video"] is first["video"]
+    size = first["video"].nbytes
     small = cache.DecodedCache()
     for key in range(5):
-        small.get(key, lambda: first["frames"].clone(), limit=3 * size)
+        small.get(key, lambda: first["video"].clone(), limit=3 * size)
     made = []
     for key in range(5):
-        small.get(key, lambda key=key: made.append(key) or first["frames"], limit=3 * size)
+        small.get(key, lambda key=key: made.append(key) or first["video"], limit=3 * size)
     assert made == [3, 4]
 
 

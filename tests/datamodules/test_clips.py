@@ -61,9 +61,9 @@ def test_a_segment_is_read_where_it_lies_in_its_video(youcook2):
     assert row["audio_offset"] == row["video_offset"] == row["start"] > 0
     clip = clips[ClipRef(2, EVALUATION)][0]
     sound = read_audio(row["audio_path"], row["start"], min(0.975, row["seconds"]), 16000)
-    assert np.array_equal(clip["waveform"].numpy(), sound)
+    assert np.array_equal(clip["audio"].numpy(), sound)
     with Media(row["video_path"]) as media:
-        assert np.array_equal(clip["frames"].numpy(), media.frames([row["start"], row["start"] + 0.5], 32))
+        assert np.array_equal(clip["video"].numpy(), media.frames([row["start"], row["start"] + 0.5], 32))
     assert np.array_equal(clip["text"].numpy(), make_tokenizer(INPUTS.text)(row["text"]))
     assert len(clip["text"]) > 0
 
@@ -89,8 +89,8 @@ def test_a_cut_sound_beside_a_whole_video_are_each_read_at_their_place(tmp_path)
     inputs = Inputs(AudioInputs(frames=48), VideoInputs(frames=2, fps=1.0, size=32))
     manifest = build_manifest(AudioSet(tmp_path), ["eval"], inputs, Checks(tmp_path / "checks", workers=1))
     clip = ClipDataset(manifest, DataConfig(inputs=inputs), seed=0)[ClipRef(0, EVALUATION)][0]
-    assert np.allclose(clip["waveform"], sound[0, : len(clip["waveform"])], atol=1e-3)
-    assert [number_of(picture) for picture in clip["frames"].numpy()] == [40, 50]
+    assert np.allclose(clip["audio"], sound[0, : len(clip["audio"])], atol=1e-3)
+    assert [number_of(picture) for picture in clip["video"].numpy()] == [40, 50]
 
 
 def test_segments_behind_the_end_of_their_video_are_counted(root, tmp_path):
@@ -186,7 +186,7 @@ def test_views_are_spread_evenly_over_the_clip(youcook2):
     row = youcook2.table.iloc[0]
     length = inputs.audio.seconds
     for view, start in enumerate(np.linspace(row["start"], row["start"] + row["seconds"] - length, 4)):
-        sound = clips[ClipRef(0, EVALUATION, view)][0]["waveform"].numpy()
+        sound = clips[ClipRef(0, EVALUATION, view)][0]["audio"].numpy()
         assert np.allclose(sound, read_audio(row["audio_path"], start, length, 16000), atol=1e-6)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from datamodules.base import Features
 from datamodules.howto100m import HowTo100M
-from datamodules.loading.clips import ClipDataset, Moment, OpenFiles
+from datamodules.loading.clips import ClipDataset, OpenFiles
 from datamodules.loading.loader import Loader, collate
 from datamodules.loading.samplers import ClipRef, TrainSampler
 from datamodules.manifest.build import Manifest, build_manifest
@@ -20,6 +20,7 @@ from datamodules.manifest.checks import Checks
 from datamodules.media.decode import read_audio
 from datamodules.source import DataError
 from datamodules.source.captions import Captions, Said, grow
+from datamodules.streams.reading import Moment
 from datamodules.streams.text import make_tokenizer
 from datamodules.types import (
     AudioInputs,
@@ -110,12 +111,12 @@ def without_captions(root, tmp_path, monkeypatch) -> Path:
 
 def test_windows_need_no_captions_and_come_as_many_of_a_video_in_order(without_captions):
     clips = clips_of(without_captions, SOUND, per_video=5, cut="windows", seconds=4.0)
-    assert clips.captions is None and clips.tokenizer is None
+    assert clips.captions is None and "text" not in clips.streams
     sampler = TrainSampler(4, 1, 2)
     names = list(SECONDS)
     for refs, raw in zip(sampler, batches(clips, 2), strict=True):
         assert raw["clip_id"] == [f"{names[ref.index]}/{i}" for ref in refs for i in range(5)]
-        assert len(raw["waveform"]) == len(set(raw["key"].tolist())) == 10 and "text" not in raw
+        assert len(raw["audio"]) == len(set(raw["key"].tolist())) == 10 and "text" not in raw
 
 
 def test_windows_are_not_made_to_fit_captions_that_are_there(root, monkeypatch):
@@ -131,7 +132,7 @@ def test_a_window_is_the_sound_from_a_whole_second_on(without_captions):
         for moment, clip in zip(moments, clips[ClipRef(index, 0)], strict=True):
             assert moment.start in range(max(0, int(length - 4)) + 1)
             assert (moment.seconds, moment.text, moment.audio_shift) == (pytest.approx(min(4.0, length)), "", 0.0)
-            assert np.array_equal(clip["waveform"].numpy(), sound_of(without_captions, video, moment.start, 0.995))
+            assert np.array_equal(clip["audio"].numpy(), sound_of(without_captions, video, moment.start, 0.995))
     assert len({moment.start for moment in clips._moments(ClipRef(1, 0))}) > 2
 
 
@@ -139,7 +140,7 @@ def test_a_video_shorter_than_a_window_is_taken_whole(without_captions):
     inputs = Inputs(AudioInputs(frames=998), None)
     clips = clips_of(without_captions, inputs, per_video=2, cut="windows", seconds=10.0)
     for clip in clips[ClipRef(0, 0)]:
-        assert np.array_equal(clip["waveform"].numpy(), sound_of(without_captions, "short", 0.0, 2.5))
+        assert np.array_equal(clip["audio"].numpy(), sound_of(without_captions, "short", 0.0, 2.5))
 
 
 def test_what_needs_captions_says_so_where_there_are_none(without_captions, monkeypatch):
@@ -169,8 +170,8 @@ def test_a_caption_s_sound_is_read_later_and_its_pictures_are_not(root):
     assert len({m.start for m in moments}) > 1
     for moment, clip in zip(moments, read, strict=True):
         first = int(10 * moment.start)
-        assert [number_of(picture) for picture in clip["frames"].numpy()] == [first, first + 10]
-        assert np.array_equal(clip["waveform"].numpy(), sound_of(root, "filmed", moment.start + 2.0, 0.995))
+        assert [number_of(picture) for picture in clip["video"].numpy()] == [first, first + 10]
+        assert np.array_equal(clip["audio"].numpy(), sound_of(root, "filmed", moment.start + 2.0, 0.995))
         assert np.array_equal(clip["text"].numpy(), make_tokenizer(inputs.text)(moment.text)) and len(clip["text"])
 
 
@@ -182,13 +183,13 @@ def test_without_a_caption_there_is_no_text_and_no_shift(root):
     for moment, clip in zip(moments, mixed(root)[ClipRef(1, 0)], strict=True):
         if moment in plain:
             assert moment.audio_shift == 0.0 and moment.seconds == pytest.approx(4.0) and not len(clip["text"])
-            assert np.array_equal(clip["waveform"].numpy(), sound_of(root, "quiet", moment.start, 0.995))
+            assert np.array_equal(clip["audio"].numpy(), sound_of(root, "quiet", moment.start, 0.995))
 
 
 def test_a_shift_of_nothing_reads_the_sound_of_the_caption(root):
     clips = mixed(root, audio_shift=0.0)
     for moment, clip in zip(clips._moments(ClipRef(2, 0)), clips[ClipRef(2, 0)], strict=True):
-        assert moment.text and np.array_equal(clip["waveform"].numpy(), sound_of(root, "spoken", moment.start, 0.995))
+        assert moment.text and np.array_equal(clip["audio"].numpy(), sound_of(root, "spoken", moment.start, 0.995))
 
 
 @pytest.mark.parametrize(
@@ -204,10 +205,16 @@ def test_towards_the_end_of_the_video_the_shifted_sound_is_shorter_or_empty(root
     with OpenFiles() as files:
         read = clips._read(files, ClipRef(2, 0), moment)
     count = round(min(left, inputs.audio.seconds) * RATE)
-    assert len(read["waveform"]) == count
+    assert len(read["audio"]) == count
     if count:
-        assert np.array_equal(read["waveform"].numpy(), sound_of(root, "spoken", start + shift, count / RATE))
-    other = {"clip_id": "y", "key": 1, "label": torch.zeros(0), "waveform": torch.ones(RATE // 2)}
+        assert np.array_equal(read["audio"].numpy(), sound_of(root, "spoken", start + shift, count / RATE))
+    other = {
+        "clip_id": "y",
+        "key": 1,
+        "label": torch.zeros(0),
+        "audio": torch.ones(RATE // 2),
+        "audio_length": torch.tensor(RATE // 2),
+    }
     for both in ([{**other, **read}, other], [{**other, **read}]):  # an empty one alone, too
         batch = Features(inputs, AugmentConfig())(collate([both]), train=True)
         assert batch["audio"].shape == (len(both), 1, 398, 128) and batch["audio"].isfinite().all()
@@ -221,7 +228,7 @@ def test_a_caption_behind_the_end_of_its_video_is_no_error(root, tmp_path):
     for shift in (0.0, 4.0):
         clips = clips_of(tmp_path, SPOKEN, per_video=2, cut="captions", seconds=1.0, audio_shift=shift)
         moments = clips._moments(ClipRef(1, 0))
-        heard = {m.text: len(clip["waveform"]) for m, clip in zip(moments, clips[ClipRef(1, 0)], strict=True)}
+        heard = {m.text: len(clip["audio"]) for m, clip in zip(moments, clips[ClipRef(1, 0)], strict=True)}
         assert heard == {"here": round(0.995 * RATE), "behind": 0}
 
 
@@ -247,8 +254,8 @@ def heard(raws: Iterator[RawBatch]) -> dict[str, tuple[int, bytes]]:
     """Clip -> its key and sound."""
     found = {}
     for raw in raws:
-        for i, length in enumerate(raw["waveform_length"]):
-            found[raw["clip_id"][i]] = int(raw["key"][i]), raw["waveform"][i, :length].numpy().tobytes()
+        for i, length in enumerate(raw["audio_length"]):
+            found[raw["clip_id"][i]] = int(raw["key"][i]), raw["audio"][i, :length].numpy().tobytes()
     return found
 
 
@@ -315,7 +322,10 @@ def test_audio_length_counts_the_frames_before_the_padding(kind):
     lengths = [0, 1, 159, 160, 399, 400, 559, 560, 16000, 40000]
     inputs = Inputs(AudioInputs(kind=kind, frames=100, mean=0.0, std=1.0, scale=1.0), None)
     sounds = [torch.from_numpy(noise(3, RATE)[0, :length]) for length in lengths]
-    clips = [{"clip_id": str(i), "key": i, "label": torch.zeros(0), "waveform": s} for i, s in enumerate(sounds)]
+    clips = [
+        {"clip_id": str(i), "key": i, "label": torch.zeros(0), "audio": s, "audio_length": torch.tensor(len(s))}
+        for i, s in enumerate(sounds)
+    ]
     batch = Features(inputs, AugmentConfig())(collate([clips]), train=False)
     assert batch["audio_length"].tolist() == [frames_of(kind, length, 100) for length in lengths]
     for mel_FM, length, samples in zip(batch["audio"][:, 0], batch["audio_length"], lengths, strict=True):

@@ -24,6 +24,7 @@ from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, Ra
 from datamodules.vggsound import VGGSound
 
 INPUTS = Inputs(AudioInputs(frames=128), VideoInputs(frames=2, fps=2.0, size=32, train_size=32))
+TRANSFORMS = Features(INPUTS, AugmentConfig()).transforms
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_the_partner_is_of_all_training_clips_and_does_not_depend_on_the_batch(m
     for place in range(8):
         alone = collate([clips[ClipRef(place, 0)]])
         assert alone["partner"]["clip_id"] == [together["partner"]["clip_id"][place]]
-        assert torch.equal(mixup(alone)["frames"][0], mixup(together)["frames"][place])
+        assert torch.equal(mixup(alone, TRANSFORMS)["video"][0], mixup(together, TRANSFORMS)["video"][place])
     other_epoch = collate([clips[ClipRef(i, 1)] for i in range(8)])
     assert other_epoch["partner"]["clip_id"] != together["partner"]["clip_id"]
 
@@ -107,9 +108,9 @@ def batch_of_pairs(lengths: list[tuple[int, int]]) -> RawBatch:
         return RawBatch(
             clip_id=[f"clip{first + i}" for i in range(len(samples))],
             key=torch.arange(first, first + len(samples)),
-            waveform=torch.nn.utils.rnn.pad_sequence(sound, batch_first=True),
-            waveform_length=torch.tensor(samples),
-            frames=torch.randint(0, 256, (len(samples), 2, 8, 8, 3), dtype=torch.uint8, generator=generator),
+            audio=torch.nn.utils.rnn.pad_sequence(sound, batch_first=True),
+            audio_length=torch.tensor(samples),
+            video=torch.randint(0, 256, (len(samples), 2, 8, 8, 3), dtype=torch.uint8, generator=generator),
             label=torch.eye(2 * len(lengths))[first : first + len(samples)],
         )
 
@@ -127,8 +128,8 @@ def test_a_pair_is_as_long_as_its_first_clip_and_its_log_mel_the_loaders(own, ot
     """AST's `_wav2fbank`: both lose their means, the second is cut or padded to the first, their mix loses its mean."""
     raw = batch_of_pairs([(own, other)])
     inputs = Inputs(AudioInputs(frames=256, mean=0.0, std=1.0, scale=1.0), None)
-    share = mixup(raw)["label"][0, 0]
-    first, second = raw["waveform"], raw["partner"]["waveform"]
+    share = mixup(raw, TRANSFORMS)["label"][0, 0]
+    first, second = raw["audio"], raw["partner"]["audio"]
     first, second = first - first.mean(), second - second.mean()
     fitting = torch.zeros_like(first)
     fitting[:, : min(own, other)] = second[:, :own]
@@ -145,32 +146,32 @@ def test_sound_pictures_and_labels_are_mixed_with_the_same_lambda_and_others_sta
     raw = batch_of_pairs(PAIRS)
     raw["partner"] = {name: value[1:] for name, value in raw["partner"].items()}
     raw["partner_place"] = raw["partner_place"][1:]  # the last clip has no partner
-    out = mixup(raw)
-    for name in ("waveform", "frames", "label"):
+    out = mixup(raw, TRANSFORMS)
+    for name in ("audio", "video", "label"):
         assert torch.equal(out[name][3], raw[name][3])
     for place, row in zip(raw["partner_place"].tolist(), range(3), strict=True):
         weight = out["label"][place].max(), out["label"][place].sum()
         share = out["label"][place, place]
         assert weight[1] == pytest.approx(1.0) and 0 < share < 1
-        pictures = share * raw["frames"][place].float() + (1 - share) * raw["partner"]["frames"][row].float()
-        assert (out["frames"][place].float() - pictures).abs().max() <= 0.501
-    assert out["frames"].dtype == torch.uint8 and torch.equal(out["waveform_length"], raw["waveform_length"])
+        pictures = share * raw["video"][place].float() + (1 - share) * raw["partner"]["video"][row].float()
+        assert (out["video"][place].float() - pictures).abs().max() <= 0.501
+    assert out["video"].dtype == torch.uint8 and torch.equal(out["audio_length"], raw["audio_length"])
     assert "partner" not in out and "partner_place" not in out
 
 
 def test_lambda_is_of_beta_10_10():
     raw = {"key": torch.arange(1500), "label": torch.zeros(1500, 1)}
     raw |= {"partner": {"label": torch.ones(1500, 1)}, "partner_place": torch.arange(1500)}
-    assert stats.kstest(mixup(raw)["label"][:, 0].numpy(), stats.beta(10, 10).cdf).pvalue > 1e-3
+    assert stats.kstest(mixup(raw, {})["label"][:, 0].numpy(), stats.beta(10, 10).cdf).pvalue > 1e-3
 
 
 def test_a_partner_is_rolled_and_amplified_by_itself_and_nothing_of_the_batch_is_changed():
     raw = batch_of_pairs([(16000, 16000)])
-    before = raw["waveform"].clone(), raw["partner"]["waveform"].clone()
+    before = raw["audio"].clone(), raw["partner"]["audio"].clone()
     features = Features(Inputs(AudioInputs(frames=128), None), AugmentConfig(roll_gain=True, mixup=1.0))
     first, again = (features(raw, train=True)["audio"] for _ in range(2))
     assert torch.equal(first, again)
-    assert torch.equal(raw["waveform"], before[0]) and torch.equal(raw["partner"]["waveform"], before[1])
+    assert torch.equal(raw["audio"], before[0]) and torch.equal(raw["partner"]["audio"], before[1])
     raw["partner"]["key"] += 1
     assert not torch.equal(features(raw, train=True)["audio"], first)
 

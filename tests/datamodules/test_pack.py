@@ -207,10 +207,10 @@ def test_training_sees_the_clips_that_it_sees_of_media(vggsound, url, ranks):
         assert len(of_pack) == len(of_media) == 4
         for a, b in zip(of_pack, of_media, strict=True):
             assert a["clip_id"] == b["clip_id"] and len(a["clip_id"]) == 6 // ranks
-            for name in ("key", "label", "waveform", "waveform_length"):
+            for name in ("key", "label", "audio", "audio_length"):
                 assert torch.equal(a[name], b[name])
             # Of 72 pixels, resized from 224: JPEG's loss, and that of resizing twice.
-            assert (a["frames"].float().mean(-1) - b["frames"].float().mean(-1)).abs().mean() < 2
+            assert (a["video"].float().mean(-1) - b["video"].float().mean(-1)).abs().mean() < 2
 
 
 def test_training_goes_on_in_the_middle_of_an_epoch(url):

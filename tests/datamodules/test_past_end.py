@@ -64,7 +64,7 @@ def three_seconds(tmp_path_factory: pytest.TempPathFactory) -> VGGSound:
 def test_pictures_past_the_clip_s_end_are_as_the_stream_says(three_seconds, past_end, numbers):
     inputs = Inputs(None, VideoInputs(frames=8, fps=2.0, size=32, past_end=past_end))
     clip = clips_of(three_seconds, inputs)[ClipRef(0, EVALUATION)][0]
-    pictures = clip["frames"].numpy()
+    pictures = clip["video"].numpy()
     assert [number_of(picture) if picture.any() else None for picture in pictures] == numbers
     batch = Features(inputs, AugmentConfig())(collate([[clip]]), train=False)
     assert batch["video"].shape == (1, 3, 8, 32, 32)
@@ -93,7 +93,10 @@ def test_a_stage_that_extracts_stores_zeros_for_pictures_that_are_not_there(thre
 @pytest.mark.parametrize("kind", ["kaldi", "decibel"])
 def test_log_mels_past_the_sound_s_end_are_zeros_or_start_over(kind):
     sound = [torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (5000, 9000, 0)]
-    clips = [{"clip_id": "", "key": n, "label": torch.zeros(1), "waveform": s} for n, s in enumerate(sound)]
+    clips = [
+        {"clip_id": "", "key": n, "label": torch.zeros(1), "audio": s, "audio_length": torch.tensor(len(s))}
+        for n, s in enumerate(sound)
+    ]
     zeros, repeat = (
         Features(Inputs(AudioInputs(kind, frames=100, mel_bins=40, past_end=how), None), AugmentConfig())(
             collate([clips]), train=False
@@ -162,7 +165,7 @@ def test_a_clip_of_a_whole_video_ends_where_it_ends(tmp_path):
     (source.root / "abcdefghijk_000002.mp4").unlink()
     inputs = Inputs(AudioInputs(frames=1024), None)
     clips = clips_of(source, inputs)
-    assert [len(clips[ClipRef(i, EVALUATION)][0]["waveform"]) for i in range(2)] == [160000, 160000]
+    assert [len(clips[ClipRef(i, EVALUATION)][0]["audio"]) for i in range(2)] == [160000, 160000]
 
 
 def test_sound_that_ends_before_a_clip_is_counted_and_never_read_as_silence(tmp_path):
@@ -188,8 +191,8 @@ def test_a_pack_has_all_that_a_cut_file_has(tmp_path):
     pack(manifest, "vggsound", "test", str(tmp_path / "pack"), PackedFormat(16000, 2.0, 32), workers=1)
     packed = open_pack(str(tmp_path / "pack"), ["test"], inputs, "vggsound")
     ref = ClipRef(0, EVALUATION)
-    sound = ClipDataset(packed, DataConfig(inputs=inputs), seed=0)[ref][0]["waveform"]
-    assert torch.equal(sound, from_files[ref][0]["waveform"]) and len(sound) > 48000
+    sound = ClipDataset(packed, DataConfig(inputs=inputs), seed=0)[ref][0]["audio"]
+    assert torch.equal(sound, from_files[ref][0]["audio"]) and len(sound) > 48000
 
 
 # --- recipes ------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_the_setting_says_what_bare_ids_are_and_names_with_times_stay_clips(data
 
 def test_the_samples_are_those_of_the_clip_s_seconds(auto):
     row = auto.table.index[auto.table["clip_id"] == of(0, 20.0)][0]
-    read = ClipDataset(auto, DataConfig(inputs=INPUTS), seed=0)[ClipRef(row, EVALUATION)][0]["waveform"].numpy()
+    read = ClipDataset(auto, DataConfig(inputs=INPUTS), seed=0)[ClipRef(row, EVALUATION)][0]["audio"].numpy()
     assert np.allclose(read, noise(28.0, 8000)[0, 160000 : 160000 + len(read)], atol=1e-3) and len(read) == 64000
 
 

@@ -226,7 +226,7 @@ def test_the_sound_around_a_second_is_clamped_at_both_ends(root, frames):
         start = max(0.0, row["start"] + 0.5 - half)
         end = min(row["video_seconds"], row["start"] + 0.5 + half)
         sound = read_audio(row["audio_path"], start, end - start, 16000)
-        heard = clips[ClipRef(index, EVALUATION)][0]["waveform"].numpy()
+        heard = clips[ClipRef(index, EVALUATION)][0]["audio"].numpy()
         assert abs(len(heard) - len(sound)) <= 1 and np.array_equal(heard[: len(sound)], sound[: len(heard)]), index
 
 
@@ -235,7 +235,7 @@ def test_the_pictures_around_a_second_are_those_of_the_file(root):
     manifest = manifest_of(root, inputs)
     clips = ClipDataset(manifest, DataConfig(inputs=inputs), seed=0)
     for index, start in ((0, 0.0), (1, 0.5), (4, 3.5), (8, 7.5)):
-        seen = clips[ClipRef(index, EVALUATION)][0]["frames"].numpy()
+        seen = clips[ClipRef(index, EVALUATION)][0]["video"].numpy()
         left = min(2.0, 9.0 - start, index + 1.5 - start)
         times = [start + i / 2 % left for i in range(4)]
         assert [number_of(picture) for picture in seen] == [int(10 * time + 1e-6) for time in times], index

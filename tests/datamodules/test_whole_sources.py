@@ -110,7 +110,7 @@ def test_each_second_reads_the_rows_and_columns_of_the_authors_loader(method, ca
         if method == "mcn":  # the most of them counts, so that none may be missing and it does not matter how often
             rows = [sorted(set(each)) for each in rows]
         assert rows == [rows_2d, rows_3d], second
-        assert torch.equal(read["levels"], whole_FM[first : first + count]), second
+        assert torch.equal(read["audio"], whole_FM[first : first + count]), second
 
 
 def test_the_sound_around_a_second_is_as_loud_as_it_is_in_its_video(tmp_path):
@@ -146,10 +146,10 @@ def test_training_clips_are_cut_of_the_log_mels_of_the_whole_video(shift, tmp_pa
     for cut, clip in zip(cuts, read, strict=True):
         first, stop = (max(0, int(100 * (t + shift) - 1.25)) for t in (cut.start, cut.end))  # librosa's time_to_frames
         expected = whole_FM[first : min(stop, first + 768, len(whole_FM))]
-        assert abs(len(clip["levels"]) - len(expected)) <= 2 * (cut.end + shift > 30)  # theirs has what is left of it
-        assert torch.equal(clip["levels"], expected[: len(clip["levels"])])
+        assert abs(len(clip["audio"]) - len(expected)) <= 2 * (cut.end + shift > 30)  # theirs has what is left of it
+        assert torch.equal(clip["audio"], expected[: len(clip["audio"])])
     batch = Features(inputs, AugmentConfig())(collate([read]), train=True)
-    assert batch["audio_length"].tolist() == [len(clip["levels"]) for clip in read]
+    assert batch["audio_length"].tolist() == [len(clip["audio"]) for clip in read]
     assert batch["audio"].shape == (4, 1, 768, 40) and not batch["audio"].is_inference()
 
 

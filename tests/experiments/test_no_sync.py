@@ -51,9 +51,9 @@ def test_features_and_augmentation_ask_for_no_value(kind):
     raw = RawBatch(
         clip_id=["a", "b"],
         key=torch.arange(2),
-        waveform=torch.zeros(2, 16000),
-        waveform_length=torch.tensor([16000, 9000]),
-        frames=torch.zeros(2, 2, 20, 20, 3, dtype=torch.uint8),
+        audio=torch.zeros(2, 16000),
+        audio_length=torch.tensor([16000, 9000]),
+        video=torch.zeros(2, 2, 20, 20, 3, dtype=torch.uint8),
         video_length=torch.tensor([2, 1]),
         label=torch.zeros(2, 5),
     )

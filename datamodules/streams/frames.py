@@ -1,0 +1,97 @@
+"""Pictures as RGB frames."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datamodules.streams import video
+from datamodules.streams.kind import LENGTH, Stream, Transform
+from datamodules.streams.mixed import mixed_pictures
+from datamodules.streams.packed import Format, require_pictures
+from datamodules.streams.reading import ClipReader
+from datamodules.types import AugmentConfig, VideoInputs
+
+ROUNDING = 1e-6
+"""Of a frame; a clip of 3 s has 9 frames at 3 a second, not 10."""
+
+
+class FramesStream(Stream[VideoInputs]):
+    """[B, 3, T, H, W] float32, normalised RGB; where nothing is read past a clip's end, its length in frames.
+
+    A worker reads [T, H, W, 3] uint8.
+    """
+
+    kind = "frames"
+    options_type = VideoInputs
+    modality = "v"
+    media = "video"
+    time_axis = 2
+
+    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+        options = self.options
+        start, left = clip.stretch_of_pictures(options.seconds)
+        size = options.size if clip.evaluation else options.train_size
+        frames = clip.frames(start + moments(options, left), size)
+        missing = options.frames - len(frames)
+        read = {"": nn.functional.pad(frames, (0, 0) * 3 + (0, missing)) if missing else frames}
+        if options.past_end == "nothing":
+            read[LENGTH] = torch.tensor(len(frames))
+        return read
+
+    def require_packed(self, format: Format, url: str) -> None:
+        require_pictures(format, url, self.where, self.options)
+
+    def packed(self) -> dict[str, float]:
+        return {"fps": self.options.fps, "size": self.options.train_size}
+
+    def transform(self, augment: AugmentConfig) -> Transform:
+        return FramesTransform(self.options, augment)
+
+    def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
+        size = self.options.size
+        return {"": torch.zeros(clips, 3, self.options.frames, size, size, device=device)}
+
+
+class FramesTransform(Transform):
+    """Frames of 8 bits -> normalised video."""
+
+    def __init__(self, options: VideoInputs, augment: AugmentConfig):
+        super().__init__()
+        self.options, self.augment = options, augment
+
+    def mixed(
+        self, own: dict[str, Tensor], theirs: dict[str, Tensor], place_M: Tensor, weight_M: Tensor
+    ) -> dict[str, Tensor]:
+        return {**own, "": mixed_pictures(own[""], theirs[""], place_M, weight_M, own.get(LENGTH))}
+
+    def forward(self, raw: dict[str, Tensor], key_B: Tensor, train: bool) -> dict[str, Tensor]:
+        mean, std = self.options.mean, self.options.std
+        video_B3THW = video.normalise(raw[""], mean, std)
+        if train:
+            video_B3THW = self._augmented(video_B3THW, key_B)
+        return {**raw, "": video_B3THW}
+
+    def _augmented(self, video_B3THW: Tensor, key_B: Tensor) -> Tensor:
+        options, augment = self.options, self.augment
+        video_B3THW = video.random_resized_crop(video_B3THW, key_B, options.size, augment.crop_scale)
+        if augment.flip:
+            video_B3THW = video.horizontal_flip(video_B3THW, key_B)
+        if augment.color_jitter or augment.gray:
+            pixels_B3THW = video.denormalise(video_B3THW, options.mean, options.std)
+            pixels_B3THW = video.color_jitter(pixels_B3THW, key_B, augment.color_jitter)
+            pixels_B3THW = video.gray(pixels_B3THW, key_B, augment.gray)
+            video_B3THW = video.standardise(pixels_B3THW, options.mean, options.std)
+        return video_B3THW
+
+
+def moments(video: VideoInputs, left: float) -> np.ndarray:
+    """Seconds at which the frames of a stretch lie that has so many left; fewer than wanted where nothing is read past
+    its end."""
+    every = np.arange(video.frames) / video.fps
+    if video.past_end == "repeat":
+        return every % left
+    return every[: max(1, math.ceil(left * video.fps - ROUNDING))]

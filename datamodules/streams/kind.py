@@ -1,0 +1,168 @@
+"""What a kind of stream is. Each kind is one class in one file of this folder, or of another package.
+
+A stream is what a method reads of a clip under one name, its key in a batch: `audio`, `video`, `text`, `video_feat`, or
+as `data.inputs.streams` names it. Its kind says all there is to say of it, from the manifest to the device.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.errors import DataError
+from datamodules.streams.packed import Format
+from datamodules.streams.reading import ClipReader, MediaFile, Row
+from datamodules.types import AugmentConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from datamodules.source import Source
+
+Options = TypeVar("Options")
+"""The dataclass of a kind's settings."""
+LENGTH = "length"
+"""Of a stream `audio` there are `audio` and, where clips differ in length, `audio_length`."""
+
+FIELDS = {"audio": "audio", "video": "video", "text": "text", "video_feat": "features"}
+"""Streams that have a field of their own in `Inputs`, and its name."""
+
+
+class Excluding(Protocol):
+    """Which clips cannot be used, and why: `manifest.exclusions.Exclusions`."""
+
+    none: np.ndarray
+    """[clips] bool, the clips that can be used."""
+
+    def add(self, reason: str, mask: Any) -> None:
+        """Excludes the clips of a boolean mask."""
+        ...
+
+
+class Transform(nn.Module):
+    """What happens to a stream on the device: what the workers read -> what a method sees.
+
+    All of its methods take and return the stream's parts, without its name: `""` for the stream itself, `LENGTH`.
+    All randomness is drawn from the clips' keys.
+    """
+
+    def augmented(self, raw: dict[str, Tensor], key_B: Tensor) -> dict[str, Tensor]:
+        """What is changed in training before clips are mixed."""
+        return raw
+
+    def mixed(
+        self, own: dict[str, Tensor], theirs: dict[str, Tensor], place_M: Tensor, weight_M: Tensor
+    ) -> dict[str, Tensor]:
+        """The clips, with `weight` of their partners in those at `place`; streams that mix-up leaves to the method are
+        returned as they are."""
+        return own
+
+    def forward(self, raw: dict[str, Tensor], key_B: Tensor, train: bool) -> dict[str, Tensor]:
+        """What a method sees; with augmentation in training."""
+        return raw
+
+
+class Stream(ABC, Generic[Options]):
+    """A stream: its name and its settings.
+
+    An object is made in the process that trains, to be asked what is wanted of the manifest and for the `transform`;
+    another travels to the loader's workers and reads.
+
+    Args:
+        name: its key in a batch.
+        options: its settings.
+    """
+
+    kind: ClassVar[str]
+    """As settings name it."""
+    options_type: ClassVar[type]
+    """`Options`, against which settings are checked."""
+    modality: ClassVar[str] = ""
+    """`a`, `v` or `t`: a stage that does not look at it does not read the stream. Empty: always read."""
+    media: ClassVar[MediaFile | None] = None
+    """The files that a clip must have."""
+    reads_text: ClassVar[bool] = False
+    """Whether a clip must have text."""
+    mixes: ClassVar[bool] = True
+    """Whether mix-up can mix it, see `Transform.mixed`."""
+
+    time_axis: ClassVar[int] = 1
+    """Of what a method sees; its `LENGTH` counts along it."""
+
+    def __init__(self, name: str, options: Options):
+        self.name, self.options = name, options
+
+    @property
+    def where(self) -> str:
+        """The place of its settings."""
+        return f"data.inputs.{FIELDS.get(self.name, f'streams.{self.name}')}"
+
+    def wants(self) -> Hashable:
+        """What a manifest must have for the stream: streams that want the same share a manifest."""
+        return self.media, self.reads_text
+
+    def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
+        """Adds the columns that `read` needs beside those of media; excludes the clips that have not what it reads."""
+
+    def measure(self, table: pd.DataFrame, exclusions: Excluding) -> None:
+        """Corrects `seconds` of clips whose files are not media, once what there is of these is known."""
+
+    def seconds(self, row: Row) -> float:
+        """How long a row's video is by what the stream reads of it; inf where that does not say."""
+        return math.inf
+
+    def require_packed(self, format: Format, url: str) -> None:
+        """Raises DataError where the stream cannot be read from a pack of this `PackedFormat`."""
+        raise DataError(f"{url} is a pack, and packs hold no {self.kind}; read it with data.root instead")
+
+    def packed(self) -> dict[str, float]:
+        """The settings of `bench data pack` for what the stream reads: of sample_rate, fps and size."""
+        return {}
+
+    def prepare(self) -> None:
+        """Reads what all clips need, once, before the stream travels to the workers."""
+
+    @abstractmethod
+    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+        """What a worker reads of a clip: `""` and the other parts, without a batch dimension.
+
+        What differs in length from clip to clip has its `LENGTH` beside it, and is padded with zeros at the end.
+
+        Raises:
+            MediaError, FeatureError: it cannot be read; another clip takes its place in training, and in evaluation
+                it is left out and counted.
+        """
+
+    def transform(self, augment: AugmentConfig) -> Transform:
+        """What happens to it on the device."""
+        return Transform()
+
+    @abstractmethod
+    def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
+        """Zeros in the shape of what a method sees, with a batch dimension."""
+
+    def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
+        """Noise in that shape, on the CPU; the last clip is half as long as the others, where lengths differ."""
+        made = self.example(clips, "cpu")
+        moments = made[""].shape[self.time_axis]
+        made[""] = torch.randn(made[""].shape, generator=draw)
+        if LENGTH in made:
+            made[LENGTH] = torch.tensor([moments] * (clips - 1) + [moments // 2])
+        return made
+
+
+def parts(values: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """Of a batch or a clip, the parts of one stream."""
+    there = {"": name, LENGTH: f"{name}_{LENGTH}"}
+    return {part: values[key] for part, key in there.items() if key in values}
+
+
+def named(values: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The parts of a stream under their keys in a batch."""
+    return {f"{name}_{part}" if part else name: value for part, value in values.items()}

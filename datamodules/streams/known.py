@@ -1,0 +1,110 @@
+"""Which kinds of stream there are, and the streams that settings name.
+
+A kind is a `Stream` class with a `kind` in a file of this folder, or one that somebody else's distribution names in the
+entry point group `avl_bench.streams`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Set
+from dataclasses import fields, replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args
+
+from datamodules.errors import DataError
+from datamodules.found import classes_of
+from datamodules.streams.kind import FIELDS, LENGTH, Stream
+from datamodules.streams.reading import MediaFile
+from datamodules.types import FEATURE_KEYS, Batch, Inputs, RawBatch
+
+KIND_OF = {"audio": "log_mel", "video": "frames", "text": "tokens", "video_feat": "vectors"}
+"""Streams of `FIELDS` -> their kinds."""
+TAKEN = {*Batch.__annotations__, *RawBatch.__annotations__, *FEATURE_KEYS.values()}
+"""Keys of a batch, which no other stream can have."""
+
+
+@cache
+def kinds() -> dict[str, str]:
+    """Kind -> `module:Class`, without importing any."""
+    package = __name__.rpartition(".")[0]
+    ours = classes_of(Path(__file__).parent, package, "Stream", "kind")
+    return ours | {entry.name: entry.value for entry in entry_points(group="avl_bench.streams")}
+
+
+def kind(name: str, where: str = "data.inputs.streams") -> type[Stream[Any]]:
+    """The class of a kind.
+
+    Raises:
+        DataError: there is no such kind, or what is registered under its name is no `Stream` of it.
+    """
+    if name not in kinds():
+        near = difflib.get_close_matches(name, kinds(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{where}: no such kind of stream: {name!r}.{hint} There are: {', '.join(sorted(kinds()))}")
+    module, _, attribute = kinds()[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, Stream) and found.kind == name):
+        raise DataError(
+            f"kind of stream {name}: {kinds()[name]} is no subclass of datamodules.streams.kind.Stream that says "
+            f"kind = {name!r}"
+        )
+    return found
+
+
+def streams_of(inputs: Inputs) -> dict[str, Stream[Any]]:
+    """The streams that are read, by name.
+
+    Raises:
+        DataError: for settings that no kind has, naming the key.
+    """
+    streams = {
+        name: kind(KIND_OF[name])(name, getattr(inputs, field))
+        for name, field in FIELDS.items()
+        if getattr(inputs, field) is not None
+    }
+    return streams | {name: _stream(name, settings) for name, settings in inputs.streams.items()}
+
+
+def media_of(inputs: Inputs) -> list[MediaFile]:
+    """The files that a clip must have."""
+    wanted = {stream.media for stream in streams_of(inputs).values()}
+    return [file for file in get_args(MediaFile) if file in wanted]
+
+
+def looked_at(inputs: Inputs, modalities: Set[str]) -> Inputs:
+    """The inputs without the streams of other modalities."""
+    none = {field: None for name, field in FIELDS.items() if kind(KIND_OF[name]).modality not in modalities}
+    others = {name: settings for name, settings in inputs.streams.items() if _is_seen(name, settings, modalities)}
+    return replace(inputs, **none, streams=others)
+
+
+def _is_seen(name: str, settings: Any, modalities: Set[str]) -> bool:
+    return _stream(name, settings).modality in {"", *modalities}
+
+
+def _stream(name: str, settings: Any) -> Stream[Any]:
+    """A stream that `data.inputs.streams` names."""
+    from omegaconf import OmegaConf  # the loader's processes need none of it
+    from omegaconf.errors import OmegaConfBaseException
+
+    where = f"data.inputs.streams.{name}"
+    if not name.isidentifier() or name in TAKEN or name.endswith(f"_{LENGTH}"):
+        raise DataError(f"{where}: no stream can be called {name!r}; choose another name, of letters, digits and _")
+    if not isinstance(settings, Mapping) or "kind" not in settings:
+        raise DataError(f"{where}.kind says what is read; there are: {', '.join(sorted(kinds()))}")
+    found = kind(str(settings["kind"]), f"{where}.kind")
+    try:
+        own = {key: value for key, value in settings.items() if key != "kind"}
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(found.options_type), own))
+    except OmegaConfBaseException as error:
+        problem = str(error).splitlines()[0]
+        raise DataError(f"{where}.{error.full_key}: {problem}; {found.kind} has {_fields(found)}") from error
+    return found(name, options)
+
+
+def _fields(found: type[Stream[Any]]) -> str:
+    return ", ".join(field.name for field in fields(found.options_type)) or "no settings"

@@ -1,0 +1,81 @@
+"""What is said of a clip or in it, as token ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import DataError
+from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
+from datamodules.streams.packed import Format
+from datamodules.streams.padding import pad_to
+from datamodules.streams.reading import ClipReader
+from datamodules.types import AugmentConfig, TextInputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from datamodules.source import Source
+    from datamodules.streams.text import Tokenizer
+
+
+class TokenStream(Stream[TextInputs]):
+    """[B, L] int64 token ids, 0 after the end; its length in tokens, 0 where a clip has no words."""
+
+    kind = "tokens"
+    options_type = TextInputs
+    modality = "t"
+    reads_text = True
+    mixes = False
+
+    tokenizer: Tokenizer | None = None
+
+    def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
+        """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
+        if "text" in table:
+            exclusions.add("no text", table["text"].fillna("") == "")
+        elif source.captions is not None:
+            rows = source.captions.rows(table["video_id"])
+            exclusions.add("no captions", rows.isna())
+            table["caption_row"] = rows.fillna(-1).astype("int64")
+        else:
+            raise DataError(f"{source.title} has no text")
+
+    def prepare(self) -> None:
+        from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
+
+        self.tokenizer = make_tokenizer(self.options)
+
+    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+        assert self.tokenizer is not None, "the stream was not prepared"
+        ids = torch.from_numpy(self.tokenizer(clip.moment.text))
+        return {"": ids, LENGTH: torch.tensor(len(ids))}
+
+    def require_packed(self, format: Format, url: str) -> None:
+        """A pack's table has the text."""
+
+    def transform(self, augment: AugmentConfig) -> Transform:
+        return PadTransform(self.options.length)
+
+    def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
+        return {
+            "": torch.zeros(clips, self.options.length, dtype=torch.int64, device=device),
+            LENGTH: torch.zeros(clips, dtype=torch.int64, device=device),
+        }
+
+    def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
+        made = super().made_up(clips, draw)
+        return {**made, "": torch.randint(1, 50, made[""].shape, generator=draw)}
+
+
+class PadTransform(Transform):
+    """Pads to one length, so that all batches have the same shape."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.length = length
+
+    def forward(self, raw: dict[str, Tensor], key_B: Tensor, train: bool) -> dict[str, Tensor]:
+        return {**raw, "": pad_to(raw[""], self.length)}
