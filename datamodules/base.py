@@ -6,12 +6,13 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from datamodules.features.extracted import ExtractedFeatures
@@ -20,7 +21,7 @@ from datamodules.loading.loader import Loader, collate, worker_count
 from datamodules.loading.mixing import mixup
 from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.manifest.build import Manifest, label_arrays
-from datamodules.streams.kind import Transform, named, parts
+from datamodules.streams.kind import BESIDE, Transform, apart, keys_of, named, parts
 from datamodules.streams.known import streams_of
 from datamodules.types import FEATURE_KEYS, AugmentConfig, Batch, DataConfig, Inputs, RawBatch
 
@@ -30,18 +31,26 @@ class Features(nn.Module):
 
     def __init__(self, inputs: Inputs, augment: AugmentConfig):
         super().__init__()
-        self.transforms = nn.ModuleDict({name: s.transform(augment) for name, s in streams_of(inputs).items()})
+        self.streams = streams_of(inputs)
+        transforms = {
+            name: stream.transform(replace(augment, **stream.augment or {})) for name, stream in self.streams.items()
+        }
+        self.transforms = nn.ModuleDict(transforms)
+        self.rows = inputs.rows
 
     @torch.no_grad()
     def forward(self, raw: RawBatch, train: bool) -> Batch:
         transforms = cast(Mapping[str, Transform], self.transforms)
         if train:
-            raw = _augmented(raw, transforms)
+            raw = self._augmented(raw, transforms)
         if train and "partner" in raw:
             raw = mixup(raw, transforms)
         batch: dict[str, Any] = {name: raw[name] for name in ("clip_id", "key", "label")}
+        for row, config in self.rows.items():
+            batch |= {f"{row}_{what}": _grouped(cast(Mapping, raw)[f"{row}_{what}"], config.count) for what in BESIDE}
         for name, transform in transforms.items():
-            batch |= named(transform(parts(raw, name), raw["key"], train), name)
+            stream = self.streams[name]
+            batch |= named(apart(stream, transform(parts(raw, name), keys_of(stream, raw), train)), name)
         for name in FEATURE_KEYS.values():  # of a stage of the method
             if name in raw and name not in batch:
                 batch[name] = raw[name]
@@ -49,15 +58,23 @@ class Features(nn.Module):
             batch["partner"] = raw["partner"]  # `mixup` has made it a `Batch`'s
         return cast(Batch, batch)
 
+    def _augmented(self, raw: RawBatch, transforms: Mapping[str, Transform]) -> RawBatch:
+        """The clips and their partners, each by itself."""
+        augmented: dict[str, Any] = dict(raw)
+        for name, transform in transforms.items():
+            augmented |= named(transform.augmented(parts(raw, name), keys_of(self.streams[name], raw)), name)
+        if "partner" in raw:
+            augmented["partner"] = self._augmented(raw["partner"], transforms)
+        return cast(RawBatch, augmented)
 
-def _augmented(raw: RawBatch, transforms: Mapping[str, Transform]) -> RawBatch:
-    """The clips and their partners, each by itself."""
-    augmented: dict[str, Any] = dict(raw)
-    for name, transform in transforms.items():
-        augmented |= named(transform.augmented(parts(raw, name), raw["key"]), name)
-    if "partner" in raw:
-        augmented["partner"] = _augmented(raw["partner"], transforms)
-    return cast(RawBatch, augmented)
+
+def _grouped(values: Tensor | list[str], count: int) -> Any:
+    """[B * count, ...] -> [B, count, ...], for more than 1."""
+    if count == 1:
+        return values
+    if isinstance(values, Tensor):
+        return values.view(-1, count, *values.shape[1:])
+    return [values[at : at + count] for at in range(0, len(values), count)]
 
 
 class AVDataModule(L.LightningDataModule):

@@ -54,6 +54,11 @@ def uniform(key_B: Tensor, purpose: str, *shape: int) -> Tensor:
     return (_shift(bits, 40).float() / (1 << 24)).view(len(key_B), *shape)
 
 
+def derived(key_B: Tensor, purpose: str) -> Tensor:
+    """[B] int64 keys for a purpose, whose numbers are independent of those of the keys themselves."""
+    return _mix(_mix(key_B ^ stable_hash(purpose)) + _GAMMA)
+
+
 def beta(key_B: Tensor, purpose: str, a: int, b: int) -> Tensor:
     """[B] numbers from Beta(a, b) for whole a, b: the a-th smallest of a + b - 1 uniform numbers."""
     return uniform(key_B, purpose, a + b - 1).kthvalue(a, dim=1).values

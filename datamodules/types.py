@@ -127,6 +127,44 @@ class FeatureInputs(Freezable):
 
 
 @dataclass
+class WindowConfig(Freezable):
+    """Where a further window of a clip lies, and how many of its kind there are.
+
+    Random numbers are drawn anew for each clip and epoch; in evaluation `by` is its first number, and a window lies
+    `after` rather than before.
+    """
+
+    to: str = ""
+    """The window from which its place is counted; empty = the clip's own, the one that is read without this."""
+    lies: Literal["same", "overlapping", "adjacent", "apart", "shifted", "anywhere"] = "anywhere"
+    """`same`: it begins with the other. `overlapping`: `by` is the share that they have in common. `adjacent`: one
+    begins where the other ends. `apart`: `by` is the seconds between them. `shifted`: `by` is the seconds by which it
+    begins later. `anywhere`: drawn by itself."""
+    by: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """[least, most], drawn uniformly."""
+    side: Literal["after", "before", "either"] = "after"
+    """On which side of the other it lies."""
+    count: int = 1
+    """Windows, each counted from the one before it; a stream of several has one dimension more: [B, count, ...]."""
+
+
+@dataclass
+class RowsConfig(Freezable):
+    """Other clips that are read beside a clip, and by which rule they are chosen."""
+
+    which: Literal["neighbour", "other_video", "same_video", "other_class", "same_class"] = "other_video"
+    """`neighbour`: the clip before or after it in its video. The others are drawn uniformly from the clips of another
+    video, of the same video (the clip itself left out), without a class in common, or with one (the clip itself left
+    out)."""
+    step: int = 1
+    """Neighbours: how many clips later; negative ones are earlier. The next of `count` is as many later again."""
+    count: int = 1
+    """Clips; a stream of several has one dimension more: [B, count, ...]."""
+    share: float = 1.0
+    """Of clips that have others; in the place of the rest's stands the clip itself."""
+
+
+@dataclass
 class Inputs(Freezable):
     """What a method reads of a dataset; a modality that is None is not read."""
 
@@ -135,7 +173,14 @@ class Inputs(Freezable):
     text: TextInputs | None = None
     features: FeatureInputs | None = None
     streams: dict[str, Any] = field(default_factory=dict)
-    """Further streams, by name: `kind`, and the settings of that kind. `python -m bench data streams` lists them."""
+    """Further streams, by name: `kind`, `window` and `row` where they are not the clip's own, `augment` where it is not
+    `data.augment`, and the settings of the kind. `python -m bench data streams` lists them."""
+    windows: dict[str, WindowConfig] = field(default_factory=dict)
+    """Windows of a clip beside its own, by name."""
+    rows: dict[str, RowsConfig] = field(default_factory=dict)
+    """Clips beside the clip, by name. Of them a batch has `<name>_id`, `<name>_key` and `<name>_label`; `<name>_own`,
+    true where the clip itself stands in their place; and `<name>_there`, false where no clip fits the rule, or none
+    that does can be read: its streams are zero then."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +19,7 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan import cost
 from bench.tasks import task_of
-from datamodules.streams.kind import named
+from datamodules.streams.kind import apart, named
 from datamodules.streams.known import looked_at, streams_of
 from datamodules.types import FEATURE_KEYS, Batch
 from experiments.common.stage import Stage, StageSpec
@@ -217,7 +218,7 @@ def made_up_batch(case: Case) -> Batch:
     draw = torch.Generator().manual_seed(1)
     of = spec(case.config, case.stage)
     for name, stream in streams_of(of.inputs).items():
-        whole |= named(stream.made_up(CLIPS, draw), name)
+        whole |= named(apart(stream, stream.made_up(CLIPS * math.prod(stream.copies), draw)), name)
     for modality, shape in of.features.items():
         whole[FEATURE_KEYS[modality]] = torch.randn(CLIPS, *shape, generator=draw)
     whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.streams.kind import named
+from datamodules.streams.kind import apart, named
 from datamodules.streams.known import streams_of
 from datamodules.types import FEATURE_KEYS, Batch, Outputs
 from experiments.common.stage import Stage, StageSpec
@@ -33,8 +34,17 @@ def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch
         "key": torch.arange(clips, device=device),
         "label": torch.zeros(clips, spec.num_classes, device=device),
     }
+    for row, config in spec.inputs.rows.items():
+        several = (clips, config.count) if config.count > 1 else (clips,)
+        batch |= {
+            f"{row}_id": batch["clip_id"],
+            f"{row}_key": torch.zeros(*several, dtype=torch.int64, device=device),
+            f"{row}_label": torch.zeros(*several, spec.num_classes, device=device),
+            f"{row}_own": torch.zeros(*several, dtype=torch.bool, device=device),
+            f"{row}_there": torch.ones(*several, dtype=torch.bool, device=device),
+        }
     for name, stream in streams_of(spec.inputs).items():
-        batch |= named(stream.example(clips, device), name)
+        batch |= named(apart(stream, stream.example(clips * math.prod(stream.copies), device)), name)
     for modality, shape in spec.features.items():
         batch[FEATURE_KEYS[modality]] = torch.zeros(clips, *shape, device=device)
     return cast(Batch, batch)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from datamodules.features import stored
 from datamodules.features.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
 from datamodules.loading import cache, narration
-from datamodules.loading.loader import PARTNER
+from datamodules.loading.loader import PARTNER, Several
 from datamodules.loading.mixing import partner_of
+from datamodules.loading.rows import Companions
 from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.loading.windows import OWN, TooShort, places, window_lengths
 from datamodules.manifest.build import Manifest
 from datamodules.media.decode import Media, MediaError
 from datamodules.packing.shards import WHERE, PackedClip
@@ -34,6 +37,19 @@ log = logging.getLogger(__name__)
 
 SUBSTITUTES = 10
 """Clips tried instead of one that can no longer be read, before training gives up."""
+
+UNREADABLE = (MediaError, stored.FeatureError, TooShort)
+"""Faults of a clip, in whose place another one is read."""
+
+
+class Beside(NamedTuple):
+    """A clip that is read beside another."""
+
+    clip_id: str
+    """Empty: there is none."""
+    key: int
+    label: Tensor
+    read: dict[str, list[Tensor]]
 
 
 class ClipDataset(Dataset):
@@ -68,6 +84,9 @@ class ClipDataset(Dataset):
         self.table, self.pack = SharedTable(manifest.table), manifest.pack
         self.narrated, self.captions = manifest.narrated, manifest.captions
         self.num_classes = len(manifest.classes)
+        self.windows = config.inputs.windows
+        self.lengths = window_lengths(config.inputs)
+        self.companions = {name: Companions(name, rows, manifest.table) for name, rows in config.inputs.rows.items()}
         self.cache_bytes = int(config.loader.cache_gb * 2**30)
 
     def __len__(self) -> int:
@@ -98,17 +117,47 @@ class ClipDataset(Dataset):
     def _clips_or_none(self, ref: ClipRef) -> list[dict[str, Any]]:
         try:
             return self._clips(ref)
-        except (MediaError, stored.FeatureError) as error:
+        except UNREADABLE as error:
             log.warning("left out: %s", error)
             return []
 
     def _clips(self, ref: ClipRef) -> list[dict[str, Any]]:
-        label = self.label(ref.index)
         with OpenFiles() as files:
-            return [
-                {"clip_id": moment.clip_id, "key": moment.key, "label": label, **self._read(files, ref, moment)}
-                for moment in self._moments(ref)
-            ]
+            return [self._clip(files, ref, moment) for moment in self._moments(ref)]
+
+    def _clip(self, files: OpenFiles, ref: ClipRef, moment: Moment) -> dict[str, Any]:
+        clip = {"clip_id": moment.clip_id, "key": moment.key, "label": self.label(ref.index)}
+        read = self._read(files, ref, moment, OWN)
+        for name, companions in self.companions.items():
+            found = self._all_beside(files, ref, moment, name, companions)
+            clip |= _about(name, moment, found)
+            read |= {key: list(chain(*(each.read[key] for each in found))) for key in found[0].read}
+        clip |= {key: values[0] if len(values) == 1 else Several(values) for key, values in read.items()}
+        for name, features_of in self.extracted.items():
+            clip[name] = features_of[ref.index]
+        return clip
+
+    def _all_beside(
+        self, files: OpenFiles, ref: ClipRef, moment: Moment, name: str, companions: Companions
+    ) -> list[Beside]:
+        """The clips that are read beside one under a name."""
+        found = [self._beside(ref, key, rows, name) for key, rows in companions.of(ref.index, moment.key)]
+        if all(found):
+            return [each for each in found if each]
+        nothing = _zeros(self._read(files, ref, moment, name))
+        return [each or Beside("", moment.key, torch.zeros(self.num_classes), nothing) for each in found]
+
+    def _beside(self, ref: ClipRef, key: int, rows: Iterator[int], name: str) -> Beside | None:
+        """The first of these rows that can be read, if any can."""
+        for index in islice(rows, SUBSTITUTES):
+            other = ref._replace(index=index, key=key)
+            moment = self._moments(other)[0]
+            try:
+                with OpenFiles() as files:
+                    return Beside(moment.clip_id, key, self.label(index), self._read(files, other, moment, name))
+            except UNREADABLE as error:
+                log.warning("left out as %s: %s", name, error)
+        return None
 
     def _media(self, files: OpenFiles, index: int, file: MediaFile) -> Media | PackedClip:
         """Where the clip's sound or pictures are read."""
@@ -158,7 +207,7 @@ class ClipDataset(Dataset):
         """Seconds of the video, by its file, or by those of its features where no media are read."""
         seconds: float = self.table.value("seconds", index)
         if math.isinf(seconds):
-            seconds = min(stream.seconds(Row(self.table, index)) for stream in self.streams.values())
+            seconds = min(stream.video_seconds(Row(self.table, index)) for stream in self.streams.values())
         return seconds
 
     def _window(self, ref: ClipRef, key: int) -> float:
@@ -171,29 +220,67 @@ class ClipDataset(Dataset):
         u = float(uniform(torch.tensor([key]), "window", 1))
         return u if windows == 0 else int(u * windows) / (windows - 1)
 
-    def _read(self, files: OpenFiles, ref: ClipRef, moment: Moment) -> dict[str, Tensor]:
-        """The streams of a moment of the clip, and the features of it that a stage extracted."""
-        clip = ClipReader(
-            row=Row(self.table, ref.index),
-            moment=moment,
-            window=self._window(ref, moment.key),
-            evaluation=ref.epoch == EVALUATION,
-            opened=partial(self._media, files, ref.index),
-            kept=self._kept,
-            address=self.pack.url if self.pack else None,
-        )
-        read: dict[str, Tensor] = {}
+    def _read(self, files: OpenFiles, ref: ClipRef, moment: Moment, row: str) -> dict[str, list[Tensor]]:
+        """Of the streams that read this clip, by their keys in a batch, what each window has.
+
+        Args:
+            files: in which it lies.
+            ref: the clip.
+            moment: of the clip.
+            row: as which it is read, see `RowsConfig`.
+        """
+        window = self._window(ref, moment.key)
+        begins = self._begins(ref, moment, window)
+        read: dict[str, list[Tensor]] = {}
         for name, stream in self.streams.items():
-            read |= named(stream.read(clip), name)
-        for name, features_of in self.extracted.items():
-            read[name] = features_of[ref.index]
+            if stream.row != row:
+                continue
+            for begin in begins[stream.window]:
+                clip = ClipReader(
+                    row=Row(self.table, ref.index),
+                    moment=moment,
+                    window=window,
+                    begin=begin,
+                    evaluation=ref.epoch == EVALUATION,
+                    opened=partial(self._media, files, ref.index),
+                    kept=self._kept,
+                    address=self.pack.url if self.pack else None,
+                )
+                for key, value in named(stream.read(clip), name).items():
+                    read.setdefault(key, []).append(value)
         return read
+
+    def _begins(self, ref: ClipRef, moment: Moment, window: float) -> Mapping[str, Sequence[float | None]]:
+        """Window -> where those of its kind begin."""
+        if not self.windows:
+            return {OWN: [None]}
+
+        def draw(purpose: str) -> float:
+            return 0.0 if ref.epoch == EVALUATION else float(uniform(torch.tensor([moment.key]), purpose, 1))
+
+        return places(self.windows, self.lengths, moment.seconds, window, draw)
 
     def _kept(self, key: Hashable, read: Callable[[], np.ndarray]) -> Tensor:
         """What is read, or what the cache has of it."""
         if not self.cache_bytes:
             return torch.from_numpy(read())
         return cache.decoded.get(key, lambda: torch.from_numpy(read()), self.cache_bytes)
+
+
+def _about(name: str, moment: Moment, found: Sequence[Beside]) -> dict[str, Several]:
+    """Of the clips that are read beside one as `name`, what a batch has of them beside their streams."""
+    return {
+        f"{name}_id": Several(each.clip_id for each in found),
+        f"{name}_key": Several(torch.tensor(each.key) for each in found),
+        f"{name}_label": Several(each.label for each in found),
+        f"{name}_own": Several(torch.tensor(each.clip_id == moment.clip_id) for each in found),
+        f"{name}_there": Several(torch.tensor(bool(each.clip_id)) for each in found),
+    }
+
+
+def _zeros(read: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+    """Nothing, in the shape of what was read."""
+    return {key: [torch.zeros_like(value) for value in values] for key, values in read.items()}
 
 
 def _drawn(captions: list[str], key: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,11 @@ from datamodules.types import RawBatch
 
 PARTNER = "partner"
 """Key of the clip that is to be mixed into a clip, see `mixing.py`."""
+
+
+class Several(list):
+    """What is read of a clip more than once under one name: of several windows or other clips. A batch has those of its
+    clips one after the other, as if each were a clip's."""
 
 
 def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
@@ -40,12 +46,17 @@ def collate(items: Sequence[Sequence[dict[str, Any]]]) -> RawBatch | None:
 
 
 def _stacked(clips: Sequence[dict[str, Any]]) -> RawBatch:
-    batch: dict[str, Any] = {"clip_id": [clip["clip_id"] for clip in clips]}
-    batch["key"] = torch.tensor([clip["key"] for clip in clips])
+    batch: dict[str, Any] = {"key": torch.tensor([clip["key"] for clip in clips])}
     for name in clips[0].keys() - batch.keys() - {PARTNER}:
         values = [clip[name] for clip in clips]
-        differ = f"{name}_{LENGTH}" in clips[0]
-        batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True) if differ else torch.stack(values)
+        if isinstance(values[0], Several):
+            values = list(chain(*values))
+        if isinstance(values[0], str):
+            batch[name] = values
+        elif f"{name}_{LENGTH}" in clips[0]:
+            batch[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)
+        else:
+            batch[name] = torch.stack(values)
     return cast(RawBatch, batch)
 
 

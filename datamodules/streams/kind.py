@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import DataError
+from datamodules.keyed import derived
 from datamodules.streams.packed import Format
 from datamodules.streams.reading import ClipReader, MediaFile, Row
 from datamodules.types import AugmentConfig
@@ -32,6 +33,8 @@ LENGTH = "length"
 
 FIELDS = {"audio": "audio", "video": "video", "text": "text", "video_feat": "features"}
 """Streams that have a field of their own in `Inputs`, and its name."""
+BESIDE = ("id", "key", "label", "own", "there")
+"""What a batch has of other clips that are read beside its own, see `Inputs.rows`."""
 
 
 class Excluding(Protocol):
@@ -95,13 +98,34 @@ class Stream(ABC, Generic[Options]):
     time_axis: ClassVar[int] = 1
     """Of what a method sees; its `LENGTH` counts along it."""
 
+    row: str = ""
+    """Of `data.inputs.rows`, the clip that is read; empty: the clip itself."""
+    window: str = ""
+    """Of `data.inputs.windows`, the one that is read; empty: the clip's own."""
+    clips: int = 1
+    """Clips that stand in the row's place."""
+    windows: int = 1
+    """Windows of this name."""
+    augment: Mapping[str, Any] | None = None
+    """What of `data.augment` is another for this stream."""
+
     def __init__(self, name: str, options: Options):
         self.name, self.options = name, options
+
+    @property
+    def copies(self) -> tuple[int, ...]:
+        """Dimensions of a batch after the first, where several clips or windows are read."""
+        return tuple(count for count in (self.clips, self.windows) if count > 1)
 
     @property
     def where(self) -> str:
         """The place of its settings."""
         return f"data.inputs.{FIELDS.get(self.name, f'streams.{self.name}')}"
+
+    @property
+    def seconds(self) -> float:
+        """How much of a clip it reads; a stream that has no such option reads all of it, or nothing of its files."""
+        return getattr(self.options, "seconds", 0.0)
 
     def wants(self) -> Hashable:
         """What a manifest must have for the stream: streams that want the same share a manifest."""
@@ -113,7 +137,7 @@ class Stream(ABC, Generic[Options]):
     def measure(self, table: pd.DataFrame, exclusions: Excluding) -> None:
         """Corrects `seconds` of clips whose files are not media, once what there is of these is known."""
 
-    def seconds(self, row: Row) -> float:
+    def video_seconds(self, row: Row) -> float:
         """How long a row's video is by what the stream reads of it; inf where that does not say."""
         return math.inf
 
@@ -155,6 +179,26 @@ class Stream(ABC, Generic[Options]):
         if LENGTH in made:
             made[LENGTH] = torch.tensor([moments] * (clips - 1) + [moments // 2])
         return made
+
+
+def keys_of(stream: Stream[Any], values: Mapping[str, Any]) -> Tensor:
+    """[B * clips * windows] the keys of what the stream reads: windows of a clip differ in all that is drawn, streams
+    of one window in nothing.
+
+    Args:
+        stream: the stream.
+        values: of a batch; of rows beside the clips there are `<row>_key`, [B * count].
+    """
+    key_B = values[f"{stream.row}_key" if stream.row else "key"]
+    if not stream.window:
+        return key_B
+    each = [derived(key_B, f"window {stream.window} {place}") for place in range(stream.windows)]
+    return torch.stack(each, 1).flatten()
+
+
+def apart(stream: Stream[Any], seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parts of a stream, [B * clips * windows, ...] -> [B, clips, windows, ...], without dimensions of 1."""
+    return {part: value.view(-1, *stream.copies, *value.shape[1:]) for part, value in seen.items()}
 
 
 def parts(values: Mapping[str, Any], name: str) -> dict[str, Tensor]:

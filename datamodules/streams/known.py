@@ -19,12 +19,15 @@ from datamodules.errors import DataError
 from datamodules.found import classes_of
 from datamodules.streams.kind import FIELDS, LENGTH, Stream
 from datamodules.streams.reading import MediaFile
-from datamodules.types import FEATURE_KEYS, Batch, Inputs, RawBatch
+from datamodules.types import FEATURE_KEYS, AugmentConfig, Batch, Inputs, RawBatch
 
 KIND_OF = {"audio": "log_mel", "video": "frames", "text": "tokens", "video_feat": "vectors"}
 """Streams of `FIELDS` -> their kinds."""
 TAKEN = {*Batch.__annotations__, *RawBatch.__annotations__, *FEATURE_KEYS.values()}
 """Keys of a batch, which no other stream can have."""
+
+PLACED = {"kind", "row", "window", "augment"}
+"""Settings that streams of all kinds have."""
 
 
 @cache
@@ -66,7 +69,7 @@ def streams_of(inputs: Inputs) -> dict[str, Stream[Any]]:
         for name, field in FIELDS.items()
         if getattr(inputs, field) is not None
     }
-    return streams | {name: _stream(name, settings) for name, settings in inputs.streams.items()}
+    return streams | {name: _stream(name, inputs) for name in inputs.streams}
 
 
 def media_of(inputs: Inputs) -> list[MediaFile]:
@@ -77,34 +80,52 @@ def media_of(inputs: Inputs) -> list[MediaFile]:
 
 def looked_at(inputs: Inputs, modalities: Set[str]) -> Inputs:
     """The inputs without the streams of other modalities."""
-    none = {field: None for name, field in FIELDS.items() if kind(KIND_OF[name]).modality not in modalities}
-    others = {name: settings for name, settings in inputs.streams.items() if _is_seen(name, settings, modalities)}
+    none: dict[str, Any] = {
+        field: None for name, field in FIELDS.items() if kind(KIND_OF[name]).modality not in modalities
+    }
+    seen = {name for name in inputs.streams if _stream(name, inputs).modality in {"", *modalities}}
+    others = {name: settings for name, settings in inputs.streams.items() if name in seen}
     return replace(inputs, **none, streams=others)
 
 
-def _is_seen(name: str, settings: Any, modalities: Set[str]) -> bool:
-    return _stream(name, settings).modality in {"", *modalities}
-
-
-def _stream(name: str, settings: Any) -> Stream[Any]:
+def _stream(name: str, inputs: Inputs) -> Stream[Any]:
     """A stream that `data.inputs.streams` names."""
-    from omegaconf import OmegaConf  # the loader's processes need none of it
-    from omegaconf.errors import OmegaConfBaseException
-
-    where = f"data.inputs.streams.{name}"
+    where, settings = f"data.inputs.streams.{name}", inputs.streams[name]
     if not name.isidentifier() or name in TAKEN or name.endswith(f"_{LENGTH}"):
         raise DataError(f"{where}: no stream can be called {name!r}; choose another name, of letters, digits and _")
     if not isinstance(settings, Mapping) or "kind" not in settings:
         raise DataError(f"{where}.kind says what is read; there are: {', '.join(sorted(kinds()))}")
     found = kind(str(settings["kind"]), f"{where}.kind")
+    own = {key: value for key, value in settings.items() if key not in PLACED}
+    stream = found(name, _typed(found.options_type, own, where, found.kind))
+    stream.row, stream.window = str(settings.get("row", "")), str(settings.get("window", ""))
+    for setting, names in (("row", inputs.rows), ("window", inputs.windows)):
+        if getattr(stream, setting) not in {"", *names}:
+            raise DataError(
+                f"{where}.{setting}={getattr(stream, setting)}: data.inputs.{setting}s has no such {setting}; "
+                f"there are: {', '.join(names) or 'none'}"
+            )
+    if stream.row:
+        stream.clips = inputs.rows[stream.row].count
+    if stream.window:
+        stream.windows = inputs.windows[stream.window].count
+    if "augment" in settings:
+        _typed(AugmentConfig, settings["augment"], f"{where}.augment", "augmentation")
+        stream.augment = dict(settings["augment"])
+    return stream
+
+
+def _typed(of: type, settings: Mapping[str, Any], where: str, what: str) -> Any:
+    """The settings as a dataclass.
+
+    Raises:
+        DataError: for one that it has not, or of another type.
+    """
+    from omegaconf import OmegaConf  # the loader's processes need none of it
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        own = {key: value for key, value in settings.items() if key != "kind"}
-        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(found.options_type), own))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(of), dict(settings)))
     except OmegaConfBaseException as error:
-        problem = str(error).splitlines()[0]
-        raise DataError(f"{where}.{error.full_key}: {problem}; {found.kind} has {_fields(found)}") from error
-    return found(name, options)
-
-
-def _fields(found: type[Stream[Any]]) -> str:
-    return ", ".join(field.name for field in fields(found.options_type)) or "no settings"
+        names = ", ".join(field.name for field in fields(of)) or "no settings"
+        raise DataError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}; {what} has {names}") from error

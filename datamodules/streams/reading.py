@@ -68,6 +68,8 @@ class ClipReader:
     moment: Moment
     window: float
     """Where a clip that is longer than needed is cut: 0 = at its start, 1 = as late as it can be."""
+    begin: float | None
+    """Where it is cut in relation to its other windows, seconds from its start; None = it has no others."""
     evaluation: bool
     opened: Callable[[MediaFile], Decodes]
     kept: Callable[[Hashable, Callable[[], np.ndarray]], Tensor]
@@ -135,6 +137,8 @@ class ClipReader:
     def _stretch(self, wanted: float, around: Around = IN_THE_MIDDLE) -> tuple[float, float]:
         """As `stretch`, the start counted from that of the moment."""
         moment = self.moment
+        if self.begin is not None:
+            return self.begin, moment.seconds - self.begin
         if moment.video_seconds is None:
             spare = max(0.0, moment.seconds - wanted)
             # A video whose length is not known, as its file is not read, is cut at its start.

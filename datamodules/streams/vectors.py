@@ -56,7 +56,7 @@ class VectorStream(Stream[FeatureInputs]):
         for why in sorted(set(reason) - {""}):
             exclusions.add(f"{why} features", reason == why)
 
-    def seconds(self, row: Row) -> float:
+    def video_seconds(self, row: Row) -> float:
         return stored.seconds(self._paths(row), self.options)
 
     def _paths(self, row: Row) -> list[str]:
