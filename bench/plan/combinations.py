@@ -11,6 +11,8 @@ from bench.errors import UserError, unknown
 from bench.plan import identity
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
+from datamodules.loading.rows import check_rows
+from datamodules.loading.windows import check_windows
 from datamodules.streams.kind import Stream
 from datamodules.streams.known import streams_of
 
@@ -97,6 +99,9 @@ def _check_mixup(stage: StageConfig, where: str) -> None:
         read = not stream.modality or stream.modality in set(stage.modality) - stage.features.keys()
         if read and not stream.mixes:
             raise UserError(f"{setting}: labels would be mixed, but {stream.name} cannot be; set it to 0")
+    for several in ("windows", "rows"):
+        if getattr(stage.data.inputs, several):
+            raise UserError(f"{setting}: clips with data.inputs.{several} cannot be mixed; set it to 0")
     own_class = stage.objects.stage_class
     if stage.features and own_class is not None and not own_class.mixes_features:
         raise UserError(f"{setting}: {stage.module} does not mix extracted features; set it to 0")
@@ -104,8 +109,11 @@ def _check_mixup(stage: StageConfig, where: str) -> None:
 
 def _streams(stage: StageConfig, where: str) -> dict[str, Stream[Any]]:
     """What the stage's settings name to be read, whether it looks at it or not."""
+    inputs = stage.data.inputs
     try:
-        return streams_of(stage.data.inputs)
+        check_windows(inputs.windows)
+        check_rows(inputs.rows)
+        return streams_of(inputs)
     except DataError as error:
         raise UserError(f"{where}.{error}") from error
 
@@ -148,6 +156,10 @@ def _check_reading(stage: StageConfig, where: str) -> None:
                 f"and mixup change waveforms; leave these out, or set reference=clip"
             )
     board = stage.objects.board
+    if board is not None and task_of(board).in_time and (inputs.windows or inputs.rows):
+        raise UserError(
+            f"{where}.data.inputs.windows: {board.name} is measured second by second; leave windows and rows out"
+        )
     in_time = not stage.train and board is not None and task_of(board).in_time
     if inputs.features is not None and inputs.features.rows == "pooled" and not in_time:
         raise UserError(f"{where}.data.inputs.features.rows=pooled is by the seconds in which steps are to be found")
@@ -155,6 +167,10 @@ def _check_reading(stage: StageConfig, where: str) -> None:
 
 def _check_narration(stage: StageConfig, where: str) -> None:
     narration = stage.data.narration
+    if stage.train and stage.objects.source.narrated and stage.data.inputs.rows:
+        raise UserError(
+            f"{where}.data.inputs.rows: clips are cut out of the videos of {stage.dataset}, which have no rows"
+        )
     if narration.per_video < 1:
         raise UserError(f"{where}.data.narration.per_video={narration.per_video}: a video gives 1 clip or more")
     if narration.audio_shift < 0:

@@ -18,6 +18,7 @@ from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.plan.sources import Data
 from bench.tasks import task_of
 from datamodules.boards import Board
+from datamodules.loading.windows import span, window_lengths
 from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import explain_exclusions
 from datamodules.source import DataError
@@ -205,10 +206,13 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     wanted = _wanted(stage.data.inputs, features)
     board, own_class = stage.objects.board, stage.objects.stage_class
     train = data.train_manifest(stage, wanted) if stage.train else None
+    needed = span(wanted.windows, window_lengths(wanted)) if wanted.windows else 0.0
+    train = train.at_least(needed) if train else None
     if train is not None and stage.data.captions == "one":
         train = train.once_each()
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
+    scored = scored.at_least(needed) if scored else None
     if board and scored:
         task_of(board).require_columns(scored.table)
     if board and scored and board.per_class:

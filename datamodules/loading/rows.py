@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from datamodules.errors import DataError
 from datamodules.keyed import stable_hash
+from datamodules.streams.known import TAKEN
 from datamodules.table import SharedTable
 from datamodules.types import RowsConfig
 
 TRIES = 100
 """Clips that are drawn from all, until those that fit the rule are looked for one by one."""
+
+
+def check_rows(rows: Mapping[str, RowsConfig]) -> None:
+    """Checks which other clips are said to be read.
+
+    Raises:
+        DataError: naming the setting.
+    """
+    for name, config in rows.items():
+        where = f"data.inputs.rows.{name}"
+        if not name.isidentifier() or name in TAKEN:
+            raise DataError(f"{where}: no rows can be called {name!r}; choose another name, of letters, digits and _")
+        if config.count < 1:
+            raise DataError(f"{where}.count={config.count}: there is 1 clip or more")
+        if config.which == "neighbour" and config.step == 0:
+            raise DataError(f"{where}.step=0: that is the clip itself; 1 is the next one, -1 the one before")
+        if not 0 <= config.share <= 1:
+            raise DataError(f"{where}.share={config.share:g}: a share is from 0 to 1")
 
 
 class Companions:

@@ -34,6 +34,27 @@ def window_lengths(inputs: Inputs) -> dict[str, float]:
     return lengths
 
 
+def check_windows(windows: Mapping[str, WindowConfig]) -> None:
+    """Checks how windows are said to lie.
+
+    Raises:
+        DataError: naming the setting.
+    """
+    for name, config in windows.items():
+        where = f"data.inputs.windows.{name}"
+        if not name.isidentifier():
+            raise DataError(f"{where}: no window can be called {name!r}; choose letters, digits and _")
+        if config.count < 1:
+            raise DataError(f"{where}.count={config.count}: there is 1 window or more")
+        if len(config.by) != 2 or config.by[0] > config.by[1]:
+            raise DataError(f"{where}.by={config.by}: give the least and the most, e.g. [0.5, 0.5]")
+        if config.lies == "overlapping" and not 0 <= config.by[0] <= config.by[1] <= 1:
+            raise DataError(f"{where}.by={config.by}: windows have a share from 0 to 1 in common")
+        if config.lies == "apart" and config.by[0] < 0:
+            raise DataError(f"{where}.by={config.by}: windows are 0 s or more apart; lies=overlapping has them overlap")
+    in_order(windows)
+
+
 def in_order(windows: Mapping[str, WindowConfig]) -> list[str]:
     """Their names, each after the one from which its place is counted.
 

@@ -31,6 +31,9 @@ from datamodules.streams.known import media_of, streams_of
 from datamodules.table import arrow
 from datamodules.types import Inputs, NarrationConfig
 
+LENGTH_ROUNDING = 1e-6
+"""Seconds."""
+
 
 def none_left_out() -> pd.DataFrame:
     """`Manifest.left_out` where all clips can be used."""
@@ -119,6 +122,22 @@ class Manifest:
         table = self.table
         there = table[["seconds", "sound_seconds"]].min(axis=1) if "sound_seconds" in table else table["seconds"]
         return int((there < table["end"] - table["start"] - LENGTH_TOLERANCE)[np.isfinite(table["end"])].sum())
+
+    def at_least(self, seconds: float) -> Manifest:
+        """The clips of which there are so many seconds; the others are left out, and counted as too short."""
+        short = self.table["seconds"] < seconds - LENGTH_ROUNDING
+        if not short.any():
+            return self
+        reason = f"shorter than its windows need ({seconds:g} s)"
+        gone = self.table[short]
+        left_out = pd.concat([self.left_out, gone[["clip_id", "labels"]].assign(reason=reason)], ignore_index=True)
+        return replace(
+            self,
+            table=self.table[~short].reset_index(drop=True),
+            excluded=dict(sorted((self.excluded | {reason: len(gone)}).items())),
+            examples=self.examples | {reason: gone["clip_id"].head(EXAMPLES).tolist()},
+            left_out=left_out,
+        )
 
     def first_of_each_class(self, count: int) -> Manifest:
         """The clips that are among the first `count` of any of their classes by id.

@@ -67,7 +67,7 @@ def dataset(sample_root: Path, cache: Path, views: int, frames: int) -> ClipData
 
 def test_the_windows_lie_evenly_over_a_long_clip(sample_root, tmp_path):
     clips = dataset(sample_root, tmp_path, VIEWS, frames=100)
-    table, audio = clips.table, clips.inputs.audio
+    table, audio = clips.table, clips.config.inputs.audio
     for index in (0, 1):
         seconds, path = table.value("seconds", index), table.value("audio_path", index)
         starts = np.linspace(0, seconds - audio.seconds, VIEWS)

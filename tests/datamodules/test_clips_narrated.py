@@ -203,7 +203,7 @@ def test_towards_the_end_of_the_video_the_shifted_sound_is_shorter_or_empty(root
     clips = clips_of(root, inputs, cut="windows")
     moment = Moment("x", 0, start, 4.0, "said", shift)
     with OpenFiles() as files:
-        read = clips._read(files, ClipRef(2, 0), moment)
+        read = clips._clip(files, ClipRef(2, 0), moment)
     count = round(min(left, inputs.audio.seconds) * RATE)
     assert len(read["audio"]) == count
     if count:

@@ -115,7 +115,7 @@ def test_log_mels_past_the_sound_s_end_are_zeros_or_start_over(kind):
 
 def test_features_past_the_clip_s_end_are_zeros_or_start_over():
     rows = torch.arange(1.0, 4.0)[:, None].expand(3, 2)
-    clip = {"clip_id": "", "key": 0, "label": torch.zeros(1), "video_feat": rows}
+    clip = {"clip_id": "", "key": 0, "label": torch.zeros(1), "video_feat": rows, "video_feat_length": torch.tensor(3)}
     seen = {}
     for how in ("zeros", "repeat"):
         inputs = Inputs(None, None, None, FeatureInputs(None, ["2d"], [1.0], [2], frames=5, past_end=how))
