@@ -21,7 +21,7 @@ from datamodules.loading.loader import Loader, collate, worker_count
 from datamodules.loading.mixing import mixup
 from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
 from datamodules.manifest.build import Manifest, label_arrays
-from datamodules.streams.kind import BESIDE, Transform, apart, keys_of, named, parts
+from datamodules.streams.kind import BESIDE, apart, keys_of, named, parts
 from datamodules.streams.known import streams_of
 from datamodules.types import FEATURE_KEYS, AugmentConfig, Batch, DataConfig, Inputs, RawBatch
 
@@ -32,23 +32,22 @@ class Features(nn.Module):
     def __init__(self, inputs: Inputs, augment: AugmentConfig):
         super().__init__()
         self.streams = streams_of(inputs)
-        transforms = {
+        self.transforms = {
             name: stream.transform(replace(augment, **stream.augment or {})) for name, stream in self.streams.items()
         }
-        self.transforms = nn.ModuleDict(transforms)
+        self.parts = nn.ModuleList(self.transforms.values())  # a ModuleDict refuses names such as `half`
         self.rows = inputs.rows
 
     @torch.no_grad()
     def forward(self, raw: RawBatch, train: bool) -> Batch:
-        transforms = cast(Mapping[str, Transform], self.transforms)
         if train:
-            raw = self._augmented(raw, transforms)
+            raw = self._augmented(raw)
         if train and "partner" in raw:
-            raw = mixup(raw, transforms)
+            raw = mixup(raw, self.transforms)
         batch: dict[str, Any] = {name: raw[name] for name in ("clip_id", "key", "label")}
         for row, config in self.rows.items():
             batch |= {f"{row}_{what}": _grouped(cast(Mapping, raw)[f"{row}_{what}"], config.count) for what in BESIDE}
-        for name, transform in transforms.items():
+        for name, transform in self.transforms.items():
             stream = self.streams[name]
             batch |= named(apart(stream, transform(parts(raw, name), keys_of(stream, raw), train)), name)
         for name in FEATURE_KEYS.values():  # of a stage of the method
@@ -58,13 +57,13 @@ class Features(nn.Module):
             batch["partner"] = raw["partner"]  # `mixup` has made it a `Batch`'s
         return cast(Batch, batch)
 
-    def _augmented(self, raw: RawBatch, transforms: Mapping[str, Transform]) -> RawBatch:
+    def _augmented(self, raw: RawBatch) -> RawBatch:
         """The clips and their partners, each by itself."""
         augmented: dict[str, Any] = dict(raw)
-        for name, transform in transforms.items():
+        for name, transform in self.transforms.items():
             augmented |= named(transform.augmented(parts(raw, name), keys_of(self.streams[name], raw)), name)
         if "partner" in raw:
-            augmented["partner"] = self._augmented(raw["partner"], transforms)
+            augmented["partner"] = self._augmented(raw["partner"])
         return cast(RawBatch, augmented)
 
 

@@ -114,9 +114,20 @@ def _value(values: DictConfig, key: str) -> Any:
 
 
 def _is_entry(schema: DictConfig, key: str) -> bool:
-    """Whether the key names an entry of a field like `dict[str, str]`, which may have any."""
-    parent = OmegaConf.select(schema, key.rpartition(".")[0])
-    return isinstance(parent, DictConfig) and element_type(parent) is str
+    """Whether the key names an entry of a field like `dict[str, str]`, which may have any, or a part of one."""
+    names = key.split(".")
+    for count in range(len(names) - 1, 0, -1):
+        parent = OmegaConf.select(schema, ".".join(names[:count]))
+        if isinstance(parent, DictConfig):
+            return OmegaConf.get_type(parent) is dict and _has_entry(element_type(parent), names[count + 1 :])
+    return False
+
+
+def _has_entry(kind: Any, names: list[str]) -> bool:
+    """Whether an entry of this type has what the names lead to; stages are all known beforehand."""
+    if is_dataclass(kind) and kind is not StageConfig:
+        return not names or ".".join(names) in set(_keys(OmegaConf.structured(kind)))
+    return kind is Any or (kind is str and not names)
 
 
 def _unknown_key(key: str, valid: list[str], source: str) -> str:

@@ -16,6 +16,7 @@ from bench.config.folds import base_name
 
 if TYPE_CHECKING:  # it imports torch
     from bench.config.schema import StageConfig, TrainerConfig
+    from datamodules.types import Inputs
     from experiments.common.stage import Stage
 
 Settings = dict[str, Any]
@@ -54,6 +55,10 @@ def unlike_defaults(config: Any) -> Settings:
 
 
 def _unlike(value: Any, default: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and any(map(is_dataclass, value.values())):
+        for name, entry in value.items():
+            yield from _unlike(entry, MISSING, f"{path}.{name}")
+        return
     if not is_dataclass(value):
         if default is MISSING or value != default:
             yield path, value
@@ -73,8 +78,26 @@ def _default(field: Field[Any]) -> Any:
 def stage_settings(stage: StageConfig) -> Settings:
     """A stage's own, with those of its class under `options`; files by their paths."""
     options = unlike_defaults(stage.options) if stage.options else {}
-    own = unlike_defaults(replace(stage, options=None))
+    inputs = stage.data.inputs
+    plain = replace(stage.data, inputs=replace(inputs, streams={}))
+    own = unlike_defaults(replace(stage, options=None, data=plain)) | _stream_settings(inputs)
     return counted(own | {f"options.{key}": value for key, value in options.items()}, trains=bool(stage.train))
+
+
+def _stream_settings(inputs: Inputs) -> Settings:
+    """Of the streams that have no field of their own."""
+    if not inputs.streams:
+        return {}
+    from datamodules.streams.known import streams_of  # imports torch
+
+    found: Settings = {}
+    for name, stream in streams_of(inputs).items():
+        if name in inputs.streams:
+            placed = {key: said for key in ("row", "window") if (said := getattr(stream, key))}
+            augment = {f"augment.{key}": said for key, said in (stream.augment or {}).items()}
+            own = {"kind": stream.kind} | placed | augment | unlike_defaults(stream.options)
+            found |= {f"data.inputs.streams.{name}.{key}": said for key, said in own.items()}
+    return found
 
 
 def counted(settings: Mapping[str, Any], trains: bool) -> Settings:

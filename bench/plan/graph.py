@@ -243,9 +243,11 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         features={modality: _features_shape(other) for modality, other in features.items()},
     )
     if train is not None and spec.steps_per_epoch == 0:
+        reasons = explain_exclusions(train.excluded, train.examples)
         raise UserError(
-            f"stage {name}: {'+'.join(stage.train)} has {len(train)} usable clips, fewer than one batch of "
-            f"{stage.batch_size}; set stages.{name}.batch_size"
+            f"stage {name}: {'+'.join(stage.train)} has {len(train)} usable clips"
+            + (f" ({reasons})" if reasons else "")
+            + f", fewer than one batch of {stage.batch_size}; set stages.{name}.batch_size"
         )
     parent = planned[stage.after] if stage.after else None
     teacher = planned[stage.teacher] if stage.teacher else None

@@ -92,7 +92,10 @@ def _stream(name: str, inputs: Inputs) -> Stream[Any]:
     """A stream that `data.inputs.streams` names."""
     where, settings = f"data.inputs.streams.{name}", inputs.streams[name]
     if not name.isidentifier() or name in TAKEN or name.endswith(f"_{LENGTH}"):
-        raise DataError(f"{where}: no stream can be called {name!r}; choose another name, of letters, digits and _")
+        raise DataError(
+            f"{where}: no stream can be called {name!r}; choose a name of letters, digits and _ that batches do not "
+            f"have yet"
+        )
     if not isinstance(settings, Mapping) or "kind" not in settings:
         raise DataError(f"{where}.kind says what is read; there are: {', '.join(sorted(kinds()))}")
     found = kind(str(settings["kind"]), f"{where}.kind")
