@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command("list", show_list, "list methods, datasets and boards")
     plain: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    data = command("data", None, "check or pack a dataset, extract features, make the sample data")
+    data = command("data", None, "check or pack a dataset, extract features, make the sample data, list streams")
     actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
     make_sample = actions.add_parser("sample", help="make the sample data")
     make_sample.add_argument("overrides", nargs="*", metavar="key=value", help="sample_root=FOLDER")
@@ -121,6 +121,8 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("dataset")
     check.add_argument("overrides", nargs="*", metavar="key=value", help="data_root=FOLDER or data.root=FOLDER")
     check.set_defaults(command=check_data)
+    streams = actions.add_parser("streams", help="list the kinds of streams that a method can read, and their settings")
+    streams.set_defaults(command=list_streams)
     pack = actions.add_parser("pack", help="pack a dataset for fast and remote reading", description=PACK_HELP, **plain)
     pack.add_argument("dataset")
     pack.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER_OR_URL splits=train+test fps=4 …")
@@ -285,6 +287,12 @@ def make_sample_data(options: argparse.Namespace) -> None:
     settings = parse_settings(options.overrides, sample_root="data/sample")
     sample.make(Path(settings["sample_root"]), list(sample.layouts()), track=track)
     print(f"the sample data is in {settings['sample_root']}")
+
+
+def list_streams(options: argparse.Namespace) -> None:
+    from bench.commands import data
+
+    data.streams()
 
 
 def check_data(options: argparse.Namespace) -> int:

@@ -13,8 +13,10 @@ from datamodules.frozen import Freezable
 if TYPE_CHECKING:
     from torch import Tensor
 
-Modality = Literal["a", "v", "t", "av", "at", "vt", "avt"]
-"""Modalities: any of audio, video and text, in this order."""
+Modality = Literal[
+    "a", "v", "t", "i", "av", "at", "ai", "vt", "vi", "ti", "avt", "avi", "ati", "vti", "avti"
+]  # fmt: skip
+"""Modalities: any of audio, video, text and (still) image, in this order."""
 
 
 @dataclass
@@ -173,8 +175,9 @@ class Inputs(Freezable):
     text: TextInputs | None = None
     features: FeatureInputs | None = None
     streams: dict[str, Any] = field(default_factory=dict)
-    """Further streams, by name: `kind`, `window` and `row` where they are not the clip's own, `augment` where it is not
-    `data.augment`, and the settings of the kind. `python -m bench data streams` lists them."""
+    """Further streams, by name, which is their key in a batch: `kind`; `window` and `row` where they are not the clip's
+    own; `augment`, what of `data.augment` is another for this stream; and the settings of the kind, in `options` those
+    that are called as one of these. `python -m bench data streams` lists the kinds."""
     windows: dict[str, WindowConfig] = field(default_factory=dict)
     """Windows of a clip beside its own, by name."""
     rows: dict[str, RowsConfig] = field(default_factory=dict)

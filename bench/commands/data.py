@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -87,6 +87,21 @@ def media_kind(settings: dict[str, str]) -> MediaKind | None:
     if settings["data.media"] and settings["data.media"] not in kinds:
         raise unknown("data.media", settings["data.media"], kinds)
     return cast(MediaKind, settings["data.media"]) if settings["data.media"] else None
+
+
+def streams() -> None:
+    """Prints the kinds of streams that there are, and their settings."""
+    from datamodules.streams.known import kind, kinds
+
+    table = Table("kind", "modality", "reads", "settings")
+    for name, place in sorted(kinds().items()):
+        found = kind(name)
+        about = (found.__doc__ or "").strip().partition("\n")[0]
+        settings = ", ".join(field.name for field in fields(found.options_type))
+        origin = "" if place.startswith("datamodules.") else f" ({place.partition(':')[0]})"
+        table.add_row(name + origin, found.modality or "any", escape(about), settings or "none")
+    console.print(table)
+    say("data.inputs.streams.NAME={kind: KIND, SETTING: …}; each with its meaning in docs/reference/streams.md")
 
 
 def check(name: str, settings: dict[str, str]) -> bool:

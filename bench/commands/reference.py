@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.found import classes_of
+
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path("docs/reference")
+STREAMS = REPOSITORY / "datamodules" / "streams"
 SECTIONS = {"Args": "Arguments", "Attributes": "Attributes", "Returns": "Returns", "Raises": "Raises"}
 """Headings of Google's docstrings -> what stands on the page."""
 
@@ -26,6 +29,11 @@ class Page:
     """A paragraph in Markdown."""
     parts: tuple[tuple[str, tuple[str, ...]], ...]
     """(File, classes and functions of it, in this order; none = all that are public)."""
+
+
+def _files_of_kinds() -> Iterator[Path]:
+    for place in classes_of(STREAMS, "", "Stream", "kind").values():
+        yield STREAMS / f"{place.partition(':')[0].lstrip('.')}.py"
 
 
 PAGES = (
@@ -58,10 +66,22 @@ PAGES = (
             (
                 "datamodules/types.py",
                 (
-                    *("Inputs", "AudioInputs", "VideoInputs", "TextInputs", "FeatureInputs", "DataConfig"),
+                    *("Inputs", "AudioInputs", "VideoInputs", "TextInputs", "FeatureInputs"),
+                    *("WindowConfig", "RowsConfig", "DataConfig"),
                     *("LoaderConfig", "NarrationConfig", "Batch", "Partner"),
                 ),
             ),
+        ),
+    ),
+    Page(
+        "streams",
+        "Kinds of streams",
+        "What `data.inputs.streams.<name>.kind` can be, with the settings of each kind; and what a kind is made of. "
+        "How one is added stands in [adding a stream](../adding_a_stream.md).",
+        (
+            *((str(path.relative_to(REPOSITORY)), ()) for path in sorted(_files_of_kinds())),
+            ("datamodules/streams/kind.py", ("Stream", "Transform")),
+            ("datamodules/streams/reading.py", ("ClipReader", "Moment", "Row")),
         ),
     ),
     Page(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
@@ -15,6 +15,7 @@ from datamodules.loading.rows import check_rows
 from datamodules.loading.windows import check_windows
 from datamodules.streams.kind import Stream
 from datamodules.streams.known import streams_of
+from datamodules.types import Modality
 
 
 def check_combinations(config: BenchConfig, names: list[str]) -> None:
@@ -69,10 +70,10 @@ def _check_data(stage: StageConfig, where: str) -> None:
     board = stage.objects.board
     if board is not None and board.dataset != stage.dataset:
         raise UserError(f"{where}.board: {board.name} is a board of {board.dataset}, not of {stage.dataset}")
-    if set(stage.modality) - set("avt") or not stage.modality:
-        raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v and t")
+    if stage.modality not in get_args(Modality):
+        raise UserError(f"{where}.modality: {stage.modality!r} is not made of a, v, t and i, in this order")
     given = {stream.modality for stream in _streams(stage, where).values()}
-    for letter in "avt":
+    for letter in "avti":
         if letter in stage.modality and letter not in stage.features and letter not in given:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.errors import UserError
 from bench.records.record import Count, Name, Number, Slug
 from bench.tasks import metric_infos
+from datamodules.types import Modality
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -30,7 +31,7 @@ class PublishedRow(_PublishedPart):
     """Dataset, split and protocol in the paper's words."""
     board: Slug | None
     """The board that measures the same; None if there is none."""
-    modality: Literal["a", "v", "t", "av", "at", "vt", "avt"]
+    modality: Modality
     """All that takes part; an image is `v`, speech and music are `a`."""
     variant: Text
     metrics: Annotated[dict[Name, Number], Field(min_length=1)]

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from datamodules.types import Modality
+
 SCHEMA: Final = 1
 FINITE = json.JSONEncoder(allow_nan=False)
 
@@ -145,7 +147,7 @@ class Record(_Part):
     """The board's metrics in the order of its table."""
     sample: bool
     """Measured on the made-up sample data."""
-    modality: Literal["a", "v", "t", "av", "at", "vt", "avt"]
+    modality: Modality
     seed: int
     fold: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$", max_length=100)
     """Which part of a cross-validation, where the board has one."""

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from bench.progress import track
 from bench.tables.show import console
+from datamodules.base import Features
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import Loader, collate
 from datamodules.loading.samplers import EVALUATION, ClipRef
@@ -33,7 +34,8 @@ from datamodules.packing.pack import pack
 from datamodules.packing.shards import PackedFormat, open_pack
 from datamodules.source import LABELS
 from datamodules.streams.audio import LogMel
-from datamodules.types import AudioInputs, DataConfig, Inputs, VideoInputs
+from datamodules.streams.known import kind, kinds
+from datamodules.types import AudioInputs, AugmentConfig, DataConfig, Inputs, VideoInputs
 
 SECONDS, FPS, WIDTH, HEIGHT, RATE = 10, 25, 340, 256, 44100
 FRAMES, SIZE = 8, 224
@@ -151,6 +153,25 @@ def ours() -> list[Step]:
         Step("log-mel of 10 s", features, "ours, MP4"),
         Step("sound + frames + log-mel", everything, "ours, MP4"),
     ]
+
+
+def stream_steps(manifest: Manifest) -> list[Step]:
+    """Reading one clip as each kind of stream that reads media, and what is done to it on the device; as it is by
+    default."""
+    row = {clip: i for i, clip in enumerate(manifest.table["clip_id"])}
+
+    def step(name: str) -> Step:
+        inputs = Inputs(None, None, streams={"timed": {"kind": name}})
+        clips, features = ClipDataset(manifest, DataConfig(inputs=inputs), seed=0), Features(inputs, AugmentConfig())
+
+        def read(path: Path) -> object:
+            raw = collate([clips[ClipRef(row[path.stem], EVALUATION)]])
+            assert raw is not None  # the clips are whole
+            return features(raw, train=False)
+
+        return Step(f"{name}: read, collate, transform", read, "streams, MP4")
+
+    return [step(name) for name in sorted(kinds()) if kind(name).media is not None]
 
 
 def _fbank(sound_T: torch.Tensor, rate: int) -> torch.Tensor:
@@ -288,7 +309,7 @@ def data(folder: Path, clips: int, rounds: int) -> None:
     packed = open_pack(url, ["speed"], INPUTS, "speed")
     with one_thread():
         steps, absent = others()
-        steps = [*ours(), *packed_steps(packed), *steps]
+        steps = [*ours(), *packed_steps(packed), *stream_steps(manifest), *steps]
         seconds = time_steps(steps, paths, rounds)
         print_steps(steps, seconds, clips, rounds)
         for text in absent:

@@ -87,7 +87,7 @@ class Stream(ABC, Generic[Options]):
     options_type: ClassVar[type]
     """`Options`, against which settings are checked."""
     modality: ClassVar[str] = ""
-    """`a`, `v` or `t`: a stage that does not look at it does not read the stream. Empty: always read."""
+    """`a`, `v`, `t` or `i`: a stage that does not look at it does not read the stream. Empty: always read."""
     media: ClassVar[MediaFile | None] = None
     """The files that a clip must have."""
     reads_text: ClassVar[bool] = False

@@ -26,7 +26,7 @@ KIND_OF = {"audio": "log_mel", "video": "frames", "text": "tokens", "video_feat"
 TAKEN = {*Batch.__annotations__, *RawBatch.__annotations__, *FEATURE_KEYS.values()}
 """Keys of a batch, which no other stream can have."""
 
-PLACED = {"kind", "row", "window", "augment"}
+PLACED = {"kind", "row", "window", "augment", "options"}
 """Settings that streams of all kinds have."""
 
 
@@ -99,7 +99,7 @@ def _stream(name: str, inputs: Inputs) -> Stream[Any]:
     if not isinstance(settings, Mapping) or "kind" not in settings:
         raise DataError(f"{where}.kind says what is read; there are: {', '.join(sorted(kinds()))}")
     found = kind(str(settings["kind"]), f"{where}.kind")
-    own = {key: value for key, value in settings.items() if key not in PLACED}
+    own = {key: value for key, value in settings.items() if key not in PLACED} | dict(settings.get("options", {}))
     stream = found(name, _typed(found.options_type, own, where, found.kind))
     stream.row, stream.window = str(settings.get("row", "")), str(settings.get("window", ""))
     for setting, names in (("row", inputs.rows), ("window", inputs.windows)):

@@ -21,7 +21,8 @@ from datamodules.loading.samplers import ClipRef
 from datamodules.loading.windows import TooShort, places
 from datamodules.manifest.build import build_manifest
 from datamodules.manifest.checks import Checks
-from datamodules.types import DataConfig
+from datamodules.streams.known import streams_of
+from datamodules.types import DataConfig, Inputs, WindowConfig
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
 
@@ -198,6 +199,14 @@ def test_where_a_file_is_gone_another_clip_that_fits_stands_in_its_place_and_bat
     assert replaced == 9  # v3's three clips, three times, by the first of v4
     with pytest.raises(TooShort):
         places({}, {"": 7.0}, 6.0, 0.0, lambda purpose: 0.0)
+
+
+def test_settings_that_are_called_as_one_of_all_streams_stand_in_options():
+    said = {"kind": "log_mel", "window": "late", "frames": 8, "options": {"kind": "decibel", "window": "hamming"}}
+    inputs = Inputs(None, None, streams={"low": said}, windows={"late": WindowConfig()})
+    stream = streams_of(inputs)["low"]
+    assert stream.window == "late"
+    assert (stream.options.kind, stream.options.window, stream.options.frames) == ("decibel", "hamming", 8)
 
 
 @pytest.mark.parametrize(
