@@ -99,7 +99,7 @@ def _check_mixup(stage: StageConfig, where: str) -> None:
     for stream in _streams(stage, where).values():
         read = not stream.modality or stream.modality in set(stage.modality) - stage.features.keys()
         if read and not stream.mixes:
-            raise UserError(f"{setting}: labels would be mixed, but {stream.name} cannot be; set it to 0")
+            raise UserError(f"{setting}: labels would be mixed, but {stream.where} cannot be; set it to 0")
     for several in ("windows", "rows"):
         if getattr(stage.data.inputs, several):
             raise UserError(f"{setting}: clips with data.inputs.{several} cannot be mixed; set it to 0")

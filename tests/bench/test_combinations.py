@@ -111,7 +111,7 @@ def test_a_board_of_another_dataset():
 
 @pytest.mark.parametrize("modality", ["", "x", "audio"])
 def test_a_modality_that_is_none(modality):
-    assert f"stages.x.modality: {modality!r} is not made of a, v and t" in message(stage(modality=modality))
+    assert f"stages.x.modality: {modality!r} is not made of a, v, t and i, in this order" in message(stage(modality=modality))
 
 
 @pytest.mark.parametrize(
@@ -270,10 +270,10 @@ NARRATED = replace(mixing(), narration=NarrationConfig(cut="windows"))
     ("x", "reason"),
     [
         (stage(dataset="howto100m", train=["train"], board=None, data=NARRATED), "have no labels to be mixed"),
-        (stage(modality="at", data=mixing(text=TextInputs())), "labels would be mixed, but text cannot be"),
+        (stage(modality="at", data=mixing(text=TextInputs())), "labels would be mixed, but data.inputs.text cannot be"),
         (
             stage(modality="v", data=mixing(features=FeatureInputs())),
-            "labels would be mixed, but feature files cannot be",
+            "labels would be mixed, but data.inputs.features cannot be",
         ),
     ],
 )
