@@ -109,9 +109,10 @@ def test_a_board_of_another_dataset():
     assert "stages.x.board: vggsound is a board of vggsound, not of audioset" in message(stage(board="vggsound"))
 
 
-@pytest.mark.parametrize("modality", ["", "x", "audio"])
+@pytest.mark.parametrize("modality", ["", "x", "audio", "va"])
 def test_a_modality_that_is_none(modality):
-    assert f"stages.x.modality: {modality!r} is not made of a, v, t and i, in this order" in message(stage(modality=modality))
+    expected = f"stages.x.modality: {modality!r} is not made of a, v, t and i, in this order"
+    assert expected in message(stage(modality=modality))
 
 
 @pytest.mark.parametrize(
