@@ -15,20 +15,19 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import datamodules
 from bench.errors import UserError, unknown
 from datamodules.boards import Board
-
-if TYPE_CHECKING:
-    from datamodules.source import Source
+from datamodules.source import Source
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 RECIPES = EXPERIMENTS / "common" / "recipes"
 """Settings that several methods include in their `config.yaml`."""
 
 DATAMODULES = Path(datamodules.__file__).parent
+NO_LICENCE = "not known here"
+"""What is printed of a dataset that says none."""
 
 
 @cache
@@ -87,7 +86,9 @@ def _own_datasets() -> dict[str, str]:
 
 
 def _bases(node: ast.ClassDef) -> set[str]:
-    return {base.id for base in node.bases if isinstance(base, ast.Name)}
+    """The names of what a class inherits: `Source` as well as `source.Source`."""
+    names = {base.id for base in node.bases if isinstance(base, ast.Name)}
+    return names | {base.attr for base in node.bases if isinstance(base, ast.Attribute)}
 
 
 def _said_name(node: ast.ClassDef) -> Iterator[str]:
@@ -108,8 +109,6 @@ def dataset(name: str) -> type[Source]:
         raise unknown("dataset", name, datasets())
     module, _, attribute = datasets()[name].partition(":")
     found = getattr(importlib.import_module(module), attribute)
-    from datamodules.source import Source  # imports pandas, which those who ask for a dataset have anyway
-
     if not (isinstance(found, type) and issubclass(found, Source) and found.name == name):
         raise UserError(
             f"dataset {name}: {datasets()[name]} is no subclass of datamodules.source.Source that says name = {name!r}"

@@ -80,12 +80,17 @@ def exchange(leaderboards: str, url: str) -> None:
 
 
 def print_list() -> None:
-    """Prints the methods and the boards there are."""
+    """Prints the methods, datasets and boards there are."""
     table = Table("method", "idea", title="methods", title_justify="left")
     for name in registry.methods():
         readme = registry.method_folder(name) / "README.md"
         heading = readme.read_text(encoding="utf-8").splitlines()[0] if readme.is_file() else ""
         table.add_row(name, heading.lstrip("# "))
+    console.print(table)
+    table = Table("dataset", "what it holds", "boards", "licence", title="datasets", title_justify="left")
+    for name in registry.datasets():
+        source = registry.dataset(name)
+        table.add_row(name, source.holds, str(len(source.boards)), source.licence or registry.NO_LICENCE)
     console.print(table)
     table = Table("board", "dataset", "scored split", "trained on", "task", "main metric", title="boards")
     table.title_justify = "left"
