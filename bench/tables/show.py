@@ -101,6 +101,8 @@ def print_list() -> None:
 
 def print_plan(plan: Plan) -> None:
     """The stages, their data with coverage, their size, and what is done."""
+    from bench.plan.code import changed_since
+
     config = plan.config
     table = Table(
         Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips",
@@ -108,6 +110,7 @@ def print_plan(plan: Plan) -> None:
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:
+        begun = stage.state != "new"
         table.add_row(
             stage.name,
             ", ".join(other.name for other in stage.used),
@@ -119,7 +122,7 @@ def print_plan(plan: Plan) -> None:
             clips(stage.scored),
             f"{stage.parameters / 1e6:.2f} M",
             f"{stage.flops / 1e9:.3g}" if stage.board else "",
-            stage.state,
+            f"{stage.state}{' by other code' if begun and changed_since(stage.folder, config.method) else ''}",
         )
     console.print(table)
 

@@ -16,6 +16,7 @@ from bench import registry
 from bench.cli import main
 from bench.commands.new import LONGEST
 from bench.config.compose import compose
+from bench.plan.code import code_of
 from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
@@ -113,6 +114,22 @@ def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(outside,
     alone = ["stages.train_vggsound.modality=a", f"init={weights}"]
     assert main(["run", "avl_new_net", *quick, *places, *alone]) == 0
     assert len(list((tmp_path / "boards/sample/results").glob("*.json"))) == 2
+
+    # What was done, or begun, by other code says so.
+    again = ["avl_new_net", *quick, *places]
+    assert main(["run", *again]) == 0
+    said = capsys.readouterr().err
+    assert "done already" in said and "other code" not in said
+    with (outside / "avl_new_net" / "model.py").open("a") as file:
+        file.write("CHANGED = True\n")
+    code_of.cache_clear()
+    assert main(["run", *again]) == 0
+    assert "by other code: avl_new_net/model.py changed since; if" in capsys.readouterr().err
+    assert main(["plan", *again]) == 0
+    assert "by other" in capsys.readouterr().out
+    weights.with_name("done.json").unlink()
+    assert main(["run", *again]) == 0
+    assert "begun by other code: avl_new_net/model.py changed since" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="needs ruff")
