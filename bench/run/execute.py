@@ -34,6 +34,7 @@ from bench.run.callbacks import Collect, Cost, Extract
 from bench.run.claims import claimed
 from bench.run.compat import callbacks_of
 from bench.run.faults import explained
+from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
 from bench.run.weights import averaged, build_module
@@ -53,6 +54,7 @@ def run(config: BenchConfig) -> Plan:
     quiet_libraries()
     with explained("plan"):
         plan = make_plan(config)
+        rehearse(plan)
     for position, stage in enumerate(plan.stages, 1):
         preemption.stop_if_signalled()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
