@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from bench import registry
+from bench.config.compose import compose
 from bench.errors import UserError, as_user_error
 from bench.plan import cost
 from bench.plan.graph import Plan, PlannedStage
@@ -37,7 +39,7 @@ def rehearse(plan: Plan) -> None:
     for stage in plan.stages:
         if stage.done or stage.stage_class is None:
             continue
-        with as_user_error(f"stage {stage.name}"):
+        with as_user_error(f"stage {stage.name}"), _naming_others(plan, stage):
             module = network(stage)
             with _without_values(stage):
                 if stage.parent is not None:
@@ -51,13 +53,25 @@ def _measure(stage: PlannedStage, module: Stage) -> None:
     if stage.board is None:
         return
     task = task_of(stage.board)
-    scores = task.given(module.eval().predict_step(cost.fake_batch(stage.spec, 1, "meta"), 0)).scores
+    scores = task.given(cost.predict_on_meta(module, stage.spec)).scores
     missing = [each for each in task.scored_modalities(stage.config.modality) if each not in scores]
     if missing:
         raise UserError(
             f"stage {stage.name}: {stage.board.name} measures {', '.join(missing)}; predict_step gives out "
             f"{', '.join(scores)}"
         )
+
+
+@contextmanager
+def _naming_others(plan: Plan, stage: PlannedStage) -> Iterator[None]:
+    """Adds to an unknown modality which ones the stages of the same class have."""
+    try:
+        yield
+    except cost.UnknownModality as error:
+        file = registry.method_folder(plan.config.method) / "config.yaml"
+        alike = [each for each in compose(plan.config.method).stages.values() if each.module == stage.config.module]
+        known = ", ".join(sorted({each.modality for each in alike}))
+        raise UserError(f"stage {stage.name}: {error}; in {file} its stages have {known or 'none'}") from error
 
 
 @contextmanager

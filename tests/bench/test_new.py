@@ -138,6 +138,25 @@ def test_a_package_of_its_own_is_in_the_style_that_its_pyproject_names(outside):
     python(outside, "ruff", "format", "--check", "--no-cache", "avl_new_net", "tests")
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_second_method_of_a_folder_leaves_the_first_its_entry_point(outside, capsys, written):
+    """Also where the first one's `pyproject.toml` has been written and has more in it."""
+    project = outside / "pyproject.toml"
+    if written:
+        more = 'other = "other.net"\n\n[tool.setuptools]'
+        project.write_text(project.read_text().replace("[tool.setuptools]", more, 1))
+    else:
+        project.unlink()
+    assert main(["new", "avl_second_net", "--folder", str(outside)]) == 0
+    printed = tomllib.loads(capsys.readouterr().out.partition(" needs\n")[2].partition("\nnext:\n")[0])
+    both = ["avl_new_net", "avl_second_net"]
+    points = printed["project"]["entry-points"]["avl_bench.methods"]
+    assert points == {name: name for name in both} | ({"other": "other.net"} if written else {})
+    assert printed["tool"]["setuptools"]["packages"] == both
+    assert set(printed["tool"]["setuptools"]["package-data"]) == set(both)
+    assert ("name" in printed["project"]) != written
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

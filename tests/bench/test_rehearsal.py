@@ -29,7 +29,9 @@ class Pretrain(Train):
 
 
 class Fits(Pretrain):
-    pass
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.looked_up = {"a": "sound"}[spec.modality]
 
 
 class Wider(Pretrain):
@@ -108,6 +110,14 @@ def test_a_stage_that_could_not_be_done_after_the_one_before_is_refused(method, 
 @pytest.mark.parametrize("module", ["Fits", "LooksAtValues"])
 def test_what_fits_passes_and_so_does_what_cannot_be_tried_without_values(method, places, module):
     rehearse(make_plan(compose(method, [f"stages.classify.module={module}", *places])))
+
+
+def test_a_modality_that_the_method_looks_up_in_vain_is_named_with_those_that_it_has(method, places):
+    settings = ["stages.classify.modality=v", "stages.classify.data.inputs.video.frames=2"]
+    with pytest.raises(
+        UserError, match=r"stage classify: Fits cannot do modality=v; in .*config\.yaml its stages have a$"
+    ):
+        rehearse(make_plan(compose(method, [*settings, *places])))
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
