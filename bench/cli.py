@@ -258,9 +258,12 @@ def positive(text: str) -> int:
 def show_plan(options: argparse.Namespace) -> None:
     from bench.config.compose import compose
     from bench.plan.graph import make_plan
+    from bench.run.rehearsal import rehearse
     from bench.tables.show import print_plan
 
-    print_plan(make_plan(compose(options.method, options.overrides)))
+    plan = make_plan(compose(options.method, options.overrides))
+    rehearse(plan)
+    print_plan(plan)
 
 
 def make_method(options: argparse.Namespace) -> None:

@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import datamodules
 from bench.errors import UserError, unknown
 from datamodules.boards import Board
 from datamodules.found import classes_of
-
-if TYPE_CHECKING:
-    from datamodules.source import Source
+from datamodules.source import Source
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 RECIPES = EXPERIMENTS / "common" / "recipes"
 """Settings that several methods include in their `config.yaml`."""
 
 DATAMODULES = Path(datamodules.__file__).parent
+NO_LICENCE = "not known here"
+"""What is printed of a dataset that says none."""
 
 
 @cache
@@ -39,15 +40,52 @@ def methods() -> dict[str, str]:
 
 def _package(method: str) -> str:
     if method not in methods():
-        raise unknown("method", method, methods())
+        error = unknown("method", method, methods())
+        for folder in (Path(method), Path("experiments", method), Path("methods", method)):
+            if (folder / "config.yaml").is_file():
+                raise UserError(
+                    f"{error}. {folder}/ looks like one: a method of another package is found when that is installed, "
+                    "`pip install --editable FOLDER` where the pyproject.toml is that names it in "
+                    '[project.entry-points."avl_bench.methods"]'
+                )
+        raise error
     return methods()[method]
 
 
 def method_folder(method: str) -> Path:
-    """The folder with the method's `config.yaml` and `README.md`."""
-    spec = importlib.util.find_spec(_package(method))
-    assert spec is not None and spec.origin is not None, f"{_package(method)} is not an importable package"
-    return Path(spec.origin).parent
+    """The folder with the method's `config.yaml` and `README.md`.
+
+    Raises:
+        UserError: there is no such method, or its entry point names no package with a `config.yaml`.
+    """
+    package = _package(method)
+    with _named_by(f"method {method}", package, "avl_bench.methods"):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"there is no package {package!r}", name=package)
+    folder = Path(spec.origin).parent
+    for file in ("config.yaml", "method.py"):
+        if not (folder / file).is_file():
+            raise UserError(f"method {method}: its package {package} ({folder}) has no {file}")
+    return folder
+
+
+@contextmanager
+def _named_by(what: str, place: str, group: str) -> Iterator[None]:
+    """Says of a module that cannot be imported which entry point names it.
+
+    Raises:
+        UserError: what the entry point names is not there, or lacks a package that it imports.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if place.startswith(("experiments.", "datamodules.")):
+            raise
+        raise UserError(
+            f"{what} is {place!r} by an entry point of the group {group}, which cannot be imported: {error}. Correct "
+            "it in the pyproject.toml of its package and install that again, or uninstall it"
+        ) from error
 
 
 @cache
@@ -80,15 +118,39 @@ def dataset(name: str) -> type[Source]:
     """
     if name not in datasets():
         raise unknown("dataset", name, datasets())
-    module, _, attribute = datasets()[name].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    from datamodules.source import Source  # imports pandas, which those who ask for a dataset have anyway
-
+    place = datasets()[name]
+    module, _, attribute = place.partition(":")
+    with _named_by(f"dataset {name}", place, "avl_bench.datasets"):
+        imported = importlib.import_module(module)
+        if not hasattr(imported, attribute):
+            raise ModuleNotFoundError(f"{module} has no class {attribute!r}", name=module)
+    found = getattr(imported, attribute)
     if not (isinstance(found, type) and issubclass(found, Source) and found.name == name):
         raise UserError(
-            f"dataset {name}: {datasets()[name]} is no subclass of datamodules.source.Source that says name = {name!r}"
+            f"dataset {name}: {place} is no subclass of datamodules.source.Source that says name = {name!r}"
         )
+    _check_complete(name, place, found)
     return found
+
+
+def _check_complete(name: str, place: str, source: type[Source]) -> None:
+    """Raises a UserError that names what a dataset's class does not say, or says as something else."""
+    said = [field for field in Source.__annotations__ if hasattr(source, field)]
+    # `cached_property` hides that what it wraps is abstract.
+    abstract = source.__abstractmethods__ | ({"classes"} if source.classes is Source.classes else set())
+    missing = sorted((Source.__annotations__.keys() - set(said)) | abstract)
+    if missing:
+        raise UserError(f"dataset {name}: {place} does not say {', '.join(missing)}; see docs/adding_a_dataset.md")
+    for field, kind in (("folders", str), ("splits", str), ("boards", Board)):
+        values = getattr(source, field)
+        if not isinstance(values, (tuple, list)) or not all(isinstance(value, kind) for value in values):
+            raise UserError(
+                f"dataset {name}: {field} of {place} is {values!r}, which is no tuple of {kind.__name__}s: one alone "
+                "needs its comma, (one,)"
+            )
+    for board in source.boards:
+        if board.dataset != name:
+            raise UserError(f"dataset {name}: the board {board.name} of {place} says dataset={board.dataset!r}")
 
 
 @cache

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from datamodules import source
 from datamodules.boards import Board, Tagging
-from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows, read_rows_by_header
 
 SEGMENT_FILES = {
     "balanced": "balanced_train_segments.csv",
@@ -22,7 +22,7 @@ SEGMENT_FILES = {
 OFFICIAL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 
 
-class AudioSet(Source):
+class AudioSet(source.Source):
     name = "audioset"
     title = "AudioSet"
     citation = "Gemmeke, Ellis, Freedman, Jansen, Lawrence, Moore, Plakal, Ritter. ICASSP 2017"
@@ -45,15 +45,17 @@ class AudioSet(Source):
         return ("class_labels_indices.csv",)  # and the list of the split
 
     @cached_property
-    def _class_rows(self) -> Rows:
-        rows = read_rows_by_header(self.find("class_labels_indices.csv"), ("index", "mid", "display_name"))
+    def _class_rows(self) -> source.Rows:
+        rows = source.read_rows_by_header(self.find("class_labels_indices.csv"), ("index", "mid", "display_name"))
         if rows.malformed or not len(rows):
-            raise DataError(f"{rows.path}: expected one row a class; {' '.join(rows.malformed[:1]) or 'there is none'}")
+            raise source.DataError(
+                f"{rows.path}: expected one row a class; {' '.join(rows.malformed[:1]) or 'there is none'}"
+            )
         if rows["index"].tolist() != [str(i) for i in range(len(rows))]:
-            raise DataError(f"{rows.path}: the indices are not 0..{len(rows) - 1} in order")
+            raise source.DataError(f"{rows.path}: the indices are not 0..{len(rows) - 1} in order")
         for name in ("mid", "display_name"):
             if (twice := rows[name].duplicated()).any():
-                raise DataError(f"{rows.path}: the {name} {rows[name][twice].iloc[0]} stands there twice")
+                raise source.DataError(f"{rows.path}: the {name} {rows[name][twice].iloc[0]} stands there twice")
         return rows
 
     @cached_property
@@ -65,20 +67,20 @@ class AudioSet(Source):
         """Machine ids (`/m/09x0r`) of the ontology."""
         return self._class_rows["mid"].tolist()
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         path = self.find(SEGMENT_FILES[split])
-        rows = read_rows(path, ("video_id", "start_seconds", "end_seconds", "labels"))
+        rows = source.read_rows(path, ("video_id", "start_seconds", "end_seconds", "labels"))
         if rows.malformed and not len(rows):
-            raise DataError(
+            raise source.DataError(
                 f'{path}: no row is `id, start, end, "labels"`, as in a copy that went through a spreadsheet: '
                 f"{rows.malformed[0]}. The official file: {OFFICIAL}/{path.name}"
             )
         video_id, start, end = rows["video_id"], rows.numbers("start_seconds"), rows.numbers("end_seconds")
         labels = rows.labels("labels", self.class_codes, separator=",")
-        from_ms, to_ms = milliseconds(start), milliseconds(end)
+        from_ms, to_ms = source.milliseconds(start), source.milliseconds(end)
         clip_id = video_id + "_" + from_ms
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
             stems=["Y" + video_id, video_id],
-            timed_stems=[clip_id + "_" + to_ms, clip_id, video_id + "_" + padded(start, width=1)],
+            timed_stems=[clip_id + "_" + to_ms, clip_id, video_id + "_" + source.padded(start, width=1)],
         )

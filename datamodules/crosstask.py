@@ -15,18 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from datamodules import source
 from datamodules.boards import Board, Localisation
-from datamodules.source import (
-    DataError,
-    Official,
-    Segment,
-    Source,
-    class_lists,
-    read_each,
-    read_rows,
-    read_text,
-    segments_table,
-)
 
 TASKS = "tasks_primary.txt"
 LISTS = {"annotated": "videos.csv", "val": "videos_val.csv"}
@@ -45,7 +35,7 @@ class Task:
         return list(range(self.first, self.first + len(self.steps)))
 
 
-class CrossTask(Source):
+class CrossTask(source.Source):
     name = "crosstask"
     title = "CrossTask"
     citation = "Zhukov, Alayrac, Cinbis, Fouhey, Laptev, Sivic. CVPR 2019, arXiv 1903.08225"
@@ -80,14 +70,14 @@ class CrossTask(Source):
             DataError: a block of the file is not as it should be.
         """
         path = self.find(TASKS)
-        lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+        lines = [line.strip() for line in source.read_text(path).rstrip().splitlines()]
         tasks: dict[str, Task] = {}
         first = 0
         for top in range(0, len(lines), BLOCK):
             number, _, _, count, listed, *end = (lines[top : top + BLOCK] + [""] * BLOCK)[:BLOCK]
             steps = tuple(step.strip() for step in listed.split(","))
             if not number.isdigit() or number in tasks or end != [""] or count != str(len(steps)) or "" in steps:
-                raise DataError(
+                raise source.DataError(
                     f"{path}:{top + 1}: this is no block of a task of its own: its number, title, URL, how many steps, "
                     f"as many steps between commas, and a blank line; found {number!r}, …, {count!r}, {listed!r}"
                 )
@@ -104,16 +94,16 @@ class CrossTask(Source):
     def class_texts(self) -> list[str]:
         return [step for task in self._tasks.values() for step in task.steps]
 
-    def read_split(self, split: str) -> Official:
-        rows = read_rows(self.find(LISTS[split]), ("task", "video_id", "url"))
+    def read_split(self, split: str) -> source.Official:
+        rows = source.read_rows(self.find(LISTS[split]), ("task", "video_id", "url"))
         clip_id = rows["task"] + "_" + rows["video_id"]
         rows.belongs_elsewhere(~rows["task"].isin(list(self._tasks)))
         folder = self._annotations()
 
-        def read(task: str, clip: str) -> list[Segment]:
+        def read(task: str, clip: str) -> list[source.Segment]:
             return _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
 
-        segments: list[list[Segment]] = read_each(rows, read, rows["task"], clip_id, otherwise=[])
+        segments: list[list[source.Segment]] = source.read_each(rows, read, rows["task"], clip_id, otherwise=[])
         found = dict(zip(clip_id, segments, strict=True))
         official = rows.official(
             {
@@ -121,25 +111,25 @@ class CrossTask(Source):
                 "video_id": rows["video_id"],
                 "start": 0.0,
                 "end": math.inf,
-                "labels": class_lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
+                "labels": source.class_lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
             },
             stems=[rows["video_id"], clip_id],
         )
         clips = official.clips["clip_id"]
         return replace(
             official,
-            segments=segments_table(clips, found),
-            steps=class_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
+            segments=source.segments_table(clips, found),
+            steps=source.class_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
         )
 
     def _annotations(self) -> Path:
         folder = self.find(TASKS).parent / "annotations"
         if not folder.is_dir():
-            raise DataError(f"{folder}: there is no such folder; unpack it from crosstask_release.zip")
+            raise source.DataError(f"{folder}: there is no such folder; unpack it from crosstask_release.zip")
         return folder
 
 
-def _annotation(path: Path, task: Task) -> list[Segment]:
+def _annotation(path: Path, task: Task) -> list[source.Segment]:
     """The steps that are annotated in a video.
 
     One may end where it starts: `read_assignment` of DmZhukov/CrossTask rounds starts down and ends up, so that it
@@ -150,18 +140,18 @@ def _annotation(path: Path, task: Task) -> list[Segment]:
     """
     name = f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        raise DataError(f"no {name}")
+        raise source.DataError(f"no {name}")
     segments = []
-    for line, row in enumerate(read_text(path).splitlines(), 1):
+    for line, row in enumerate(source.read_text(path).splitlines(), 1):
         if not row.strip():
             continue
         try:
             step, start, end = row.split(",")
             segment = task.classes[_counted(step) - 1], float(start), float(end)
         except (ValueError, IndexError) as error:
-            raise DataError(f"{name}:{line}: not a step of the task, start and end: {row!r}") from error
+            raise source.DataError(f"{name}:{line}: not a step of the task, start and end: {row!r}") from error
         if not (math.isfinite(segment[2]) and 0 <= segment[1] <= segment[2]):
-            raise DataError(f"{name}:{line}: {start} to {end} s is no segment")
+            raise source.DataError(f"{name}:{line}: {start} to {end} s is no segment")
         segments.append(segment)
     return segments
 

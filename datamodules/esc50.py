@@ -7,18 +7,19 @@ or the same name with the suffix of another container. The recordings of one fre
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import pandas as pd
-
+from datamodules import source
 from datamodules.boards import Board, Classification
-from datamodules.source import DataError, Official, Rows, Source, read_rows_by_header
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
 
 
-class ESC50(Source):
+class ESC50(source.Source):
     name = "esc50"
     title = "ESC-50"
     citation = "Piczak. ACM Multimedia 2015"
@@ -38,23 +39,23 @@ class ESC50(Source):
     def required_files(cls) -> tuple[str, ...]:
         return ("esc50.csv",)
 
-    def _rows(self) -> Rows:
-        return read_rows_by_header(self.find("meta/esc50.csv", "esc50.csv"), COLUMNS)
+    def _rows(self) -> source.Rows:
+        return source.read_rows_by_header(self.find("meta/esc50.csv", "esc50.csv"), COLUMNS)
 
     @cached_property
     def classes(self) -> list[str]:
         """Categories in the order of their targets."""
         rows = self._rows()
-        pairs = pd.DataFrame({"target": rows.numbers("target"), "category": rows["category"]})
+        pairs = rows.numbers("target").to_frame("target").assign(category=rows["category"])
         pairs = pairs[self._of_this_set(rows).to_numpy()].dropna().drop_duplicates().sort_values("target")
         if pairs.empty or pairs["target"].duplicated().any() or pairs["category"].duplicated().any():
-            raise DataError(f"{rows.path}: expected one category for each target; got {len(pairs)} pairs")
+            raise source.DataError(f"{rows.path}: expected one category for each target; got {len(pairs)} pairs")
         return pairs["category"].tolist()
 
-    def _of_this_set(self, rows: Rows) -> pd.Series:
-        return pd.Series(True, index=range(len(rows)))
+    def _of_this_set(self, rows: source.Rows) -> pd.Series:
+        return rows["esc10"].notna()  # all
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         rows = self._rows()
         stem = rows["filename"].str.rsplit(".", n=1).str[0]
         fold, marks = "fold" + rows["fold"], rows["esc10"].str.lower()
@@ -80,5 +81,5 @@ class ESC10(ESC50):
         Board("esc10", dataset="esc10", train="rest", split="folds", task=Classification(), main="top1", folds=5),
     )
 
-    def _of_this_set(self, rows: Rows) -> pd.Series:
+    def _of_this_set(self, rows: source.Rows) -> pd.Series:
         return rows["esc10"].str.lower() == "true"

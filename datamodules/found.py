@@ -26,9 +26,10 @@ def classes_of(folder: Path, package: str, base: str, attribute: str) -> dict[st
 
 
 def _bases(node: ast.ClassDef) -> set[str]:
-    """Names of the classes that it inherits, generic ones too."""
+    """Names of the classes that it inherits: `Source` as well as `source.Source` and `Source[X]`."""
     plain = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
-    return {base.id for base in plain if isinstance(base, ast.Name)}
+    names = {base.id for base in plain if isinstance(base, ast.Name)}
+    return names | {base.attr for base in plain if isinstance(base, ast.Attribute)}
 
 
 def _said(node: ast.ClassDef, attribute: str) -> Iterator[str]:

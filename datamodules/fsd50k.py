@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
+from datamodules import source
 from datamodules.boards import Board, Tagging
-from datamodules.source import DataError, Official, Rows, Source, read_rows, read_rows_by_header
 
 
-class FSD50K(Source):
+class FSD50K(source.Source):
     name = "fsd50k"
     title = "FSD50K"
     citation = "Fonseca, Favory, Pons, Font, Serra. IEEE/ACM TASLP 2022, arXiv 2010.00475"
@@ -46,22 +46,22 @@ class FSD50K(Source):
         return self._vocabulary["mid"].tolist()
 
     @cached_property
-    def _vocabulary(self) -> Rows:
+    def _vocabulary(self) -> source.Rows:
         """`vocabulary.csv`, in the order of the class index; it has no header: index,label,mid."""
-        rows = read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
+        rows = source.read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
         in_order = rows["index"].tolist() == [str(i) for i in range(len(rows))]
         if not len(rows) or rows.malformed or not in_order or rows["label"].duplicated().any():
-            raise DataError(
+            raise source.DataError(
                 f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order and each "
                 f"label once"
             )
         return rows
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         if split == "eval":
-            rows = read_rows_by_header(self.find("eval.csv"), ("fname", "labels", "mids"))
+            rows = source.read_rows_by_header(self.find("eval.csv"), ("fname", "labels", "mids"))
         else:
-            rows = read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
+            rows = source.read_rows_by_header(self.find("dev.csv"), ("fname", "labels", "mids", "split"))
             rows.keep_split("split", split, ("train", "val"))
         fname = rows["fname"].str.removesuffix(".wav")
         labels = rows.labels("labels", self.classes, separator=",")

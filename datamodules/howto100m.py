@@ -9,13 +9,12 @@ Media: whole videos `<id>.{mp4,webm,…}`, or precomputed features. It has no te
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
+from datamodules import source
 
-from datamodules.source import LABELS, DataError, Official, Source, captions, read_rows_by_header
+if TYPE_CHECKING:
+    from datamodules.source.captions import Captions
 
 LISTS = {
     "HowTo100M_v1.csv": "video_id",
@@ -26,7 +25,7 @@ LISTS = {
 CAPTIONS = ("caption.json", "raw_caption_superclean.json", "raw_caption.json", "howto100m_captions.zip")
 
 
-class HowTo100M(Source):
+class HowTo100M(source.Source):
     name = "howto100m"
     title = "HowTo100M"
     citation = "Miech, Zhukov, Alayrac, Tapaswi, Laptev, Sivic. ICCV 2019"
@@ -49,34 +48,35 @@ class HowTo100M(Source):
         return []
 
     @cached_property
-    def captions(self) -> captions.Captions:
+    def captions(self) -> Captions:
+        from datamodules.source import captions
+
         folder = self.root / "howto100m_captions"
         try:
             path = folder if folder.is_dir() else self.find(*CAPTIONS)
             return captions.read(path, self.cache, self.track)
         except captions.CaptionError:
             raise
-        except DataError as error:
+        except source.DataError as error:
             advice = "" if not list(self.root.glob("*.pickle")) else (
                 "; pickles run the code they hold and are not read: write them as JSON with "
                 "python -c 'import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], \"rb\")), "
                 'open("caption.json", "w"))\' FILE'
             )  # fmt: skip
-            raise DataError(f"{error}{advice}") from error
+            raise source.DataError(f"{error}{advice}") from error
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         path = self.find(*LISTS)
         column = LISTS[path.name]
-        rows = read_rows_by_header(path, (column,))
+        rows = source.read_rows_by_header(path, (column,))
         video_id = rows[column].str.rsplit("/", n=1).str[-1]
         if column != "video_id":
             video_id = video_id.str.replace(r"\.(mp4|mkv|webm)$", "", regex=True)
-        nothing = pa.ListArray.from_arrays(np.zeros(len(rows) + 1, np.int32), pa.array([], pa.int16()))
         clips = {
             "clip_id": video_id,
             "video_id": video_id,
             "start": 0.0,
             "end": float("inf"),
-            "labels": pd.Series(nothing, dtype=LABELS),
+            "labels": source.class_lists([[]] * len(rows)),
         }
         return rows.official(clips, stems=[video_id])

@@ -18,23 +18,14 @@ import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from datamodules import source
 from datamodules.boards import Board, Localisation
-from datamodules.source import (
-    DataError,
-    Official,
-    Segment,
-    Source,
-    class_lists,
-    read_each,
-    read_rows,
-    read_text,
-    segments_table,
-)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAPPING = "mapping_without_meta.txt"
 BACKGROUND = "background"
@@ -54,7 +45,7 @@ CLEARLY, ALIKE = 0.1, 0.02
 TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})")
 
 
-class MiningYouTube(Source):
+class MiningYouTube(source.Source):
     name = "mining_youtube"
     title = "Mining YouTube"
     citation = "Kuehne, Iqbal, Richard, Gall. arXiv 1906.01012, 2019"
@@ -88,11 +79,13 @@ class MiningYouTube(Source):
             DataError: the file does not number its lines from 0, or names a class twice.
         """
         path = self.find(MAPPING)
-        pairs = [line.split() for line in read_text(path).splitlines() if line.strip()]
+        pairs = [line.split() for line in source.read_text(path).splitlines() if line.strip()]
         names = [pair[-1] for pair in pairs]
         numbered = [pair[:-1] for pair in pairs] == [[str(number)] for number in range(len(pairs))]
         if not numbered or len(set(names)) < len(names) or BACKGROUND not in names[-1:]:
-            raise DataError(f"{path}: not `0 class`, `1 class`, … up to the number of `{BACKGROUND}`, each class once")
+            raise source.DataError(
+                f"{path}: not `0 class`, `1 class`, … up to the number of `{BACKGROUND}`, each class once"
+            )
         return names[:-1]
 
     @cached_property
@@ -100,25 +93,31 @@ class MiningYouTube(Source):
         """-1 is the background."""
         return {name: number for number, name in enumerate(self.classes)} | {BACKGROUND: -1}
 
-    def read_split(self, split: str) -> Official:
-        rows = read_rows(self.find(f"videos_{split}.txt"), ("video_id",))
+    def read_split(self, split: str) -> source.Official:
+        rows = source.read_rows(self.find(f"videos_{split}.txt"), ("video_id",))
         video_id, folders = rows["video_id"].str.strip(), self._folders()
 
-        def read(video: str) -> tuple[list[Segment], list[int]]:
+        def read(video: str) -> tuple[list[source.Segment], list[int]]:
             segments = self._segments(folders, video)
             return segments, [label for label in self._labels(folders["transcript"], video) if label >= 0]
 
-        found: list[tuple[list[Segment], list[int]]] = read_each(rows, read, video_id, otherwise=([], []))
+        found: list[tuple[list[source.Segment], list[int]]] = source.read_each(rows, read, video_id, otherwise=([], []))
         segments = {video: of_video for video, (of_video, _) in zip(video_id, found, strict=True)}
         steps = {video: of_video for video, (_, of_video) in zip(video_id, found, strict=True)}
         seen = [sorted({label for label, _, _ in segments[video]}) for video in video_id]
-        clips = {"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf, "labels": class_lists(seen)}
+        clips = {
+            "clip_id": video_id,
+            "video_id": video_id,
+            "start": 0.0,
+            "end": math.inf,
+            "labels": source.class_lists(seen),
+        }
         official = rows.official(clips, stems=[video_id])
         ids = official.clips["clip_id"]
         return replace(
             official,
-            segments=segments_table(ids, segments),
-            steps=class_lists([steps[video] for video in ids]),
+            segments=source.segments_table(ids, segments),
+            steps=source.class_lists([steps[video] for video in ids]),
         )
 
     def _folders(self) -> dict[str, Path]:
@@ -127,7 +126,7 @@ class MiningYouTube(Source):
             places = [p for name in names for depth in ("", "*/", "*/*/") for p in sorted(self.root.glob(depth + name))]
             folder = next((place for place in places if place.is_dir()), None)
             if folder is None:
-                raise DataError(
+                raise source.DataError(
                     f"{self.title}: no folder {' or '.join(names)} in {self.root} or two folders below it; unpack "
                     f"{archive} of hildekuehne/Weak_YouTube_dataset there"
                 )
@@ -138,18 +137,20 @@ class MiningYouTube(Source):
         """The words of a file, a line or a blank apart, as class indices; -1 is the background."""
         path = _file(folder, video)
         numbers = self._numbers
-        text = read_text(path)
+        text = source.read_text(path)
         for line, words in enumerate(text.splitlines(), 1):
             for word in words.split():
                 if word not in numbers:
-                    raise DataError(f"{folder.name}/{path.name}:{line}: unknown class {word!r}")
+                    raise source.DataError(f"{folder.name}/{path.name}:{line}: unknown class {word!r}")
         return [numbers[word] for word in text.split()]
 
-    def _segments(self, folders: dict[str, Path], video: str) -> list[Segment]:
+    def _segments(self, folders: dict[str, Path], video: str) -> list[source.Segment]:
+        import numpy as np
+
         labels = np.array([-1, *self._labels(folders["groundTruth"], video), -1])  # outside is background
         borders = np.flatnonzero(np.diff(labels))  # each in lines from the start
         if not len(borders):
-            raise DataError(f"{folders['groundTruth'].name}/{video}: no action is labelled")
+            raise source.DataError(f"{folders['groundTruth'].name}/{video}: no action is labelled")
         times = borders / _rate(_file(folders["annotations"], video), borders)
         kinds = labels[borders[:-1] + 1]
         between = zip(kinds.tolist(), times[:-1].tolist(), times[1:].tolist(), strict=True)
@@ -161,15 +162,17 @@ def _file(folder: Path, video: str) -> Path:
         path = folder / f"{video}{suffix}"
         if path.is_file():
             return path
-    raise DataError(f"no {folder.name}/{video}{{{','.join(SUFFIXES)}}}")
+    raise source.DataError(f"no {folder.name}/{video}{{{','.join(SUFFIXES)}}}")
 
 
 def _rate(path: Path, borders: NDArray[np.int64]) -> float:
     """Lines a second, such that the borders of the labels are where the `.srt` has some."""
-    found = TIME.findall(read_text(path))
+    import numpy as np
+
+    found = TIME.findall(source.read_text(path))
     times = np.array([3600 * int(h) + 60 * int(m) + int(s) + int(ms) / 1000 for h, m, s, ms in found])
     if not len(times):
-        raise DataError(f"{path.parent.name}/{path.name}: there is no time in it")
+        raise source.DataError(f"{path.parent.name}/{path.name}: there is no time in it")
 
     def error(rate: float) -> float:
         return float(np.abs(borders[:, None] / rate - times).min(axis=1).mean())
@@ -177,10 +180,12 @@ def _rate(path: Path, borders: NDArray[np.int64]) -> float:
     errors = {rate: error(rate) for rate in RATES}
     rate = min(errors, key=errors.__getitem__)
     if errors[rate] > TOLERANCE:
-        raise DataError(f"{path.parent.name}/{path.name}: the labels of the frames fit its times at no frame rate")
+        raise source.DataError(
+            f"{path.parent.name}/{path.name}: the labels of the frames fit its times at no frame rate"
+        )
     others = [each for each in errors if errors[each] < errors[rate] + CLEARLY and abs(each / rate - 1) > ALIKE]
     if others:
-        raise DataError(
+        raise source.DataError(
             f"{path.parent.name}/{path.name}: the labels fit its times at {rate:g} and {others[0]:g} a second"
         )
     return rate

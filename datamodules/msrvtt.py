@@ -14,22 +14,13 @@ import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import numpy as np
-import pandas as pd
-
+from datamodules import source
 from datamodules.boards import retrieval_boards
-from datamodules.source import (
-    DataError,
-    Official,
-    Rows,
-    Source,
-    class_lists,
-    read_rows_by_header,
-    read_text,
-    rows_of,
-)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DATA = "MSRVTT_data.json"
 OLDER = ("train_val_videodatainfo.json", "test_videodatainfo.json")
@@ -57,7 +48,7 @@ class Annotations(NamedTuple):
     """Columns video_id, sen_id, caption."""
 
 
-class MSRVTT(Source):
+class MSRVTT(source.Source):
     name = "msrvtt"
     title = "MSR-VTT"
     citation = "Xu, Mei, Yao, Rui. CVPR 2016"
@@ -106,30 +97,34 @@ class MSRVTT(Source):
     def has_text(self, split: str) -> bool:
         return True
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         """One row a caption; of `train_*` and `test_full` these are 20 a video."""
         if split == "test_1k":
             # Of the 1,000 captions 995 are different, so that not every video can be found by its caption.
-            rows = read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
+            rows = source.read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
             return self._official(rows, rows["video_id"], rows["sentence"])
         if split == "test_full":
+            import pandas as pd  # here, so that nothing that does not read waits for it
+
             number = pd.to_numeric(self._annotations.sentences["video_id"].str.removeprefix("video"), errors="coerce")
             return self._captions(number.between(*FULL_TEST))
         captioned = self._annotations.sentences["video_id"]
-        rows = read_rows_by_header(self.find(TRAIN[split]), ("video_id",))
+        rows = source.read_rows_by_header(self.find(TRAIN[split]), ("video_id",))
         video_id = rows["video_id"]
         rows.reject(~video_id.isin(captioned), "no caption of " + video_id + f" in {self._annotations.path.name}")
         listed = rows.official({"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf}, [])
         captions = self._captions(captioned.isin(listed.clips["video_id"]))
         return replace(captions, malformed=[*listed.malformed, *captions.malformed])
 
-    def _captions(self, mask: pd.Series) -> Official:
+    def _captions(self, mask: pd.Series) -> source.Official:
         """The sentences of a boolean mask."""
+        import numpy as np
+
         chosen = self._annotations.sentences[mask]
-        rows = rows_of(self._annotations.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
+        rows = source.rows_of(self._annotations.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
         return self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
 
-    def _official(self, rows: Rows, clip_id: pd.Series, text: pd.Series) -> Official:
+    def _official(self, rows: source.Rows, clip_id: pd.Series, text: pd.Series) -> source.Official:
         video_id = rows["video_id"]
         category = self._annotations.category if self._json_files else {}
         clips = {
@@ -137,7 +132,7 @@ class MSRVTT(Source):
             "video_id": video_id,
             "start": 0.0,
             "end": math.inf,
-            "labels": class_lists([[category[video]] if video in category else [] for video in video_id]),
+            "labels": source.class_lists([[category[video]] if video in category else [] for video in video_id]),
             "text": text.str.strip(),
         }
         return rows.official(clips, stems=[video_id])
@@ -151,6 +146,8 @@ class MSRVTT(Source):
 
     @cached_property
     def _annotations(self) -> Annotations:
+        import pandas as pd
+
         paths = self._json_files
         if not paths:
             self.find(DATA, *OLDER)  # says what was looked for
@@ -158,11 +155,11 @@ class MSRVTT(Source):
         sentences: list[tuple[str, str, str]] = []
         for path in paths:
             try:
-                content = json.loads(read_text(path))
+                content = json.loads(source.read_text(path))
                 category |= {video["video_id"]: NUMBERS.index(video["category"]) for video in content["videos"]}
                 sentences += [(said["video_id"], str(said["sen_id"]), said["caption"]) for said in content["sentences"]]
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
+                raise source.DataError(
                     f"{path}: not the JSON of MSR-VTT, {{videos: [{{video_id, category, …}}], sentences: [{{video_id, "
                     f"sen_id, caption}}]}}: {error!r}"
                 ) from error

@@ -10,17 +10,18 @@ Media: one file a clip, anywhere below the folder, named `<id>_<start:06d>` (off
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import pandas as pd
-
+from datamodules import source
 from datamodules.boards import Board, Classification, retrieval_boards
-from datamodules.source import DataError, Official, Rows, Source, milliseconds, padded, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLIP_SECONDS = 10
 
 
-class VGGSound(Source):
+class VGGSound(source.Source):
     name = "vggsound"
     title = "VGGSound"
     citation = "Chen, Xie, Vedaldi, Zisserman. ICASSP 2020, arXiv 2004.14368"
@@ -54,32 +55,32 @@ class VGGSound(Source):
     @cached_property
     def classes(self) -> list[str]:
         """The class index is the position in the sorted labels of `stat.csv` (official `eval.py`)."""
-        rows = read_rows(self.find("stat.csv"), ("label", "count", "category"))
+        rows = source.read_rows(self.find("stat.csv"), ("label", "count", "category"))
         labels = sorted(rows["label"])
         if not labels or rows.malformed or len(set(labels)) != len(labels):
-            raise DataError(f"{rows.path}: expected one row a class, each label once; got {len(labels)} rows")
+            raise source.DataError(f"{rows.path}: expected one row a class, each label once; got {len(labels)} rows")
         return labels
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         rows, video_id, start = self._rows(split)
         rows.reject(start != start.round(), "the start is not whole")
         labels = rows.labels("label", self.classes)
-        clip_id, end = video_id + "_" + padded(start), start + CLIP_SECONDS
+        clip_id, end = video_id + "_" + source.padded(start), start + CLIP_SECONDS
         return rows.official(
             {"clip_id": clip_id, "video_id": video_id, "start": start, "end": end, "labels": labels},
             stems=[video_id],
-            timed_stems=[clip_id, video_id + "_" + milliseconds(start) + "_" + milliseconds(end)],
+            timed_stems=[clip_id, video_id + "_" + source.milliseconds(start) + "_" + source.milliseconds(end)],
         )
 
-    def _rows(self, split: str) -> tuple[Rows, pd.Series, pd.Series]:
+    def _rows(self, split: str) -> tuple[source.Rows, pd.Series, pd.Series]:
         """The rows of a split, their video ids and starts."""
         path = self.find(f"{split}.csv", "vggsound.csv")
         if path.name == "vggsound.csv":
-            rows = read_rows(path, ("video_id", "start_seconds", "label", "split"))
+            rows = source.read_rows(path, ("video_id", "start_seconds", "label", "split"))
             start = rows.numbers("start_seconds")
             rows.keep_split("split", split, self.splits)
             return rows, rows["video_id"], start
-        rows = read_rows(path, ("file", "label"))
+        rows = source.read_rows(path, ("file", "label"))
         named = rows["file"].str.extract(r"^(?P<video>.+)_(?P<start>\d{6})\.mp4$")
         rows.reject(named["video"].isna(), "no file name like <id>_<start:06d>.mp4: " + rows["file"])
         return rows, named["video"].fillna(""), named["start"].astype("float64")

@@ -14,17 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from datamodules import source
 from datamodules.boards import retrieval_boards
-from datamodules.source import (
-    DataError,
-    Official,
-    Rows,
-    Source,
-    read_rows,
-    read_rows_by_header,
-    read_text,
-    rows_of,
-)
 
 TRAINVAL = ("youcookii_annotations_trainval.json", "youcookii_annotations_train_val.json")
 TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_test_segments.json")
@@ -43,7 +34,7 @@ BOARDS: dict[str, Any] = {
 }
 
 
-class YouCook2(Source):
+class YouCook2(source.Source):
     name = "youcook2"
     title = "YouCook2"
     citation = "Zhou, Xu, Corso. AAAI 2018, arXiv 1703.09788"
@@ -74,9 +65,9 @@ class YouCook2(Source):
             if path := self.find_any(*names):
                 found |= {str(video.get("recipe_type", "")) for video in _database(path).values()}
         if path := self.find_any(*RETRIEVAL):
-            found |= set(read_rows_by_header(path, ("task",))["task"])
+            found |= set(source.read_rows_by_header(path, ("task",))["task"])
         if not found:
-            raise DataError(
+            raise source.DataError(
                 f"{self.title}: found neither {TRAINVAL[0]} nor {RETRIEVAL[0]} in {self.root} or one folder below it"
             )
         found.discard("")  # their segments are malformed rows
@@ -87,19 +78,19 @@ class YouCook2(Source):
         """Recipe types, with the dish where `label_foodtype.csv` (no header) names it."""
         path, dishes = self.find_any("label_foodtype.csv"), {}
         if path:
-            rows = read_rows(path, ("type", "dish"))
+            rows = source.read_rows(path, ("type", "dish"))
             if (twice := rows["type"].duplicated()).any():
-                raise DataError(f"{path}: the type {rows['type'][twice].iloc[0]} stands there twice")
+                raise source.DataError(f"{path}: the type {rows['type'][twice].iloc[0]} stands there twice")
             dishes = dict(zip(rows["type"], rows["dish"], strict=True))
         return [f"{type_} {dishes[type_]}" if type_ in dishes else type_ for type_ in self._types]
 
     def has_text(self, split: str) -> bool:
         return split != "test"
 
-    def read_split(self, split: str) -> Official:
+    def read_split(self, split: str) -> source.Official:
         if split == "retrieval":
             columns = ("video_id", "start", "end", "text", "task")
-            rows = read_rows_by_header(self.find(*RETRIEVAL), columns)
+            rows = source.read_rows_by_header(self.find(*RETRIEVAL), columns)
         else:
             rows = _segments(self.find(*(TEST if split == "test" else TRAINVAL)), SUBSETS[split])
         video_id, start, end = rows["video_id"], rows.numbers("start"), rows.numbers("end")
@@ -119,17 +110,17 @@ class YouCook2(Source):
 
 def _database(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        database = json.loads(read_text(path))["database"]
+        database = json.loads(source.read_text(path))["database"]
         if not all(isinstance(video, dict) for video in database.values()):
             raise TypeError("a video is no object")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
+        raise source.DataError(
             f'{path}: not the JSON of YouCook2\'s annotations, {{"database": {{video: …}}}}: {error}'
         ) from error
     return database
 
 
-def _segments(path: Path, subset: str) -> Rows:
+def _segments(path: Path, subset: str) -> source.Rows:
     """The segments of a subset as rows."""
     columns: dict[str, list[str]] = {name: [] for name in ("video_id", "start", "end", "text", "task")}
     for video_id, video in _database(path).items():
@@ -139,8 +130,10 @@ def _segments(path: Path, subset: str) -> Rows:
             try:
                 (start, end), sentence = annotation["segment"], annotation.get("sentence") or ""
             except (TypeError, KeyError, ValueError) as error:
-                raise DataError(f"{path}: {video_id}: a step is not {{segment: [start, end], …}}: {error}") from error
+                raise source.DataError(
+                    f"{path}: {video_id}: a step is not {{segment: [start, end], …}}: {error}"
+                ) from error
             values = (video_id, start, end, str(sentence).strip(), video.get("recipe_type", ""))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(str(value))
-    return rows_of(path, columns)
+    return source.rows_of(path, columns)

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from bench import registry
+from bench.plan.code import code_of
 from datamodules.streams import known
 
 
@@ -31,7 +32,7 @@ def install(folder: Path, pyproject: str) -> None:
 
 def forget(package: str) -> None:
     """What was found and imported before the package came, or left, is looked for again."""
-    for cached in (registry.methods, registry.datasets, registry.boards, known.kinds):
+    for cached in (registry.methods, registry.datasets, registry.boards, known.kinds, code_of):
         cached.cache_clear()
     for module in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[module]

@@ -79,7 +79,7 @@ def _facts() -> str:
         sizes = (
             f"`{split}`" + (f" {source.sizes[split]:,}" if split in source.sizes else "") for split in source.splits
         )
-        rows.append((f"`{name}`", ", ".join(sizes), source.licence or "not known here", source.citation))
+        rows.append((f"`{name}`", ", ".join(sizes), source.licence or registry.NO_LICENCE, source.citation))
     return _table(("dataset", "splits, and their clips as far as known", "licence", "paper"), rows)
 
 

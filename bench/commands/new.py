@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import keyword
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from bench import registry
 from bench.errors import UserError
 
+GROUP = "avl_bench.methods"
 TEMPLATES = Path(__file__).parent / "template"
 FILES = ("__init__.py", "model.py", "method.py", "checkpoints.py", "config.yaml", "README.md")
 LONGEST = 40
@@ -23,23 +27,27 @@ LONGEST = 40
 TAKEN = ("common", "tests")
 """Folders that stand beside methods."""
 
-# The last table is the suite's style, in which the templates are written.
-PYPROJECT = """\
+PROJECT = """\
 [project]
 name = "${name}"
 version = "0.1.0"
 
+"""
+TABLES = """\
 [project.entry-points."avl_bench.methods"]
-${name} = "${name}"
+${points}
 
 [tool.setuptools]
-packages = ["${name}"]
-package-data = {${name} = ["*.yaml", "*.md"]}
-
+packages = ${packages}
+package-data = {${data}}
+"""
+# The suite's style, in which the templates are written.
+STYLE = """
 [tool.ruff]
 line-length = 120
 lint.isort.known-first-party = ["bench", "datamodules", "experiments"]
 """
+PACKAGE_DATA = ["*.yaml", "*.md"]
 
 
 def new(name: str, title: str = "", folder: Path | None = None) -> None:
@@ -79,9 +87,40 @@ def new(name: str, title: str = "", folder: Path | None = None) -> None:
         raise UserError(f"could not make {_shown(package)}: {error}; nothing was changed") from error
     print(f"made {_shown(package)} ({', '.join(FILES)}) and {_shown(test)}")
     if not ours:
-        print(f"\nfor `pip install --editable {_shown(folder)}`, {_shown(folder / 'pyproject.toml')} needs\n")
-        print(Template(PYPROJECT).substitute(words), end="")
+        beside = "beside what else stands in it, " if (folder / "pyproject.toml").is_file() else ""
+        print(f"\nfor `pip install --editable {_shown(folder)}`, {beside}{_shown(folder / 'pyproject.toml')} needs\n")
+        print(_pyproject(folder, name), end="")
     print(f"\nnext:\n  python -m bench plan {name}\n  python -m bench run {name}\n  python -m pytest {_shown(test)}")
+
+
+def _pyproject(folder: Path, name: str) -> str:
+    """What the folder's `pyproject.toml` must say: of the methods that are there already as well as of the new one. All
+    of it, or, of one that exists, the tables that name methods."""
+    path = folder / "pyproject.toml"
+    known = _read_toml(path)
+    tools = known.get("tool", {}).get("setuptools", {})
+    others = [file.parent.name for file in sorted(folder.glob("*/config.yaml")) if file.parent.name != name]
+    points = {each: each for each in others} | known.get("project", {}).get("entry-points", {}).get(GROUP, {})
+    points[name] = name
+    packages = tools.get("packages")
+    data = {each: PACKAGE_DATA for each in (*others, name)} | tools.get("package-data", {})
+    words = {
+        "points": "\n".join(f"{key} = {json.dumps(value)}" for key, value in points.items()),
+        "packages": json.dumps(list(dict.fromkeys([*(packages if isinstance(packages, list) else ()), *others, name]))),
+        "data": ", ".join(
+            f"{key if key.isidentifier() else json.dumps(key)} = {json.dumps(data[key])}" for key in data
+        ),
+        "name": name,
+    }
+    return Template(TABLES if known else PROJECT + TABLES + STYLE).substitute(words)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Raises a UserError: it is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{_shown(path)}: {error}") from error
 
 
 def _check_name(name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.config.layers import Layer
@@ -75,8 +75,11 @@ def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
                 )
         try:
             schema = cast(DictConfig, OmegaConf.merge(schema, layer.values))
-        except OmegaConfBaseException as error:
-            key = error.full_key or "?"
+        except (OmegaConfBaseException, TypeError) as error:
+            key = getattr(error, "full_key", "") or ", ".join(map(str, layer.values))
+            value = _value(layer.values, key)
+            if isinstance(OmegaConf.select(schema, key), ListConfig) and not isinstance(value, ListConfig):
+                raise UserError(f"{layer.source}: {key}={value}: it is a list; write {key}=[{value}]") from error
             raise UserError(f"{layer.source}: {key}: {_first_line(error)}") from error
     try:
         config = OmegaConf.to_object(schema)

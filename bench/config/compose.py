@@ -61,17 +61,21 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     written = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create({}))]
     if variant:
         written.append(Layer(f"{file}, variant {variant}", variants[variant]))
+    _check_stages([*written, command_line])
     declared = list(content.get("stages", {}))
     layers = [each for layer in written for each in with_included(layer, file.parent)]
     layers, stage_names = without_removed(by_name([*layers, command_line]))
 
-    raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers)).stages
+    try:
+        raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers)).stages
+    except TypeError as error:  # it does not say where
+        raise UserError(f"{layers[-1].source} or {file}: stages: a mapping stands where another has a list") from error
     classes = _classes(method, {name: raw[name] for name in stage_names}, declared)
     sources = {name: registry.dataset(own.dataset) for name, own in raw.items() if own.get("dataset") is not None}
     layers.append(Layer(str(file), OmegaConf.create({"method": method, "preset": preset, "variant": variant})))
     try:
         config = merge.at_once(layers, classes, sources)
-    except (OmegaConfBaseException, merge.NotAtOnce):
+    except (OmegaConfBaseException, merge.NotAtOnce, TypeError):  # OmegaConf's of a mapping instead of a list
         config = merge_by_layer(layers, classes, sources, str(file))
     for name, stage in config.stages.items():
         board = registry.board(stage.board) if stage.board else None
@@ -80,6 +84,16 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     config.trainer = as_launched(config.trainer)
     freeze(config)
     return config
+
+
+def _check_stages(layers: Sequence[Layer]) -> None:
+    """Raises a UserError: a layer's stages are no mappings."""
+    for layer in layers:
+        stages = layer.values.get("stages", {})
+        for key, value in {"stages": stages, **(stages if isinstance(stages, DictConfig) else {})}.items():
+            if value is not None and not isinstance(value, DictConfig) and value != {}:
+                where = key if key == "stages" else f"stages.{key}"
+                raise UserError(f"{layer.source}: {where}={value}: it has keys of its own, e.g. stages.NAME.epochs")
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:

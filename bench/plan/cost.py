@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast, get_args
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.streams.kind import apart, named
 from datamodules.streams.known import streams_of
-from datamodules.types import FEATURE_KEYS, Batch, Outputs
+from datamodules.types import FEATURE_KEYS, Batch, Modality, Outputs
 from experiments.common.stage import Stage, StageSpec
+
+
+class UnknownModality(ValueError):
+    """A stage's class does not know its modality."""
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -51,8 +56,12 @@ def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch
 
 
 def build_on_meta(stage_class: type[Stage], spec: StageSpec) -> Stage:
-    """The stage's network without memory for its weights."""
-    with torch.device("meta"):
+    """The stage's network without memory for its weights.
+
+    Raises:
+        UnknownModality: the class has no network for the stage's modality.
+    """
+    with torch.device("meta"), knowing_modality(stage_class, spec):
         return stage_class(spec).to("meta")
 
 
@@ -70,6 +79,27 @@ def features_shape(stage_class: type[Stage], spec: StageSpec) -> tuple[int, int]
     return moments, length
 
 
-@torch.no_grad()
 def _predict_on_meta(stage_class: type[Stage], spec: StageSpec) -> Outputs:
-    return build_on_meta(stage_class, spec).eval().predict_step(fake_batch(spec, 1, "meta"), 0)
+    return predict_on_meta(build_on_meta(stage_class, spec), spec)
+
+
+@torch.no_grad()
+def predict_on_meta(module: Stage, spec: StageSpec) -> Outputs:
+    """What a network on the meta device gives out for one clip.
+
+    Raises:
+        UnknownModality: the class has no outputs for the stage's modality.
+    """
+    with knowing_modality(type(module), spec):
+        return module.eval().predict_step(fake_batch(spec, 1, "meta"), 0)
+
+
+@contextmanager
+def knowing_modality(stage_class: type[Stage], spec: StageSpec) -> Iterator[None]:
+    """A modality that a method's code looks up in vain is an error that names it."""
+    try:
+        yield
+    except KeyError as error:
+        if not error.args or error.args[0] not in get_args(Modality):
+            raise
+        raise UnknownModality(f"{stage_class.__name__} cannot do modality={spec.modality}") from error

@@ -6,6 +6,8 @@ from pathlib import Path
 
 DONE = "done.json"
 """Written last: the stage is finished."""
+CODE = "code.json"
+"""The code that the stage was begun with."""
 WEIGHTS = "weights.pt"
 FEATURES = "features"
 PREDICTIONS = "predictions.parquet"

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from bench import tasks
 from bench.config.schema import BenchConfig
 from bench.errors import UserError
+from bench.plan import code
 from bench.plan.graph import Plan, PlannedStage, make_plan
 from bench.plan.identity import file_hash
 from bench.plan.layout import DONE, FEATURES, PREDICTIONS, WEIGHTS, is_cut_off
@@ -33,6 +34,7 @@ from bench.run.callbacks import Collect, Cost, Extract
 from bench.run.claims import claimed
 from bench.run.compat import callbacks_of
 from bench.run.faults import explained
+from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
 from bench.run.weights import averaged, build_module
@@ -52,16 +54,28 @@ def run(config: BenchConfig) -> Plan:
     quiet_libraries()
     with explained("plan"):
         plan = make_plan(config)
+        rehearse(plan)
     for position, stage in enumerate(plan.stages, 1):
         preemption.stop_if_signalled()
         title = f"[{position}/{len(plan.stages)}] {config.method} {stage.name}"
         if stage.outdated:
             measure_again(plan, stage, title)
         elif stage.done:
-            say(f"{title}: done already ({stage.folder})")
+            say(f"{title}: done already ({stage.folder}){other_code(config, stage)}")
         else:
             run_stage(plan, stage, title)
     return plan
+
+
+def other_code(config: BenchConfig, stage: PlannedStage) -> str:
+    """What is said of a stage that was begun with other code than there is now; empty: it is the same, or not known."""
+    changed = code.changed_since(stage.folder, config.method)
+    if not changed:
+        return ""
+    return (
+        f" by other code: {', '.join(changed)} changed since; if that changes results, raise `version` in "
+        f"{config.method}'s config.yaml, or delete the folder"
+    )
 
 
 def is_first_process() -> bool:
@@ -91,7 +105,7 @@ def run_stage(plan: Plan, stage: PlannedStage, title: str) -> None:
                 say(f"{title}: done by another run ({stage.folder})")
                 return
             began = time.monotonic()
-            begin(plan.config, stage)
+            begin(plan.config, stage, title)
             if stage.stage_class is not None:
                 run_network(plan, stage, stage.stage_class, title)
             elif is_first_process():
@@ -110,10 +124,14 @@ def measure_again(plan: Plan, stage: PlannedStage, title: str) -> None:
 
 
 @rank_zero_only
-def begin(config: BenchConfig, stage: PlannedStage) -> None:
-    """Tidies up after a killed run and writes `config.yaml`."""
+def begin(config: BenchConfig, stage: PlannedStage, title: str) -> None:
+    """Tidies up after a killed run, and writes `config.yaml` and which code it is."""
     remove_leftovers(stage.folder)
     write_config(config, stage)
+    if stage.state == "new":
+        code.note_code(stage.folder, config.method)
+    elif other := other_code(config, stage):
+        say(f"{title}: begun{other}")
 
 
 def run_ensemble(plan: Plan, stage: PlannedStage, title: str) -> None:

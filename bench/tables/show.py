@@ -80,12 +80,17 @@ def exchange(leaderboards: str, url: str) -> None:
 
 
 def print_list() -> None:
-    """Prints the methods and the boards there are."""
+    """Prints the methods, datasets and boards there are."""
     table = Table("method", "idea", title="methods", title_justify="left")
     for name in registry.methods():
         readme = registry.method_folder(name) / "README.md"
         heading = readme.read_text(encoding="utf-8").splitlines()[0] if readme.is_file() else ""
         table.add_row(name, heading.lstrip("# "))
+    console.print(table)
+    table = Table("dataset", "what it holds", "boards", "licence", title="datasets", title_justify="left")
+    for name in registry.datasets():
+        source = registry.dataset(name)
+        table.add_row(name, source.holds, str(len(source.boards)), source.licence or registry.NO_LICENCE)
     console.print(table)
     table = Table("board", "dataset", "scored split", "trained on", "task", "main metric", title="boards")
     table.title_justify = "left"
@@ -96,6 +101,8 @@ def print_list() -> None:
 
 def print_plan(plan: Plan) -> None:
     """The stages, their data with coverage, their size, and what is done."""
+    from bench.plan.code import changed_since
+
     config = plan.config
     table = Table(
         Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips",
@@ -103,6 +110,7 @@ def print_plan(plan: Plan) -> None:
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:
+        begun = stage.state != "new"
         table.add_row(
             stage.name,
             ", ".join(other.name for other in stage.used),
@@ -114,7 +122,7 @@ def print_plan(plan: Plan) -> None:
             clips(stage.scored),
             f"{stage.parameters / 1e6:.2f} M",
             f"{stage.flops / 1e9:.3g}" if stage.board else "",
-            stage.state,
+            f"{stage.state}{' by other code' if begun and changed_since(stage.folder, config.method) else ''}",
         )
     console.print(table)
 

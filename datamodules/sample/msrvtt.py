@@ -37,7 +37,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     kinds = {split: _kinds(seed, split) for split in counts}
     for key in keys(seed, DATASET, counts):
         *_, split, index = key
-        rng, number, kind = generator(*key, "clip"), FIRST[split] + index, kinds[split][index]
+        rng, number, kind = generator(*key, "clip"), FIRST[split] + index, kinds[split][index % len(kinds[split])]
         id_ = f"video{number}"
         video = film_steps(key, [kind], [int(rng.integers(3, 8))])
         start = round(float(rng.uniform(0, 200)), 2)
@@ -72,7 +72,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
 
 
 def _kinds(seed: int, split: str) -> list[int]:
-    """The steps of all recipes, each once: no two clips of a split show the same."""
+    """The steps of all recipes, each once: clips of a split that show the same are that many apart."""
     steps = sorted({step for recipe in RECIPES for step in recipe.steps()})
     return [int(step) for step in generator(seed, DATASET, split, "kinds").permutation(steps)]
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from datamodules.errors import DataError
-from datamodules.source.dataset import Rows
+from datamodules.source.rows import Rows
 
 T = TypeVar("T")
 

@@ -1,32 +1,22 @@
-"""What a dataset file says about its dataset: official files -> one table a split. No torch in here."""
+"""What a dataset's file says of its dataset. Nothing heavy is imported here: no torch, no pandas."""
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from datamodules.boards import Board
 from datamodules.errors import DataError
 from datamodules.progress import Track, no_progress
-from datamodules.source.captions import Captions
-from datamodules.source.official_text import open_text
-from datamodules.table import arrow
 
-LABELS = pd.ArrowDtype(pa.list_(pa.int16()))
-"""The type of the column `labels`: a list of class indices a clip, as arrays and not as Python objects."""
-NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,2})?$"
-CHUNK_ROWS = 1 << 16
-"""Rows of a CSV that are Python objects at a time."""
+if TYPE_CHECKING:  # what `bench list` asks of a dataset is known without reading anything
+    import pandas as pd
+
+    from datamodules.source.captions import Captions
 
 MediaKind = Literal["auto", "clips", "videos"]
 """What media files with the bare id of a video are: cut clips, whole videos in which a clip begins at its `start`, or
@@ -163,207 +153,6 @@ class Source(ABC):
 
 SAMPLE_MARK = "SAMPLE.json"
 """The file that says that a dataset's folder is made-up sample data."""
-
-
-class Rows:
-    """The rows of an official CSV as columns of text, never a Python object a row.
-
-    Rows that cannot be used are noted with their line and why, never dropped silently: `reject` marks them,
-    `official` leaves them out.
-
-    Args:
-        path: the file.
-        columns: name -> its values.
-        lines: [rows] where each row stands in the file.
-        malformed: (line, why) of what is no row.
-    """
-
-    def __init__(
-        self, path: Path, columns: dict[str, pa.ChunkedArray], lines: np.ndarray, malformed: list[tuple[int, str]]
-    ):
-        self.path, self._malformed = path, malformed
-        self._columns = {name: pd.Series(column, dtype="str") for name, column in columns.items()}
-        self._lines = lines
-        self._rejected = pd.Series(None, index=range(len(lines)), dtype="str")
-        self._elsewhere = np.zeros(len(lines), dtype=bool)
-
-    def __getitem__(self, name: str) -> pd.Series:
-        return self._columns[name]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def numbers(self, name: str) -> pd.Series:
-        """The column as float64; rows in which it is no finite number are rejected."""
-        text = pc.ascii_trim_whitespace(arrow(self[name], pa.large_string()))
-        numbers = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
-        bad = pd.Series(numbers.is_null().to_numpy(zero_copy_only=False))
-        self.reject(bad, f"{name} is no number: " + self[name].where(bad))
-        return numbers.to_pandas()
-
-    def labels(self, name: str, classes: Sequence[str], separator: str | None = None) -> pd.Series:
-        """The column's labels as sorted class indices; rows with a label that is not in `classes` are rejected.
-
-        Args:
-            name: the column.
-            classes: what its labels are called, in the order of the class index.
-            separator: between the labels of a row; None = one label a row.
-        """
-        text = arrow(self[name], pa.large_string())
-        lists = pc.split_pattern(text, separator) if separator else pa.LargeListArray.from_arrays(
-            pa.array(np.arange(len(text) + 1)), text
-        )  # fmt: skip
-        parents = pc.list_parent_indices(lists).to_numpy()
-        values = lists.flatten()
-        found = pc.index_in(values, value_set=pa.array(classes, pa.large_string()))
-        unknown = np.flatnonzero(pc.is_null(found).to_numpy(zero_copy_only=False))
-        if len(unknown):
-            bad, first = np.unique(parents[unknown], return_index=True)
-            why = pd.Series([f"unknown label {v.as_py()!r}" for v in values.take(unknown[first])], index=bad)
-            self.reject(self._lines_mask(bad), why.reindex(range(len(self))))
-        indices = pc.fill_null(found, -1).to_numpy()
-        # Sorted, and each once, within its row.
-        width = len(classes) + 1
-        flat = np.unique(parents * width + indices + 1)
-        counts = np.bincount(flat // width, minlength=len(self))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        return pd.Series(pa.ListArray.from_arrays(offsets, pa.array(flat % width - 1, pa.int16())), dtype=LABELS)
-
-    def reject(self, mask: Any, why: str | pd.Series) -> None:
-        """Leaves the rows of a boolean mask out, and says why; the first reason of a row stays."""
-        mask = np.asarray(mask, dtype=bool) & self._rejected.isna().to_numpy()
-        if mask.any():
-            self._rejected = self._rejected.mask(mask, why)
-
-    @property
-    def malformed(self) -> list[str]:
-        """`file:line: reason` of what is no row at all."""
-        return self._located(self._malformed)
-
-    def _located(self, faults: Iterable[tuple[int, str]]) -> list[str]:
-        return [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)]
-
-    def belongs_elsewhere(self, mask: Any) -> None:
-        """Leaves rows out that are known to be of another split; what is wrong with them is a fault of that one."""
-        self._elsewhere |= np.asarray(mask, dtype=bool)
-
-    def keep_split(self, column: str, split: str, splits: Sequence[str]) -> None:
-        """Keeps the rows of a split, of a list of several; a row that is of none of them is a fault of all."""
-        known = self[column].isin(list(splits))
-        self.reject(~known, f"the {column} is none of {', '.join(splits)}: " + self[column])
-        self.belongs_elsewhere(known & (self[column] != split))
-
-    def _lines_mask(self, rows: np.ndarray) -> np.ndarray:
-        mask = np.zeros(len(self), dtype=bool)
-        mask[rows] = True
-        return mask
-
-    def official(
-        self, clips: dict[str, Any], stems: Sequence[pd.Series], timed_stems: Sequence[pd.Series] = ()
-    ) -> Official:
-        """The rows that can be used, with the columns of `Official.clips`.
-
-        Also rejected are rows without an id, clips that stand there twice, and segments that are none.
-        """
-        table = pd.DataFrame(clips).astype({"clip_id": "str", "video_id": "str"})
-        for name in ("video_id", "clip_id"):
-            self.reject((table[name] == "") | table[name].isna(), "no " + name.replace("_", " "))
-        no_segment = ~((table["start"] >= 0) & (table["start"] < table["end"]))
-        text = table["start"].astype("str") + " to " + table["end"].astype("str") + " s is no segment"
-        self.reject(no_segment, text)
-        usable = self._rejected.isna().to_numpy() & ~self._elsewhere
-        twice = np.zeros(len(self), dtype=bool)
-        twice[usable] = table.loc[usable, "clip_id"].duplicated()
-        self.reject(twice, "the clip " + table["clip_id"] + " stands here twice")
-
-        rejected = self._rejected.notna().to_numpy() & ~self._elsewhere
-        faults = [*self._malformed, *zip(self._lines[rejected], self._rejected[rejected], strict=True)]
-        usable &= ~rejected
-        return Official(
-            table[usable].reset_index(drop=True),
-            [stem[usable].reset_index(drop=True) for stem in stems],
-            self._located(faults),
-            timed_stems=[stem[usable].reset_index(drop=True) for stem in timed_stems],
-        )
-
-
-def read_rows(path: Path, names: Sequence[str]) -> Rows:
-    """Reads a CSV without a header; `#` starts a comment line, fields may be quoted and follow a blank.
-
-    Args:
-        path: the file.
-        names: of its columns, in their order.
-
-    Raises:
-        DataError: the file is not a CSV, e.g. has an unclosed quote, or its encoding is not recognised.
-    """
-    with open_text(path) as file:
-        return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))
-
-
-def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
-    """Reads these columns of a CSV whose first line names them, in whatever order they stand.
-
-    Raises:
-        DataError: a column is missing, or the file is no CSV.
-    """
-    with open_text(path) as file:
-        reader = csv.reader(file, skipinitialspace=True)
-        header = next(_csv(path, reader), [])
-        missing = [name for name in names if name not in header]
-        if missing:
-            raise DataError(f"{path}: no column {', '.join(missing)}; its first line is {','.join(header)!r}")
-        return _read(path, reader, names, [header.index(name) for name in names], len(header))
-
-
-def _read(path: Path, reader: Any, names: Sequence[str], at: Sequence[int], fields: int) -> Rows:
-    chunks: list[list[pa.Array]] = [[] for _ in names]
-    lines: list[np.ndarray] = []
-    malformed: list[tuple[int, str]] = []
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-
-    def flush() -> None:
-        columns = list(zip(*rows, strict=True)) or [()] * fields
-        for chunk, position in zip(chunks, at, strict=True):
-            chunk.append(pa.array(columns[position], pa.large_string()))
-        lines.append(np.array(numbers, dtype=np.int64))
-        rows.clear()
-        numbers.clear()
-
-    for row in _csv(path, reader):
-        if len(row) == fields and not row[0].startswith("#"):
-            rows.append(row)
-            numbers.append(reader.line_num)
-            if len(rows) == CHUNK_ROWS:
-                flush()
-        elif row and not row[0].startswith("#"):
-            malformed.append((reader.line_num, f"{len(row)} fields instead of {fields}"))
-    flush()
-    columns = {name: pa.chunked_array(chunk) for name, chunk in zip(names, chunks, strict=True)}
-    return Rows(path, columns, np.concatenate(lines), malformed)
-
-
-def _csv(path: Path, reader: Any) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; is there a quote that never ends?") from error
-
-
-def class_lists(lists: Sequence[Sequence[int]]) -> pd.Series:
-    """Lists of class indices as a column of type `LABELS`."""
-    return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)
-
-
-def milliseconds(seconds: pd.Series) -> pd.Series:
-    """`30.0` -> `"30000"`, as file names have it; 0 where the row has no number and is rejected anyway."""
-    return (seconds.fillna(0) * 1000).round().clip(0, 1e15).astype("int64").astype("str")
-
-
-def padded(seconds: pd.Series, width: int = 6) -> pd.Series:
-    """`30.0` -> `"000030"`."""
-    return seconds.fillna(0).clip(0, 1e12).astype("int64").astype("str").str.zfill(width)
 
 
 def find_root(source: type[Source], data_root: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import registry
 from bench.cli import main, parse
 from tests.conftest import REPOSITORY
 
@@ -55,11 +56,29 @@ def test_without_what_it_needs_it_says_what_to_do():
     assert re.fullmatch(r"bench: No module named '\w+'; `make setup` installs it, .+\n", bare.stderr)
 
 
-def test_list_names_methods_and_boards(capsys):
+def test_list_names_methods_datasets_and_boards(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     for word in ("mavil", "MAViL: Masked Audio-Video Learners", "audioset-20k", "vggsound-a2v", "R@1"):
         assert word in out
+    datasets = re.split(r"^(?:methods|datasets|boards) *$", out, flags=re.M)[2]
+    for name in registry.datasets():
+        assert re.search(rf"^\W+{name} .*{re.escape(registry.dataset(name).holds[:40])}", datasets, re.M)
+    assert "CC BY-NC 3.0" in datasets
+
+
+HEAVY = ("torch", "lightning", "pandas", "pyarrow", "numpy", "scipy", "omegaconf", "pydantic")
+
+
+@pytest.mark.parametrize("command", ["--help", "list"])
+def test_what_only_looks_up_names_imports_nothing_heavy(command):
+    """They answer in less than a second."""
+    code = (
+        f"import sys\nfrom bench.cli import main\ntry: main([{command!r}])\nexcept SystemExit: pass\n"
+        f"print('imported:', *sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("imported:\n") and len(done.stdout) > 500
 
 
 def test_data_without_the_dataset_says_which_files_it_looked_for(capsys, tmp_path):

@@ -38,11 +38,10 @@ def test_all_that_is_installed_to_test_and_lint_is_pinned() -> None:
 
 
 def test_commits_are_checked_by_the_versions_that_ci_has() -> None:
-    hooks = yaml.safe_load(text(".pre-commit-config.yaml"))["repos"]
-    versions = {repo["repo"].rpartition("/")[2]: repo.get("rev", "").removeprefix("v") for repo in hooks}
-    assert versions.pop("ruff-pre-commit") == PINNED["ruff"]
-    assert versions.pop("codespell") == PINNED["codespell"]
-    assert versions == {"local": ""}  # run in the environment that `make` has made
+    """They are those of the environment that `make` has made; nothing is fetched."""
+    repos = yaml.safe_load(text(".pre-commit-config.yaml"))["repos"]
+    assert {repo["repo"] for repo in repos} == {"local"}
+    assert {hook["language"] for repo in repos for hook in repo["hooks"]} == {"system"}
 
 
 def test_every_check_of_a_commit_is_one_of_make_lint() -> None:

@@ -16,6 +16,7 @@ from bench import registry
 from bench.cli import main
 from bench.commands.new import LONGEST
 from bench.config.compose import compose
+from bench.plan.code import code_of
 from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
@@ -114,11 +115,46 @@ def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(outside,
     assert main(["run", "avl_new_net", *quick, *places, *alone]) == 0
     assert len(list((tmp_path / "boards/sample/results").glob("*.json"))) == 2
 
+    # What was done, or begun, by other code says so.
+    again = ["avl_new_net", *quick, *places]
+    assert main(["run", *again]) == 0
+    said = capsys.readouterr().err
+    assert "done already" in said and "other code" not in said
+    with (outside / "avl_new_net" / "model.py").open("a") as file:
+        file.write("CHANGED = True\n")
+    code_of.cache_clear()
+    assert main(["run", *again]) == 0
+    assert "by other code: avl_new_net/model.py changed since; if" in capsys.readouterr().err
+    assert main(["plan", *again]) == 0
+    assert "by other" in capsys.readouterr().out
+    weights.with_name("done.json").unlink()
+    assert main(["run", *again]) == 0
+    assert "begun by other code: avl_new_net/model.py changed since" in capsys.readouterr().err
+
 
 @pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="needs ruff")
 def test_a_package_of_its_own_is_in_the_style_that_its_pyproject_names(outside):
     python(outside, "ruff", "check", "--no-cache", "avl_new_net", "tests")
     python(outside, "ruff", "format", "--check", "--no-cache", "avl_new_net", "tests")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_second_method_of_a_folder_leaves_the_first_its_entry_point(outside, capsys, written):
+    """Also where the first one's `pyproject.toml` has been written and has more in it."""
+    project = outside / "pyproject.toml"
+    if written:
+        more = 'other = "other.net"\n\n[tool.setuptools]'
+        project.write_text(project.read_text().replace("[tool.setuptools]", more, 1))
+    else:
+        project.unlink()
+    assert main(["new", "avl_second_net", "--folder", str(outside)]) == 0
+    printed = tomllib.loads(capsys.readouterr().out.partition(" needs\n")[2].partition("\nnext:\n")[0])
+    both = ["avl_new_net", "avl_second_net"]
+    points = printed["project"]["entry-points"]["avl_bench.methods"]
+    assert points == {name: name for name in both} | ({"other": "other.net"} if written else {})
+    assert printed["tool"]["setuptools"]["packages"] == both
+    assert set(printed["tool"]["setuptools"]["package-data"]) == set(both)
+    assert ("name" in printed["project"]) != written
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,11 @@ def test_in_the_full_test_split_each_caption_of_a_missing_clip_is_an_error(root,
     result = perfect("msrvtt-full-t2v", heard)
     assert result.notes == {"missing_clips_count_as_not_found": 2 * layout.CAPTIONS}
     assert result.metrics["R@1"].value == pytest.approx(42 / 44) and result.n == 42 * layout.CAPTIONS
+
+
+def test_the_sample_may_have_more_clips_than_there_are_steps_to_show(tmp_path, monkeypatch):
+    """The other writers take turns, too."""
+    one = layout.RECIPES[0]
+    monkeypatch.setattr(layout, "RECIPES", [replace(one, tools=one.tools[:1], things=one.things[:1])])
+    clips = layout.lay_out(tmp_path, 0, {"train": 1, "test": 5})
+    assert len({clip.path for clip in clips}) == 6

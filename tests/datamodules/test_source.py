@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from datamodules.audioset import AudioSet
 from datamodules.source import DataError, Rows, find_root, milliseconds, padded, read_rows, read_rows_by_header
-from datamodules.source import dataset as source_module
+from datamodules.source import rows as rows_module
 from datamodules.vggsound import VGGSound
 
 # Neither a blank at the start, which the dialect takes for none, nor surrogates, which UTF-8 has not.
@@ -53,7 +53,7 @@ def read_text(text: str, names: list[str]) -> Rows:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """A handful of rows is then read in several pieces, as 65,536 and more are."""
-    monkeypatch.setattr(source_module, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(rows_module, "CHUNK_ROWS", 3)
 
 
 @given(tables(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", " "]), st.sampled_from(["", "\ufeff"]))

@@ -4,6 +4,9 @@ for the device, starts from the stage before it and computes the same on two ran
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -11,6 +14,8 @@ from bench import registry
 from bench.config.compose import compose
 from bench.contract import cases, checks, parameters, two_ranks
 from bench.errors import UserError
+from bench.plan.graph import Plan
+from bench.run.rehearsal import rehearse
 from tests.experiments.every_stage import every_stage, of_all_methods
 
 NEVER_LEARNED = {"everything_at_once": {"net.masking_token"}}
@@ -46,6 +51,25 @@ def test_every_preset_and_variant_composes(method: str, preset: str, variant: st
 @pytest.mark.parametrize("method", registry.methods())
 def test_networks_in_the_paper_s_preset_are_as_large_as_declared(method: str):
     parameters.are_as_declared(method)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", registry.methods())
+def test_no_stage_of_any_variant_is_refused_before_training(method: str):
+    for variant in cases.variants(method):
+        try:
+            config = cases.composed(method, variant)
+        except UserError:  # of stages that preset tiny leaves out
+            continue
+        stages: dict[str, Any] = {}
+        for name, stage in config.stages.items():
+            stages[name] = SimpleNamespace(
+                name=name, config=stage, board=stage.objects.board, train=stage.train or None, done=False,
+                stage_class=stage.objects.stage_class, spec=None if stage.ensemble else cases.spec(config, name),
+            )  # fmt: skip
+        for stage in stages.values():
+            stage.parent, stage.teacher = stages.get(stage.config.after), stages.get(stage.config.teacher)
+        rehearse(cast(Plan, SimpleNamespace(stages=list(stages.values()))))
 
 
 @every_stage
