@@ -21,6 +21,7 @@ FILES = {
     "net/model.py": "from ..layers import WIDTH\n\n\ndef double(x):\n    return 2 * x\n",
     "net/method.py": f"from {PACKAGE}.common import losses\nfrom {PACKAGE}.net.model import double\n",
     "net/README.md": "# Net\n",
+    "net/config.yaml": "version: 1\n",
     "net/test_net.py": "assert True\n",
 }
 POINTS = f"""

@@ -30,8 +30,9 @@ class Pretrain(Train):
 
 class Fits(Pretrain):
     def __init__(self, spec):
+        looked_up = {"a": "sound"}[spec.modality]
         super().__init__(spec)
-        self.looked_up = {"a": "sound"}[spec.modality]
+        self.looked_up = looked_up
 
 
 class Wider(Pretrain):
