@@ -29,7 +29,9 @@ class Data:
     @cached_property
     def _makes_sample(self) -> bool:
         """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
-        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
+        stages = self.config.stages.values()
+        read = [each.data for stage in stages for each in (stage, *stage.mixture.parts.values())]
+        roots = [data.root or data.packed for data in read]
         return self.config.data_root is None and not any(roots)
 
     @property
