@@ -67,21 +67,16 @@ def _schema(
 def _of_parts(layers: list[Layer], sources: Mapping[str, type[Source]]) -> Iterator[Layer]:
     """What holds for the parts of mixtures: `data` of all layers, that of their stages, their own; that, a second time,
     so that a mistake in it has been reported where it was made."""
-    for key, what in (
-        ("data", mixtures.inherited),
-        ("stages.{stage}.data", mixtures.inherited),
-        ("stages.{stage}.mixture.parts.{part}.data", dict),
-    ):
+    own = "stages.{stage}.mixture.parts.{part}.data"
+    for key in ("data", "stages.{stage}.data", own):
         for layer in layers:
             for place in sources:
                 stage, _, part = place.removeprefix("stages.").partition(".mixture.parts.")
                 said = OmegaConf.select(layer.values, key.format(stage=stage, part=part)) if part else None
                 if isinstance(said, DictConfig):
-                    own = OmegaConf.masked_copy(said, list(what(said)))
-                    data = {"data": own}
-                    yield Layer(
-                        layer.source, OmegaConf.create({"stages": {stage: {"mixture": {"parts": {part: data}}}}})
-                    )
+                    names = [str(name) for name in said if key == own or name not in mixtures.OWN]
+                    parts = {part: {"data": OmegaConf.masked_copy(said, names)}}
+                    yield Layer(layer.source, OmegaConf.create({"stages": {stage: {"mixture": {"parts": parts}}}}))
 
 
 def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:

@@ -79,7 +79,7 @@ def stage_settings(stage: StageConfig) -> Settings:
     options = unlike_defaults(stage.options) if stage.options else {}
     own = unlike_defaults(replace(stage, options=None))
     if stage.mixture.parts:
-        own["mixture.parts"] = list(stage.mixture.parts)  # steps follow their order
+        own["mixture.order"] = list(stage.mixture.parts)
     if stage.fold:
         own |= {f"mixture.parts.{name}.train": [REST] for name in parts_of_own(stage)}
     return counted(own | {f"options.{key}": value for key, value in options.items()}, trains=bool(stage.train))

@@ -117,7 +117,8 @@ def _kind(config: BenchConfig, stage: StageConfig) -> tuple[Any, ...]:
     """What makes a stage another than a stage of the same method, but for numbers and what it looks at."""
     kind = stage.objects.stage_class
     model = kind.model_of(config.model, stage.options) if kind else None
-    return stage.module, bool(stage.teacher), _choices(model), _choices(stage.options)
+    schedule = stage.mixture.schedule if stage.mixture.parts else ""
+    return stage.module, bool(stage.teacher), schedule, _choices(model), _choices(stage.options)
 
 
 def _choices(settings: Any) -> dict[str, str | bool]:

@@ -30,6 +30,7 @@ def note(batch, rank, step):
         if isinstance(value, torch.Tensor):
             flat = value.flatten(1).double().sum(1) if value.dim() > 1 else value
             values[key] = flat.tolist()
+    values["mixed"] = (batch["label"] * (1 - batch["label"])).sum(1).tolist()
     values["part_name"] = batch.get("part_name", "")
     with open(f"{os.environ['MIXING_LOG']}.{rank}", "a") as log:
         log.write(json.dumps(values) + "\n")
