@@ -73,6 +73,8 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
             place = mixtures.where(name, part)
             if not of_part or of_part.get("dataset") is None:
                 raise UserError(f"{place}.dataset: name the dataset of this part")
+            if of_part.dataset not in registry.datasets():
+                raise unknown(f"dataset ({place}.dataset)", of_part.dataset, registry.datasets())
             sources[place] = registry.dataset(of_part.dataset)
     layers.append(Layer(str(file), OmegaConf.create({"method": method, "preset": preset, "variant": variant})))
     try:

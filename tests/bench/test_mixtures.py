@@ -226,7 +226,7 @@ def test_what_determines_a_part_s_clips_is_of_the_identity_and_the_row(
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ([f"{PART}.dataset=fsd50"], "fsd50k"),
+        ([f"{PART}.dataset=fsd50"], f"no such dataset ({PART}.dataset): 'fsd50'. Did you mean 'fsd50k'?"),
         ([f"{PART}.train=[trian]"], f"split of fsd50k ({PART}.train)"),
         ([f"{PART}.train=[]"], f"{PART}.train: name the splits of fsd50k to train on"),
         ([f"{PART}.weight=-1"], "stages.mixed.mixture.parts.tags.weight=-1: a weight is above 0"),
