@@ -5,22 +5,26 @@ Workers only read and decode. Log-mel, normalisation and augmentation run batche
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from datamodules.features.extracted import ExtractedFeatures
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import Loader, collate, worker_count
 from datamodules.loading.mixing import mixup
-from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler, class_balancing_weights
-from datamodules.manifest.build import Manifest, label_arrays
+from datamodules.loading.mixture import MixedClips, Mixture, MixtureSampler, collate_parts, order_of
+from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler
+from datamodules.manifest.build import Manifest
+from datamodules.mixed import Joined, MixedFeatures
+from datamodules.parts import RawParts
 from datamodules.streams.kind import BESIDE, apart, keys_of, named, parts
 from datamodules.streams.known import streams_of
 from datamodules.types import FEATURE_KEYS, AugmentConfig, Batch, DataConfig, Inputs, RawBatch
@@ -77,6 +81,15 @@ def _grouped(values: Tensor | list[str], count: int) -> Any:
     return [values[at : at + count] for at in range(0, len(values), count)]
 
 
+def features_of(config: DataConfig, mixture: Mixture | None) -> nn.Module:
+    """What the workers decoded of a stage's dataset, or of its mixture -> what a method sees."""
+    own = Features(config.inputs, config.augment)
+    if mixture is None:
+        return own
+    others = [Features(part.config.inputs, part.config.augment) for part in mixture.parts[1:]]
+    return MixedFeatures([own, *others], Joined([part.spec for part in mixture.parts], mixture.mixes))
+
+
 class AVDataModule(L.LightningDataModule):
     """Serves the clips of one stage, in training and in evaluation, to any number of ranks.
 
@@ -89,6 +102,7 @@ class AVDataModule(L.LightningDataModule):
         seed: of order and augmentation.
         views: windows of each scored clip.
         extracted: modality -> folder of the features that are read instead of media, see `extracted.py`.
+        mixture: the datasets to train on, where they are several; `train` and `config` are of the first.
     """
 
     # A rank without clips to score takes part with none.
@@ -105,12 +119,13 @@ class AVDataModule(L.LightningDataModule):
         seed: int,
         views: int = 1,
         extracted: Mapping[str, Path] | None = None,
+        mixture: Mixture | None = None,
     ):
         super().__init__()
         self.extracted = extracted or {}
         self.train, self.scored, self.config = train, scored, config
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
-        self.features = Features(config.inputs, config.augment)
+        self.features, self.mixture = features_of(config, mixture), mixture
 
     @property
     def _trained(self) -> L.Trainer:
@@ -118,24 +133,26 @@ class AVDataModule(L.LightningDataModule):
         return self.trainer
 
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
-        workers = worker_count(self.config.loader.workers, self._trained.num_devices)
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
+        return self._reading(ClipDataset(manifest, self.config, self.seed, self.views, extracted), sampler, collate)
+
+    def _reading(self, clips: Dataset, sampler: Sampler[list[Any]], collate: Callable[[Any], Any]) -> Loader:
         return Loader(
-            ClipDataset(manifest, self.config, self.seed, self.views, extracted),
+            clips,
             batch_sampler=sampler,
-            num_workers=workers,
+            num_workers=worker_count(self.config.loader.workers, self._trained.num_devices),
             collate_fn=collate,
             pin_memory=self._trained.strategy.root_device.type == "cuda",
         )
 
     def train_dataloader(self) -> Loader:
         """All batches of all epochs that are left to do."""
+        if self.mixture is not None:
+            return self._mixture_loader(self.mixture)
         assert self.train is not None
-        loader, accumulate = self.config.loader, self._trained.accumulate_grad_batches
-        weights = None
-        if loader.weighted_draws:
-            weights = class_balancing_weights(*label_arrays(self.train.table["labels"]), len(self.train.classes))
+        accumulate = self._trained.accumulate_grad_batches
+        order = order_of(self.train, self.config.loader, self.seed)
         sampler = TrainSampler(
             len(self.train),
             self.epochs,
@@ -144,11 +161,28 @@ class AVDataModule(L.LightningDataModule):
             ranks=self._trained.world_size,
             seed=self.seed,
             start=self._trained.global_step * accumulate,
-            weights=weights,
-            draws=loader.draws(len(self.train)),
-            replacement=loader.weighted_replacement,
+            weights=order.weights,
+            draws=order.draws,
+            replacement=order.replacement,
         )
         return self._loader(self.train, sampler)
+
+    def _mixture_loader(self, mixture: Mixture) -> Loader:
+        """The same of several datasets."""
+        accumulate = self._trained.accumulate_grad_batches
+        seeds = [part.seed(self.seed) for part in mixture.parts]
+        clips = [ClipDataset(part.manifest, part.config, seed) for part, seed in zip(mixture.parts, seeds, strict=True)]
+        sampler = MixtureSampler(
+            [
+                order_of(part.manifest, part.config.loader, seed)
+                for part, seed in zip(mixture.parts, seeds, strict=True)
+            ],
+            np.repeat(mixture.counts(self.epochs, self.seed) // accumulate, accumulate, axis=0),
+            rank=self._trained.global_rank,
+            ranks=self._trained.world_size,
+            start=self._trained.global_step * accumulate,
+        )
+        return self._reading(MixedClips(clips), sampler, collate_parts)
 
     def test_dataloader(self) -> Loader:
         """Each view of each scored clip once, on one of the ranks."""
@@ -158,6 +192,7 @@ class AVDataModule(L.LightningDataModule):
         sampler = EvalSampler(len(self.scored), batch, rank=self._trained.global_rank, ranks=ranks, views=self.views)
         return self._loader(self.scored, sampler)
 
-    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
-        self.features.to(batch["key"].device)
+    def on_after_batch_transfer(self, batch: RawBatch | RawParts, dataloader_idx: int) -> Batch:
+        first = next(iter(cast(RawParts, batch)["parts"].values())) if "parts" in batch else batch
+        self.features.to(first["key"].device)
         return self.features(batch, train=self._trained.training)

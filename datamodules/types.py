@@ -314,7 +314,15 @@ class Batch(TypedDict, total=False):
     audio_feat: Tensor
     """[B, T, D] float32, features of the sound that a stage of the method extracted."""
     label: Tensor
-    """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup."""
+    """[B, C] float32 in 0..1: multi-hot for tagging, one-hot for classification, mixed by mixup. Of a mixture by
+    shares: in the classes of the stage's own dataset; a part that has others has them as `label_<part>`."""
+    label_there: Tensor
+    """[B] bool, of a mixture: whether a clip has a `label`, and of `label_<part>` `label_<part>_there`; it is zeros
+    where not. Likewise of each stream of a mixture by shares: `audio_there`, ..."""
+    part: Tensor
+    """[B] int64, of a mixture: the place of the clip's dataset in `StageSpec.parts`."""
+    part_name: str
+    """Of a mixture whose batches are of one dataset: which this is of."""
     partner: Partner
     """What is mixed into extracted features; only in training, and if any clip of the batch is mixed."""
 

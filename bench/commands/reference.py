@@ -42,7 +42,7 @@ PAGES = (
         "Settings of a run",
         "What `key=value` on the command line and a method's `config.yaml` can say. `data` stands in "
         "[inputs](inputs.md), `optim` in [optim](optim.md); `model` and `options` are the method's own.",
-        (("bench/config/schema.py", ("BenchConfig", "TrainerConfig", "StageConfig")),),
+        (("bench/config/schema.py", ("BenchConfig", "TrainerConfig", "StageConfig", "MixtureConfig", "PartConfig")),),
     ),
     Page(
         "optim",
@@ -90,6 +90,7 @@ PAGES = (
         "What the harness gives a stage, what it calls, and what it reads of a stage's outputs.",
         (
             ("experiments/common/stage.py", ("Stage", "StageSpec")),
+            ("datamodules/parts.py", ("PartSpec",)),
             ("datamodules/types.py", ("Outputs",)),
             ("experiments/common/weights.py", ()),
         ),

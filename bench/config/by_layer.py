@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bench.config import mixtures
 from bench.config.layers import Layer
 from bench.config.omegaconf_compat import declared_type, element_type, is_missing, is_none, node
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, PartConfig, StageConfig
 from bench.errors import UserError
 from experiments.common.stage import Stage
 
@@ -51,13 +52,31 @@ def _schema(
             stage.options = OmegaConf.structured(kind.options_config)
         if name in sources:
             stage.data = OmegaConf.merge(stage.data, sources[name].defaults)
+        for part, source in mixtures.sources_of(sources, name).items():
+            stage.mixture.parts[part] = OmegaConf.structured(PartConfig)
+            stage.mixture.parts[part].data = OmegaConf.merge(stage.mixture.parts[part].data, source.defaults)
         schema.stages[name] = stage
     general = [Layer(x.source, OmegaConf.create({"data": x.values.data})) for x in layers if x.values.get("data")]
     spread = [
         Layer(x.source, OmegaConf.create({"stages": {name: {"data": x.values.data} for name in classes}}))
         for x in general
     ]
-    return schema, [*spread, *layers]
+    return schema, [*spread, *layers, *_of_parts(layers, sources)]
+
+
+def _of_parts(layers: list[Layer], sources: Mapping[str, type[Source]]) -> Iterator[Layer]:
+    """What holds for the parts of mixtures: `data` of all layers, that of their stages, their own; that, a second time,
+    so that a mistake in it has been reported where it was made."""
+    own = "stages.{stage}.mixture.parts.{part}.data"
+    for key in ("data", "stages.{stage}.data", own):
+        for layer in layers:
+            for place in sources:
+                stage, _, part = place.removeprefix("stages.").partition(".mixture.parts.")
+                said = OmegaConf.select(layer.values, key.format(stage=stage, part=part)) if part else None
+                if isinstance(said, DictConfig):
+                    names = [str(name) for name in said if key == own or name not in mixtures.OWN]
+                    parts = {part: {"data": OmegaConf.masked_copy(said, names)}}
+                    yield Layer(layer.source, OmegaConf.create({"stages": {stage: {"mixture": {"parts": parts}}}}))
 
 
 def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import registry
-from bench.config import folds, merge
+from bench.config import folds, merge, mixtures
 from bench.config.by_layer import merge_by_layer
 from bench.config.defaults import stage_classes
 from bench.config.launched import as_launched
@@ -72,6 +72,14 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
         raise UserError(f"{layers[-1].source} or {file}: stages: a mapping stands where another has a list") from error
     classes = _classes(method, {name: raw[name] for name in stage_names}, declared)
     sources = {name: registry.dataset(own.dataset) for name, own in raw.items() if own.get("dataset") is not None}
+    for name, own in raw.items():
+        for part, of_part in ((own.get("mixture") or {}).get("parts") or {}).items():
+            place = mixtures.where(name, part)
+            if not of_part or of_part.get("dataset") is None:
+                raise UserError(f"{place}.dataset: name the dataset of this part")
+            if of_part.dataset not in registry.datasets():
+                raise unknown(f"dataset ({place}.dataset)", of_part.dataset, registry.datasets())
+            sources[place] = registry.dataset(of_part.dataset)
     layers.append(Layer(str(file), OmegaConf.create({"method": method, "preset": preset, "variant": variant})))
     try:
         config = merge.at_once(layers, classes, sources)
@@ -79,7 +87,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
         config = merge_by_layer(layers, classes, sources, str(file))
     for name, stage in config.stages.items():
         board = registry.board(stage.board) if stage.board else None
-        stage.carry(StageObjects(sources[name], board, classes[name]))
+        stage.carry(StageObjects(sources[name], board, classes[name], mixtures.sources_of(sources, name)))
     config = folds.expand(config)
     config.trainer = as_launched(config.trainer)
     freeze(config)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.config.folds import base_name
+from bench.config.folds import REST, base_name, parts_of_own
 
 if TYPE_CHECKING:  # it imports torch
     from bench.config.schema import StageConfig, TrainerConfig
@@ -81,6 +81,10 @@ def stage_settings(stage: StageConfig) -> Settings:
     inputs = stage.data.inputs
     plain = replace(stage.data, inputs=replace(inputs, streams={}))
     own = unlike_defaults(replace(stage, options=None, data=plain)) | _stream_settings(inputs)
+    if stage.mixture.parts:
+        own["mixture.order"] = list(stage.mixture.parts)
+    if stage.fold:
+        own |= {f"mixture.parts.{name}.train": [REST] for name in parts_of_own(stage)}
     return counted(own | {f"options.{key}": value for key, value in options.items()}, trains=bool(stage.train))
 
 
@@ -103,7 +107,9 @@ def _stream_settings(inputs: Inputs) -> Settings:
 def counted(settings: Mapping[str, Any], trains: bool) -> Settings:
     """Those of a stage's settings that determine its result."""
     found = without(settings, (*WORK, *(() if trains else TRAINING)))
-    return {key: value for key, value in found.items() if key.rpartition(".")[2] not in PLACES}
+    return {
+        key: value for key, value in found.items() if key.rpartition(".")[2] not in PLACES and not _of_part(key, WORK)
+    }
 
 
 def model_settings(model: Any, stage: StageConfig, stage_class: type[Stage[Any, Any]] | None) -> Settings:
@@ -157,7 +163,7 @@ def of_row(
                 value = ["rest"]
             elif key.partition(".")[0] in RELATIONS:
                 value = _renamed(value, base)
-            if key not in (*PROTOCOL, *COPY):
+            if key not in (*PROTOCOL, *COPY) and not _of_part(key, COPY):
                 found[f"stages.{base[name]}.{key}"] = value
     return found
 
@@ -168,6 +174,12 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _renamed(item, names) for key, item in value.items()}
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _of_part(key: str, names: tuple[str, ...]) -> bool:
+    """Whether it is a setting of these names of a part of a mixture, `mixture.parts.<name>.<setting>`."""
+    own = key.removeprefix("mixture.parts.").partition(".")[2] if key.startswith("mixture.parts.") else ""
+    return any(is_below(own, name) for name in names if own)
 
 
 def without(settings: Mapping[str, Any], names: tuple[str, ...]) -> Settings:

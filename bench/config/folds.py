@@ -10,7 +10,7 @@ from bench.errors import UserError
 from datamodules.boards import Board
 
 if TYPE_CHECKING:  # it imports torch, which tables, which name stages by their folds, do without
-    from bench.config.schema import BenchConfig, StageConfig
+    from bench.config.schema import BenchConfig, PartConfig, StageConfig
 
 REST = "rest"
 """In `train`: all folds but the one that is scored."""
@@ -72,12 +72,19 @@ def _folds(name: str, stage: StageConfig) -> list[int]:
 def _of_fold(name: str, stage: StageConfig, fold: int) -> StageConfig:
     stage, board = deepcopy(stage), stage.objects.board
     stage.fold = fold
-    if fold and board and stage.train == [REST]:
-        count = board.folds
-        stage.train = [f"fold{other}" for other in range(1, count + 1) if other != fold]
+    if fold and board:
+        rest = [f"fold{other}" for other in range(1, board.folds + 1) if other != fold]
+        each: list[StageConfig | PartConfig] = [stage, *parts_of_own(stage).values()]
+        for own in each:
+            own.train = rest if own.train == [REST] else own.train
     if fold and f"fold{fold}" in stage.train:
         raise UserError(f"stages.{name}.train has fold{fold}, on which it would be scored; train=[{REST}] has the rest")
     return stage
+
+
+def parts_of_own(stage: StageConfig) -> dict[str, PartConfig]:
+    """The parts of a stage's mixture that are of its own dataset."""
+    return {name: part for name, part in stage.mixture.parts.items() if part.dataset == stage.dataset}
 
 
 def _related(name: str, stage: StageConfig, role: str, other: str, folds: list[str]) -> str:

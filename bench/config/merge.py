@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from omegaconf import OmegaConf
 
+from bench.config import mixtures
 from bench.config.layers import Layer
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, MixtureConfig, StageConfig
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Settings = TypeVar("Settings")
 
-PARTS = ("data", "optim", "options")
+PARTS = ("data", "optim", "mixture", "options")
 """Of a stage: what many stages have alike."""
 _Flat = make_dataclass(
     "_Flat",
@@ -47,7 +48,7 @@ def at_once(
     Args:
         layers: the later wins.
         classes: stage -> its class; None: an ensemble.
-        sources: stage -> its dataset.
+        sources: stage, or the place of a part's settings -> its dataset.
 
     Raises:
         NotAtOnce: there are `${…}`, or settings of what an earlier layer switched off.
@@ -66,8 +67,27 @@ def at_once(
     for name, kind in classes.items():
         defaults = sources[name].defaults if name in sources else {}
         own = _merged({"data": _merged(defaults, data)}, said[name])
+        own["mixture"] = _mixture(said[name], data, mixtures.sources_of(sources, name))
         config.stages[name] = _stage(typed, kind, own)
     return config
+
+
+def _mixture(said: Plain, data: Plain, sources: Mapping[str, type[Source]]) -> Plain:
+    """What a stage says of its mixture, in which the `data` of each part is whole.
+
+    Args:
+        said: of the stage.
+        data: of all layers.
+        sources: part -> its dataset.
+    """
+    mixture: Plain = said.get("mixture", {})
+    if not sources:
+        return mixture
+    general = mixtures.inherited(_merged(data, said.get("data", {})))
+    parts = {
+        name: _merged({"data": _merged(sources[name].defaults, general)}, own) for name, own in mixture["parts"].items()
+    }
+    return mixture | {"parts": parts}
 
 
 def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> StageConfig:
@@ -78,6 +98,7 @@ def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> St
         **vars(flat),
         data=typed(DataConfig, said["data"]),
         optim=typed(OptimConfig, said.get("optim", {})),
+        mixture=typed(MixtureConfig, said.get("mixture", {})),
         options=typed(kind.options_config, said.get("options", {})) if kind else None,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.boards import Board
 from datamodules.frozen import Freezable
+from datamodules.parts import Schedule
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 
@@ -54,6 +55,41 @@ class StageObjects:
     """Of `board`; None: the stage is not measured."""
     stage_class: type[Stage[Any, Any]] | None
     """Of `module`; None: an ensemble."""
+    parts: dict[str, type[Source]] = field(default_factory=dict)
+    """Of `mixture.parts`."""
+
+
+@dataclass
+class PartConfig(Freezable):
+    """A further dataset that a stage trains on."""
+
+    dataset: str = "???"
+    train: list[str] = field(default_factory=list)
+    """Splits of it to train on."""
+    modality: str = ""
+    """Modalities that are read of it; empty = the stage's."""
+    labels: bool = True
+    """Whether its labels are read; without, its clips count as unlabelled."""
+    weight: float = 1.0
+    """Its share of a batch's clips, or of the steps, in relation to those of the other datasets."""
+    batch_size: int = 0
+    """Clips of a step that is of this dataset alone, over all devices; 0 = the stage's."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """As the stage's `data`, which holds here too, but for what says where its own dataset lies."""
+
+
+@dataclass
+class MixtureConfig(Freezable):
+    """Which datasets a stage trains on beside its own, and how its steps go over them."""
+
+    parts: dict[str, PartConfig] = field(default_factory=dict)
+    """By name; the stage's own is called as its dataset."""
+    schedule: Schedule = "shares"
+    """`shares`: each batch has clips of all; `weighted`, `uniform`, `alternating`, `task_by_task`: each is of one."""
+    weight: float = 1.0
+    """Of the stage's own dataset."""
+    steps: int = 0
+    """Optimiser steps of an epoch; 0 = as many as go once through the stage's own clips."""
 
 
 @dataclass
@@ -98,6 +134,7 @@ class StageConfig(Freezable):
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: float = 0.0
     """Decay per step of the moving average of the weights, which is then the stage's result; 0 = the last weights."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     options: Any = None
     """The stage class's own options."""
     data: DataConfig = field(default_factory=DataConfig)

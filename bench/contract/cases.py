@@ -15,13 +15,17 @@ from torch import Tensor
 
 from bench import registry
 from bench.config.compose import compose
+from bench.config.mixtures import as_stages
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan import cost
 from bench.tasks import task_of
+from datamodules.mixed import Joined
+from datamodules.parts import PartSpec
+from datamodules.streams.example import example_batch
 from datamodules.streams.kind import apart, named
 from datamodules.streams.known import looked_at, streams_of
-from datamodules.types import FEATURE_KEYS, Batch
+from datamodules.types import FEATURE_KEYS, Batch, Inputs
 from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import Taught
 
@@ -113,7 +117,8 @@ def _kind(config: BenchConfig, stage: StageConfig) -> tuple[Any, ...]:
     """What makes a stage another than a stage of the same method, but for numbers and what it looks at."""
     kind = stage.objects.stage_class
     model = kind.model_of(config.model, stage.options) if kind else None
-    return stage.module, bool(stage.teacher), _choices(model), _choices(stage.options)
+    schedule = stage.mixture.schedule if stage.mixture.parts else ""
+    return stage.module, bool(stage.teacher), schedule, _choices(model), _choices(stage.options)
 
 
 def _choices(settings: Any) -> dict[str, str | bool]:
@@ -145,7 +150,35 @@ def spec(config: BenchConfig, name: str, classes: int = CLASSES) -> StageSpec[An
         text=text,
         class_text=[[1, 2]] * classes if board and task_of(board).names_classes else [],
         features=features,
+        parts=_parts(stage, classes),
+        mixes_parts=bool(stage.mixture.parts) and stage.mixture.schedule == "shares",
     )
+
+
+def _parts(stage: StageConfig, classes: int) -> list[PartSpec]:
+    """The datasets of a mixture, all of as many classes; of the stage's own are the made-up batches."""
+    each = {stage.dataset: stage} | as_stages(stage) if stage.mixture.parts else {}
+    return [
+        PartSpec(
+            name=name,
+            inputs=looked_at(alone.data.inputs, set(alone.modality)),
+            modality=alone.modality,  # type: ignore[arg-type]  # checked where a plan is made
+            num_classes=classes,
+            multilabel=alone.objects.source.multilabel,
+            label=_label(stage, name),
+            batch_size=CLIPS,
+        )
+        for name, alone in each.items()
+    ]
+
+
+def _label(stage: StageConfig, name: str) -> str:
+    """Key of a part's labels."""
+    if name == stage.dataset:
+        return "label"
+    if not stage.mixture.parts[name].labels:
+        return ""
+    return f"label_{name}" if stage.mixture.schedule == "shares" else "label"
 
 
 def stage_class(config: BenchConfig, name: str) -> type[Stage[Any, Any]]:
@@ -213,16 +246,51 @@ def empty_batch(case: Case, device: torch.device = META) -> Batch:
 
 def made_up_batch(case: Case) -> Batch:
     """Clips of noise and of random words, each with one label, on the CPU; the same at each call. The last one is
-    shorter than the others, and the one before it has no feature file of its pictures."""
-    whole: dict[str, Any] = dict(empty_batch(case, CPU))
+    shorter than the others, and the one before it has no feature file of its pictures. Of a mixture by shares each half
+    has as many clips of each dataset; where a step is of one, they are of the stage's own."""
     draw = torch.Generator().manual_seed(1)
     of = spec(case.config, case.stage)
-    for name, stream in streams_of(of.inputs).items():
-        whole |= named(apart(stream, stream.made_up(CLIPS * math.prod(stream.copies), draw)), name)
+    if of.parts:
+        return _made_up_of_parts(of, draw)
+    whole = _made_up(dict(empty_batch(case, CPU)), of.inputs, draw)
     for modality, shape in of.features.items():
         whole[FEATURE_KEYS[modality]] = torch.randn(CLIPS, *shape, generator=draw)
-    whole["label"] = torch.eye(CLASSES)[torch.arange(CLIPS) % CLASSES]
     return cast(Batch, whole)
+
+
+def _made_up(zeros: dict[str, Any], inputs: Inputs, draw: torch.Generator) -> dict[str, Any]:
+    """Noise and labels in the shape of a batch."""
+    clips = len(zeros["label"])
+    made = dict(zeros)
+    for name, stream in streams_of(inputs).items():
+        made |= named(apart(stream, stream.made_up(clips * math.prod(stream.copies), draw)), name)
+    made["label"] = torch.eye(CLASSES)[torch.arange(clips) % CLASSES]
+    return made
+
+
+def _made_up_of_parts(of: StageSpec[Any, Any], draw: torch.Generator) -> Batch:
+    share = 2 * (CLIPS // 2 // len(of.parts)) if of.mixes_parts else 0
+    clips = [CLIPS - share * (len(of.parts) - 1), *(share for _ in of.parts[1:])]
+    each = {
+        place: _made_up(example_batch(part.inputs, CLASSES, count, CPU), part.inputs, draw)
+        for place, (part, count) in enumerate(zip(of.parts, clips, strict=True))
+        if count
+    }
+    whole: dict[str, Any] = dict(Joined(of.parts, of.mixes_parts)(each))
+    order = sorted(range(CLIPS), key=lambda clip: _half_of(clip, clips))
+    for key, value in whole.items():
+        if not isinstance(value, str):
+            whole[key] = value[order] if isinstance(value, Tensor) else [value[clip] for clip in order]
+    return cast(Batch, whole)
+
+
+def _half_of(clip: int, clips: list[int]) -> int:
+    """In which half of a batch a clip is to be, whose parts lie one after the other in it: 0 or 1."""
+    for count in clips:
+        if clip < count:
+            return int(clip >= count // 2)
+        clip -= count
+    raise IndexError(clip)
 
 
 def _on_meta(values: Mapping[str, Any]) -> dict[str, Any]:

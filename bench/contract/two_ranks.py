@@ -66,7 +66,8 @@ def _steps_on_a_rank(cases: Sequence[Case], rank: int) -> dict[str, Step]:
     steps: dict[str, Step] = {}
     for case in cases:
         module, share = _ready(case), CLIPS // RANKS
-        clips = {key: value[rank * share : (rank + 1) * share] for key, value in made_up_batch(case).items()}  # type: ignore[index]
+        mine = slice(rank * share, (rank + 1) * share)
+        clips = {key: value if key == "part_name" else value[mine] for key, value in made_up_batch(case).items()}  # type: ignore[index]
         torch.manual_seed(rank)  # what must be alike on all ranks does not come from torch's own numbers
         model = DistributedDataParallel(Objective(module), find_unused_parameters=module.some_parameters_idle)
         loss = model(clips)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.config import mixtures
 from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
+from bench.plan.mixture import check_mixture
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
 from datamodules.loading.rows import check_rows
@@ -26,11 +28,18 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
     """
     for name in names:
         stage, where = config.stages[name], f"stages.{name}"
-        _check_data(stage, where)
-        _check_mixup(stage, where)
+        check_mixture(stage, where)
+        alone = {where: stage} | {mixtures.where(name, part): each for part, each in mixtures.as_stages(stage).items()}
+        for place, each in alone.items():
+            _check_data(each, place)
+            _check_mixup(each, place)
+            _check_narration(each, place)
         _check_purpose(config, name, stage, where)
+        if not 0 <= stage.ema < 1:
+            raise UserError(f"{where}.ema={stage.ema}: a decay is at least 0 (off) and below 1, e.g. 0.9999")
+        if stage.mixture.parts:
+            continue  # how its batches divide is known with its clips: `mixture.py`
         processes = config.trainer.devices * config.trainer.nodes
-        _check_narration(stage, where)
         per_video = stage.data.narration.per_video if stage.objects.source.narrated else 1
         if stage.train and stage.batch_size % per_video:
             raise UserError(
@@ -48,9 +57,8 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
                 f"trainer.device_batch={config.trainer.device_batch} is fewer than the "
                 f"{where}.data.narration.per_video={per_video} clips of one video, which stay together"
             )
-        if not 0 <= stage.ema < 1:
-            raise UserError(f"{where}.ema={stage.ema}: a decay is at least 0 (off) and below 1, e.g. 0.9999")
     used = {config.stages[name].dataset for name in names}
+    used |= {part.dataset for name in names for part in config.stages[name].mixture.parts.values()}
     if config.data.root and len(used) > 1:
         raise UserError(
             f"data.root names one dataset's folder, but the stages use {', '.join(sorted(used))}; give the folder "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast, get_args
@@ -10,8 +9,8 @@ from typing import Any, cast, get_args
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.streams.kind import apart, named
-from datamodules.streams.known import streams_of
+from datamodules.mixed import joined_example
+from datamodules.streams.example import example_batch
 from datamodules.types import FEATURE_KEYS, Batch, Modality, Outputs
 from experiments.common.stage import Stage, StageSpec
 
@@ -34,22 +33,9 @@ def flops_of(run: Callable[[], object]) -> int:
 
 def fake_batch(spec: StageSpec, clips: int, device: torch.device | str) -> Batch:
     """A batch of zeros as the stage's inputs shape it."""
-    batch: dict[str, Any] = {
-        "clip_id": [str(i) for i in range(clips)],
-        "key": torch.arange(clips, device=device),
-        "label": torch.zeros(clips, spec.num_classes, device=device),
-    }
-    for row, config in spec.inputs.rows.items():
-        several = (clips, config.count) if config.count > 1 else (clips,)
-        batch |= {
-            f"{row}_id": batch["clip_id"],
-            f"{row}_key": torch.zeros(*several, dtype=torch.int64, device=device),
-            f"{row}_label": torch.zeros(*several, spec.num_classes, device=device),
-            f"{row}_own": torch.zeros(*several, dtype=torch.bool, device=device),
-            f"{row}_there": torch.ones(*several, dtype=torch.bool, device=device),
-        }
-    for name, stream in streams_of(spec.inputs).items():
-        batch |= named(apart(stream, stream.example(clips * math.prod(stream.copies), device)), name)
+    if spec.parts:
+        return joined_example(spec.parts, spec.mixes_parts, clips, device)
+    batch: dict[str, Any] = example_batch(spec.inputs, spec.num_classes, clips, device)
     for modality, shape in spec.features.items():
         batch[FEATURE_KEYS[modality]] = torch.zeros(clips, *shape, device=device)
     return cast(Batch, batch)

@@ -15,10 +15,11 @@ from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
+from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
 from bench.tasks import task_of
 from datamodules.boards import Board
-from datamodules.loading.windows import span, window_lengths
+from datamodules.loading.mixture import Mixture
 from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import explain_exclusions
 from datamodules.source import DataError
@@ -37,6 +38,8 @@ class PlannedStage:
     """None: an ensemble."""
     train: Manifest | None
     """None: the stage does not train."""
+    mixture: Mixture | None
+    """The datasets that it trains on, where they are several."""
     scored: Manifest | None
     """The clips of the board's split; None: the stage is not measured."""
     extracted: Manifest | None
@@ -202,17 +205,15 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     stage = config.stages[name]
     text = stage.data.inputs.text
     features = {modality: planned[other] for modality, other in stage.features.items()}
-    stage = _reading(stage, _read(stage, features))
+    stage = reading_parts(_reading(stage, _read(stage, features)))
     wanted = _wanted(stage.data.inputs, features)
     board, own_class = stage.objects.board, stage.objects.stage_class
     train = data.train_manifest(stage, wanted) if stage.train else None
-    needed = span(wanted.windows, window_lengths(wanted)) if wanted.windows else 0.0
-    train = train.at_least(needed) if train else None
     if train is not None and stage.data.captions == "one":
         train = train.once_each()
+    mixture = plan_mixture(name, stage, train, data) if train else None
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
-    scored = scored.at_least(needed) if scored else None
     if board and scored:
         task_of(board).require_columns(scored.table)
     if board and scored and board.per_class:
@@ -235,12 +236,14 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         optim=stage.optim,
         batch_size=stage.batch_size,
         clips_per_video=train.clips_a_row(stage.data.narration) if train else 1,
-        steps_per_epoch=_steps_per_epoch(stage, train) if train else 0,
+        steps_per_epoch=mixture.steps if mixture else _steps_per_epoch(stage, train) if train else 0,
         epochs=stage.epochs,
         seed=identity.data_seed(config.seed, stage.repeat),
         text=text,
         class_text=data.class_text(stage, text) if board and task_of(board).names_classes else [],
         features={modality: _features_shape(other) for modality, other in features.items()},
+        parts=[part.spec for part in mixture.parts] if mixture else [],
+        mixes_parts=mixture is not None and mixture.mixes,
     )
     if train is not None and spec.steps_per_epoch == 0:
         reasons = explain_exclusions(train.excluded, train.examples)
@@ -257,9 +260,13 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     devices = config.trainer.devices * config.trainer.nodes
-    parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
+    device_batch = config.trainer.device_batch
+    if mixture:
+        parts = parts_of_a_step(name, mixture, devices, device_batch)
+    else:
+        parts = parts_of_a_batch(stage.batch_size, devices, device_batch, spec.clips_per_video)
     determining = identity.determining(
-        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts
+        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, mixture
     )
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
@@ -273,6 +280,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         config=stage,
         stage_class=own_class,
         train=train,
+        mixture=mixture,
         scored=scored,
         extracted=extracted,
         board=board,

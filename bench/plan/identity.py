@@ -21,10 +21,12 @@ from bench.config.configured import (
     unlike_defaults,
     without,
 )
+from bench.config.folds import parts_of_own
 from bench.config.schema import BenchConfig, StageConfig
 from bench.plan.devices import resolve_precision
 from datamodules.boards import Board
 from datamodules.keyed import stable_hash
+from datamodules.loading.mixture import Mixture
 from datamodules.manifest.build import Manifest
 from experiments.common.stage import Stage
 
@@ -52,7 +54,8 @@ def identity(determining: Mapping[str, Any], seed: int, start: str | None, relat
 def recipe(determining: Mapping[str, Any], start: str | None, related: Mapping[str, str], any_fold: bool) -> str:
     """The same without the seed, and for cross-validation without the fold: equal for repetitions of one experiment."""
     if any_fold:
-        clips = {role: None if role in ("train", "scored") else of for role, of in determining["clips"].items()}
+        of_folds = ("train", "scored", "also")
+        clips = {role: None if role.partition(" ")[0] in of_folds else of for role, of in determining["clips"].items()}
         determining = {**determining, "clips": clips}
     return _digest({**determining, "start": start, **_roles(related)})
 
@@ -71,6 +74,7 @@ def determining(
     board: Board | None,
     class_text: list[list[int]],
     parts: int,
+    mixture: Mixture | None = None,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
     does not (folders, loader processes, number of devices, parts of the model that it is not built from), and no
@@ -85,7 +89,8 @@ def determining(
         "model": model_settings(config.model, stage, stage_class),
         "trainer": trainer_settings(config.trainer, trains),
     }
-    clips = {"train": train, "extracted": extracted, "scored": scored}
+    mixed = _mixed(stage, mixture)
+    clips = {"train": train, "extracted": extracted, "scored": scored, **mixed}
     return {
         "method": [config.method, registry.method_version(config.method)],
         "dataset": [stage.dataset, stage.objects.source.version],
@@ -94,7 +99,9 @@ def determining(
         **{name: own for name, own in settings.items() if own},
         **parts_that_count(stage, stage_class, parts),
         **({"class_text": class_text} if class_text else {}),
+        **({"datasets": datasets} if (datasets := _versions(stage)) else {}),
         **({"packed": packed} if (packed := _packed(train, extracted, scored)) else {}),
+        **{f"packed {role}": packed for role, manifest in mixed.items() if (packed := _packed(manifest))},
         # Of any version: where it is raised, a finished stage's predictions are measured again.
         **({"board": board.protocol() | {"version": 1}} if board else {}),
     }
@@ -161,6 +168,18 @@ def parts_that_count(stage: StageConfig, stage_class: type[Stage] | None, parts:
     """The parts in which a batch goes through a device, where the loss compares the clips of a batch."""
     compared = stage_class is not None and stage_class.compares_clips and stage.train
     return {"parts": parts} if compared and parts > 1 else {}
+
+
+def _mixed(stage: StageConfig, mixture: Mixture | None) -> dict[str, Manifest]:
+    """Role -> the clips of the datasets beside the stage's own that it trains on; `also …` are of its own, too."""
+    own = parts_of_own(stage)
+    others = mixture.parts[1:] if mixture else ()
+    return {f"{'also' if part.spec.name in own else 'mixed'} {part.spec.name}": part.manifest for part in others}
+
+
+def _versions(stage: StageConfig) -> dict[str, list[str | int]]:
+    """Of the datasets of a mixture."""
+    return {name: [source.name, source.version] for name, source in stage.objects.parts.items()}
 
 
 def _packed(*manifests: Manifest | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
         each.name: contents(stage_settings(each.config)) | parts_that_count(each.config, each.stage_class, each.parts)
         for each in chain
     }
-    datasets = {each.config.dataset: each.config.objects.source.version for each in chain}
+    sources = [source for each in chain for source in (each.config.objects.source, *each.config.objects.parts.values())]
+    datasets = {source.name: source.version for source in sources}
     found = of_row(stages, model, trainer, registry.method_version(config.method), datasets)
     return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples

@@ -9,6 +9,7 @@ from typing import Any, cast
 from bench.config.schema import BenchConfig, StageConfig
 from bench.progress import track
 from datamodules import sample
+from datamodules.loading.windows import seconds_needed
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.relabel import relabelled
@@ -29,7 +30,10 @@ class Data:
     @cached_property
     def _makes_sample(self) -> bool:
         """Whether the user names no data, so that the sample data is used, and made where it is not yet there."""
-        roots = [stage.data.root or stage.data.packed for stage in self.config.stages.values()]
+        stages = self.config.stages.values()
+        read = [stage.data for stage in stages]
+        read += [part.data for stage in stages for part in stage.mixture.parts.values()]
+        roots = [data.root or data.packed for data in read]
         return self.config.data_root is None and not any(roots)
 
     @property
@@ -61,7 +65,7 @@ class Data:
         return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
 
     def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
-        """The clips of the splits that have what the inputs want."""
+        """The clips of the splits that have what the inputs want, and are long enough for their windows."""
         needs = frozenset(stream.wants() for stream in streams_of(inputs).values())
         key = (stage.dataset, stage.data.root, stage.data.packed, stage.data.media, splits, needs)
         if key not in self._manifests and stage.data.packed:
@@ -71,7 +75,7 @@ class Data:
             self._manifests[key] = build_manifest(
                 self.source(stage), splits, inputs, checks, cast(MediaKind | None, stage.data.media)
             )
-        return self._manifests[key]
+        return self._manifests[key].at_least(seconds_needed(inputs))
 
     def class_text(self, stage: StageConfig, text: TextInputs | None) -> list[list[int]]:
         """Token ids of each class's name."""

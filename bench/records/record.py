@@ -160,6 +160,8 @@ class Record(_Part):
     """The split that was scored."""
     train: DataUse | None = None
     """The split that this stage was trained on."""
+    train_parts: tuple[DataUse, ...] = ()
+    """Those of other datasets that it was trained on beside this."""
     parents: tuple[Parent, ...] = ()
     """From the first stage to the last before this one."""
     config: dict[str, JsonValue]

@@ -209,6 +209,7 @@ def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
         seed=stage.spec.seed,
         views=stage.views,
         extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
+        mixture=stage.mixture,
     )
 
 

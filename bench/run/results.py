@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bench import tasks
+from bench.config.mixtures import trained_on
 from bench.errors import UserError
 from bench.plan.graph import Plan, PlannedStage
 from bench.plan.identity import checkpoints, file_hash, shareable
@@ -72,6 +73,15 @@ def data_use(manifest: Manifest, dataset: str, splits: list[str]) -> dict[str, A
     }
 
 
+def train_parts(stage: PlannedStage) -> tuple[dict[str, Any], ...]:
+    """Of the other datasets that it was trained on, as dicts."""
+    settings = stage.config.mixture.parts
+    others = stage.mixture.parts[1:] if stage.mixture else ()
+    return tuple(
+        data_use(part.manifest, settings[part.spec.name].dataset, settings[part.spec.name].train) for part in others
+    )
+
+
 def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     """What the stage's result comes from, the first one first; each checkpoint of the user is a stage `init`."""
     found: list[dict[str, str]] = []
@@ -79,7 +89,7 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
         given = [file_hash(file) for file in checkpoints(each.start)] or [each.start or ""]
         found += [{"stage": "init", "identity": start} for start in given if start]
         if each is not stage:
-            data = f"{each.config.dataset} {'+'.join(each.config.train)}" if each.config.train else ""
+            data = ", ".join(trained_on(each.config))
             found.append({"stage": each.name, "identity": each.identity, "data": data})
     return tuple({str(parent): parent for parent in found}.values())
 
@@ -108,7 +118,8 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         "stages": {s.name: shareable(s.config) for s in (*stage.ancestors, stage)},
         "trainer": asdict(config.trainer),
     }
-    datasets = {each.config.dataset for each in (*stage.ancestors, stage)}
+    uses = [each.config.objects for each in (*stage.ancestors, stage)]
+    datasets = {source.name for use in uses for source in (use.source, *use.parts.values())}
     record = archive.new_record(
         method=config.method,
         variant=config.variant,
@@ -121,6 +132,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         seed=config.seed,
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
+        train_parts=train_parts(stage),
         parents=parents(stage),
         config=settings,
         settings=row_settings(config, stage),

@@ -28,7 +28,7 @@ from bench.run.trainer import make_trainer
 from bench.speed.flops import synchronise
 from bench.speed.plain_loop import LoopSettings, hand_written_attention, plain_loop
 from bench.speed.ranking import clocks
-from datamodules.base import AVDataModule, Features
+from datamodules.base import AVDataModule, features_of
 from datamodules.loading.loader import Loader
 from datamodules.types import RawBatch
 from experiments.common.stage import Stage
@@ -163,6 +163,7 @@ class Served(AVDataModule):
             epochs=math.ceil(timed.last / stage.spec.steps_per_epoch),
             seed=stage.spec.seed,
             extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
+            mixture=stage.mixture,
         )
         self.serve = serve
 
@@ -199,8 +200,7 @@ def harness(timed: Timed, module: Stage, serve: Callable[[Loader], Source], turn
 def plain(timed: Timed, module: Stage, kept: list[RawBatch]) -> Loop:
     """The plain loop, without what the harness switches on for all of the process."""
     prepare_blocks(module, timed.trainer, timed.stage.name)
-    data = timed.stage.config.data
-    features = Features(data.inputs, data.augment)
+    features = features_of(timed.stage.config.data, timed.stage.mixture)
     return within(indeterministic, plain_loop(module, features, repeated(kept, timed.batches), timed.settings))
 
 

@@ -101,6 +101,7 @@ def print_list() -> None:
 
 def print_plan(plan: Plan) -> None:
     """The stages, their data with coverage, their size, and what is done."""
+    from bench.config.mixtures import trained_on
     from bench.plan.code import changed_since
 
     config = plan.config
@@ -114,8 +115,8 @@ def print_plan(plan: Plan) -> None:
         table.add_row(
             stage.name,
             ", ".join(other.name for other in stage.used),
-            f"{stage.config.dataset} {'+'.join(stage.config.train)}" if stage.train else "",
-            clips(stage.train),
+            "\n".join(trained_on(stage.config)),
+            "\n".join(clips(part.manifest) for part in stage.mixture.parts) if stage.mixture else clips(stage.train),
             str(stage.config.epochs) if stage.train else "",
             str(stage.steps or ""),
             stage.board.name if stage.board else "",

@@ -7,6 +7,7 @@ epoch's order, and each rank reads its share of it. Evaluation gives each clip t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,55 @@ def class_balancing_weights(counts: np.ndarray, labels: np.ndarray, num_classes:
     return np.bincount(rows, weights=1.0 / per_class[labels], minlength=len(counts))
 
 
+@dataclass(frozen=True)
+class Order:
+    """In which order a training goes through clips, epoch by epoch.
+
+    Args:
+        count: clips in the manifest.
+        seed: of the order.
+        weights: [count] for weighted drawing; None = each clip once an epoch.
+        draws: clips an epoch when weighted.
+        replacement: a weighted epoch may draw a clip again; its k-th repetition is view k.
+    """
+
+    count: int
+    seed: int = 0
+    weights: np.ndarray | None = None
+    draws: int = 0
+    replacement: bool = False
+
+    def __len__(self) -> int:
+        """Clips of an epoch."""
+        if self.weights is None:
+            return self.count
+        return self.draws if self.replacement else min(self.draws, self.count)
+
+    def of(self, epoch: int) -> Epoch:
+        if self.weights is None:
+            order = epoch_order(self.count, self.seed, epoch)
+        else:
+            draw = weighted_epoch_draws if self.replacement else weighted_epoch_order
+            order = draw(self.weights, self.draws, self.seed, epoch)
+        return Epoch(epoch, order, times_before(order))
+
+
+class Epoch(NamedTuple):
+    """The clips of an epoch in their order."""
+
+    number: int
+    order: np.ndarray
+    views: np.ndarray
+    """How often the epoch has drawn each before."""
+
+    def clips(self, first: int, stop: int) -> list[ClipRef]:
+        """Those from `first` to before `stop`."""
+        places = slice(first, stop)
+        return [
+            ClipRef(int(i), self.number, int(k)) for i, k in zip(self.order[places], self.views[places], strict=True)
+        ]
+
+
 class TrainSampler(Sampler[list[ClipRef]]):
     """A batch sampler over all epochs of a stage; the last, incomplete global batch of an epoch is left out.
 
@@ -104,36 +154,26 @@ class TrainSampler(Sampler[list[ClipRef]]):
     ):
         if global_batch % ranks:
             raise ValueError(f"a batch of {global_batch} clips does not divide over {ranks} processes")
-        self.count, self.epochs, self.global_batch = count, epochs, global_batch
-        self.rank, self.ranks, self.seed, self.start = rank, ranks, seed, start
-        self.weights, self.draws, self.replacement = weights, draws, replacement
+        self.order = Order(count, seed, weights, draws, replacement)
+        self.epochs, self.global_batch = epochs, global_batch
+        self.rank, self.ranks, self.start = rank, ranks, start
 
     @property
     def steps_per_epoch(self) -> int:
-        if self.weights is None:
-            return self.count // self.global_batch
-        return (self.draws if self.replacement else min(self.draws, self.count)) // self.global_batch
+        return len(self.order) // self.global_batch
 
     def __len__(self) -> int:
         """Global batches of all epochs, those before `start` included."""
         return self.epochs * self.steps_per_epoch
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self.weights is None:
-            return epoch_order(self.count, self.seed, epoch)
-        draw = weighted_epoch_draws if self.replacement else weighted_epoch_order
-        return draw(self.weights, self.draws, self.seed, epoch)
-
     def __iter__(self) -> Iterator[list[ClipRef]]:
         share = self.global_batch // self.ranks
-        for epoch in range(self.start // max(self.steps_per_epoch, 1), self.epochs):
-            order = self._order(epoch)
-            views = times_before(order)
-            first = max(0, self.start - epoch * self.steps_per_epoch)
+        for number in range(self.start // max(self.steps_per_epoch, 1), self.epochs):
+            epoch = self.order.of(number)
+            first = max(0, self.start - number * self.steps_per_epoch)
             for step in range(first, self.steps_per_epoch):
                 at = step * self.global_batch + self.rank * share
-                places = slice(at, at + share)
-                yield [ClipRef(int(i), epoch, int(k)) for i, k in zip(order[places], views[places], strict=True)]
+                yield epoch.clips(at, at + share)
 
 
 class EvalSampler(Sampler[list[ClipRef]]):

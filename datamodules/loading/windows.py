@@ -80,6 +80,11 @@ def in_order(windows: Mapping[str, WindowConfig]) -> list[str]:
     return order
 
 
+def seconds_needed(inputs: Inputs) -> float:
+    """The least length of a clip whose windows can be read; 0 where it has no more than its own."""
+    return span(inputs.windows, window_lengths(inputs)) if inputs.windows else 0.0
+
+
 def span(windows: Mapping[str, WindowConfig], lengths: Mapping[str, float]) -> float:
     """The most seconds of a clip that its windows need.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 import lightning as L
 from torch import Tensor, nn
 
+from datamodules.parts import PartSpec
 from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
 from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
@@ -48,6 +49,10 @@ class StageSpec(Generic[Model, Options]):
     """Token ids of each class, if clips are compared with the names of classes."""
     features: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Modality -> (moments, length of a vector) of the features that are read instead of media."""
+    parts: list[PartSpec] = field(default_factory=list)
+    """Of a mixture: the datasets that the stage trains on, its own first; what is said above is of its own."""
+    mixes_parts: bool = False
+    """Whether a batch of a mixture has clips of all of them, and is not of one alone."""
 
 
 class Stage(L.LightningModule, Generic[Model, Options]):

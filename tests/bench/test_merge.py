@@ -56,6 +56,27 @@ def test_what_has_no_meaning_at_once_is_left_to_the_layers(setting: str, both: l
     assert both == [False]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_part_of_a_mixture_has_its_dataset_s_data_then_the_method_s_its_stage_s_and_its_own(
+    at_once: bool, both: list[bool]
+):
+    stage, part = "stages.train_esc10", "stages.train_esc10.mixture.parts.more"
+    settings = [
+        *(f"{part}.dataset=fsd50k", f"{part}.train=[train]", f"{part}.data.augment.shift=3", "data.root=/esc10"),
+        *("data.inputs.audio.frames=77", f"{stage}.data.augment.mixup=0.5", f"{stage}.data.augment.shift=2"),
+    ]
+    config = compose("baseline_cnn", ["preset=tiny", *settings, f"{stage}.epochs=" + ("2" if at_once else "${seed}")])
+    assert both == [at_once]
+    for own in (each for name, each in config.stages.items() if name.startswith("train_esc10")):
+        theirs, mine = own.mixture.parts["more"].data, own.data
+        assert (mine.root, theirs.root) == ("/esc10", None), "where a dataset lies is its own"
+        assert (mine.inputs.audio.frames, theirs.inputs.audio.frames) == (77, 77)
+        assert (mine.augment.mixup, theirs.augment.mixup) == (0.5, 0.5)
+        assert (mine.augment.shift, theirs.augment.shift) == (2, 3)
+        for data, dataset in ((mine, "esc10"), (theirs, "fsd50k")):
+            assert data.inputs.audio.mean == registry.dataset(dataset).defaults["inputs"]["audio"]["mean"]
+
+
 def test_options_of_an_ensemble_are_a_mistake(both: list[bool]):
     with pytest.raises(UserError, match="no such key 'stages.ensemble_fsd50k.options.temperature'"):
         compose("cmkd", ["preset=tiny", "stages.ensemble_fsd50k.options.temperature=2"])
