@@ -1,4 +1,5 @@
-"""The types that pass between data, methods and the harness where a stage trains on several datasets. No torch in here."""
+"""The types that pass between data, methods and the harness where a stage trains on several datasets. Nothing here
+imports torch.
 
 from __future__ import annotations
 
