@@ -49,7 +49,8 @@ class Features(nn.Module):
             batch |= {f"{row}_{what}": _grouped(cast(Mapping, raw)[f"{row}_{what}"], config.count) for what in BESIDE}
         for name, transform in self.transforms.items():
             stream = self.streams[name]
-            batch |= named(apart(stream, transform(parts(raw, name), keys_of(stream, raw), train)), name)
+            own = parts(raw, name, stream.part_names)
+            batch |= named(apart(stream, transform(own, keys_of(stream, raw), train)), name)
         for name in FEATURE_KEYS.values():  # of a stage of the method
             if name in raw and name not in batch:
                 batch[name] = raw[name]

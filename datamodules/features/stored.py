@@ -223,16 +223,7 @@ def _check_finite(path: str | os.PathLike[str], rows: np.ndarray) -> None:
 
 def _open(path: str | os.PathLike[str], dim: int) -> np.ndarray:
     """[T, dim], memory-mapped if the file allows it."""
-    try:
-        # Without pickles a file cannot run code; arrays of Python objects are pickles.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(array, np.lib.npyio.NpzFile):
-            with array as archive:
-                array = archive[_key(path, archive.files)]
-    except FileNotFoundError as error:
-        raise FeatureError(path, "missing") from error
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise FeatureError(path, "unreadable", str(error).splitlines()[0] if str(error) else "") from error
+    array = open_array(path)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4):
         raise FeatureError(path, "wrong type", f"{array.dtype} instead of float16 or float32")
     if array.ndim != 2 or array.shape[1] != dim:
@@ -241,9 +232,32 @@ def _open(path: str | os.PathLike[str], dim: int) -> np.ndarray:
     return array
 
 
-def _key(path: str | os.PathLike[str], names: list[str]) -> str:
-    if KEY in names:
-        return KEY
-    if len(names) == 1:
+def open_array(path: str | os.PathLike[str], name: str = KEY) -> np.ndarray:
+    """An array of a file, memory-mapped if the file allows it.
+
+    Args:
+        path: `.npy`, or `.npz`.
+        name: of the array in an archive.
+
+    Raises:
+        FeatureError: there is none.
+    """
+    try:
+        # Without pickles a file cannot run code; arrays of Python objects are pickles.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(array, np.lib.npyio.NpzFile):
+            with array as archive:
+                return archive[_key(path, archive.files, name)]
+    except FileNotFoundError as error:
+        raise FeatureError(path, "missing") from error
+    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise FeatureError(path, "unreadable", str(error).splitlines()[0] if str(error) else "") from error
+    return array
+
+
+def _key(path: str | os.PathLike[str], names: list[str], wanted: str) -> str:
+    if wanted in names:
+        return wanted
+    if len(names) == 1 and wanted == KEY:
         return names[0]
-    raise FeatureError(path, "unreadable", f"arrays {', '.join(names) or '(none)'}, and none is called {KEY}")
+    raise FeatureError(path, "unreadable", f"arrays {', '.join(names) or '(none)'}, and none is called {wanted}")

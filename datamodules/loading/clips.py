@@ -235,12 +235,14 @@ class ClipDataset(Dataset):
         for name, stream in self.streams.items():
             if stream.row != row:
                 continue
-            for begin in begins[stream.window]:
+            for number, begin in enumerate(begins[stream.window]):
                 clip = ClipReader(
                     row=Row(self.table, ref.index),
                     moment=moment,
                     window=window,
                     begin=begin,
+                    begins=begins,
+                    number=number,
                     evaluation=ref.epoch == EVALUATION,
                     opened=partial(self._media, files, ref.index),
                     kept=self._kept,

@@ -51,7 +51,8 @@ class Excluding(Protocol):
 class Transform(nn.Module):
     """What happens to a stream on the device: what the workers read -> what a method sees.
 
-    All of its methods take and return the stream's parts, without its name: `""` for the stream itself, `LENGTH`.
+    All of its methods take and return the stream's parts, without its name: `""` for the stream itself, `LENGTH`, and
+    in `forward` the others of its `part_names`.
     All randomness is drawn from the clips' keys.
     """
 
@@ -86,16 +87,18 @@ class Stream(ABC, Generic[Options]):
     """As settings name it."""
     options_type: ClassVar[type]
     """`Options`, against which settings are checked."""
-    modality: ClassVar[str] = ""
+    modality: str = ""
     """`a`, `v`, `t` or `i`: a stage that does not look at it does not read the stream. Empty: always read."""
-    media: ClassVar[MediaFile | None] = None
+    media: MediaFile | None = None
     """The files that a clip must have."""
     reads_text: ClassVar[bool] = False
     """Whether a clip must have text."""
     mixes: ClassVar[bool] = True
     """Whether mix-up can mix it, see `Transform.mixed`."""
 
-    time_axis: ClassVar[int] = 1
+    part_names: ClassVar[tuple[str, ...]] = (LENGTH,)
+    """What there may be of it beside itself: of a stream `x` a batch has `x_<part>`."""
+    time_axis: int = 1
     """Of what a method sees; its `LENGTH` counts along it."""
 
     row: str = ""
@@ -190,10 +193,16 @@ def keys_of(stream: Stream[Any], values: Mapping[str, Any]) -> Tensor:
         values: of a batch; of rows beside the clips there are `<row>_key`, [B * count].
     """
     key_B = values[f"{stream.row}_key" if stream.row else "key"]
-    if not stream.window:
-        return key_B
-    each = [derived(key_B, f"window {stream.window} {place}") for place in range(stream.windows)]
-    return torch.stack(each, 1).flatten()
+    return torch.stack([_in_window(key_B, stream, place) for place in range(stream.windows)], 1).flatten()
+
+
+def key_of(stream: Stream[Any], clip: ClipReader) -> Tensor:
+    """[1] the key of what the stream reads of a clip, for what is drawn when it is read: that of `keys_of`."""
+    return _in_window(torch.tensor([clip.moment.key]), stream, clip.number)
+
+
+def _in_window(key_B: Tensor, stream: Stream[Any], place: int) -> Tensor:
+    return derived(key_B, f"window {stream.window} {place}") if stream.window else key_B
 
 
 def apart(stream: Stream[Any], seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,9 +210,9 @@ def apart(stream: Stream[Any], seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {part: value.view(-1, *stream.copies, *value.shape[1:]) for part, value in seen.items()}
 
 
-def parts(values: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """Of a batch or a clip, the parts of one stream."""
-    there = {"": name, LENGTH: f"{name}_{LENGTH}"}
+def parts(values: Mapping[str, Any], name: str, part_names: tuple[str, ...] = (LENGTH,)) -> dict[str, Tensor]:
+    """Of a batch or a clip, the parts of one stream: itself and those of these names that are there."""
+    there = {"": name, **{part: f"{name}_{part}" for part in part_names}}
     return {part: values[key] for part, key in there.items() if key in values}
 
 

@@ -69,7 +69,15 @@ def streams_of(inputs: Inputs) -> dict[str, Stream[Any]]:
         for name, field in FIELDS.items()
         if getattr(inputs, field) is not None
     }
-    return streams | {name: _stream(name, inputs) for name in inputs.streams}
+    streams |= {name: _stream(name, inputs) for name in inputs.streams}
+    for stream in streams.values():
+        for part in stream.part_names:
+            if f"{stream.name}_{part}" in inputs.streams:
+                raise DataError(
+                    f"data.inputs.streams.{stream.name}_{part}: a batch has the {part} of {stream.name} under this "
+                    f"name; choose another"
+                )
+    return streams
 
 
 def media_of(inputs: Inputs) -> list[MediaFile]:

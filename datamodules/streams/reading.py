@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -70,6 +70,10 @@ class ClipReader:
     """Where a clip that is longer than needed is cut: 0 = at its start, 1 = as late as it can be."""
     begin: float | None
     """Where it is cut in relation to its other windows, seconds from its start; None = it has no others."""
+    begins: Mapping[str, Sequence[float | None]]
+    """The same of all its windows: name -> where those of the name begin; the clip's own is called ""."""
+    number: int
+    """Of this window among those of its name."""
     evaluation: bool
     opened: Callable[[MediaFile], Decodes]
     kept: Callable[[Hashable, Callable[[], np.ndarray]], Tensor]

@@ -122,8 +122,12 @@ def random_resized_crop(video_B3THW: Tensor, key_B: Tensor, size: int, scale_min
 
 def horizontal_flip(video_B3THW: Tensor, key_B: Tensor) -> Tensor:
     """Mirrors half of the clips, each with all its frames."""
-    flipped_B = uniform(key_B, "video flip") < 0.5
-    return torch.where(flipped_B.view(-1, 1, 1, 1, 1), video_B3THW.flip(-1), video_B3THW)
+    return torch.where(flipped(key_B).view(-1, 1, 1, 1, 1), video_B3THW.flip(-1), video_B3THW)
+
+
+def flipped(key_B: Tensor) -> Tensor:
+    """[B] bool, the clips that `horizontal_flip` mirrors."""
+    return uniform(key_B, "video flip") < 0.5
 
 
 def color_jitter(pixels_B3THW: Tensor, key_B: Tensor, share: float) -> Tensor:
