@@ -1,0 +1,152 @@
+"""One picture of a clip."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.frozen import Freezable
+from datamodules.keyed import uniform
+from datamodules.media.container import MediaError
+from datamodules.media.decode import read_frames
+from datamodules.streams.frames import FramesTransform
+from datamodules.streams.kind import Excluding, Stream, Transform, key_of
+from datamodules.streams.named_files import find_named
+from datamodules.streams.packed import Format, require_pictures
+from datamodules.streams.reading import ClipReader, MediaFile
+from datamodules.types import AugmentConfig, VideoInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import pandas as pd
+
+    from datamodules.source import Source
+
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+"""Markers (ITU-T T.81, table B.1): the start of a picture, of its pixels, and its end."""
+
+
+@dataclass
+class ImageInputs(Freezable):
+    """A picture as a method reads it: RGB, `size` x `size`, normalised; the settings are those of `VideoInputs`."""
+
+    column: str = ""
+    """Of the dataset's table, with the path of the clip's picture (JPEG, PNG, WebP, …) below the dataset's folder;
+    empty = the picture is a frame of the clip's video."""
+    at: Literal["middle", "start", "drawn"] = "middle"
+    """Where in its stretch of the video the frame lies; a drawn one is the middle's in evaluation."""
+    seconds: float = 0.0
+    """Of this stretch, which is cut as that of other streams; 0 = all of the clip from where its window begins."""
+    size: int = 224
+    """Pixels, height and width; resized to the square without a crop."""
+    train_size: int = 256
+    """Pixels before the random resized crop to `size` in training."""
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+
+    def as_video(self, fps: float = 1.0) -> VideoInputs:
+        """The same, as of a video of one frame."""
+        return VideoInputs(1, fps, self.size, self.train_size, mean=list(self.mean), std=list(self.std))
+
+
+class ImageStream(Stream[ImageInputs]):
+    """[B, 3, H, W] float32, normalised RGB.
+
+    A worker reads [H, W, 3] uint8.
+    """
+
+    kind = "image"
+    options_type = ImageInputs
+    modality = "i"
+    media: MediaFile | None = "video"
+    part_names = ()
+
+    def __init__(self, name: str, options: ImageInputs):
+        super().__init__(name, options)
+        if options.column:
+            self.media = None
+
+    def wants(self) -> Hashable:
+        return (self.name, self.options.column) if self.options.column else super().wants()
+
+    def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
+        if column := self.options.column:
+            table[f"{self.name}_path"] = find_named(
+                table, column, source, exclusions, "picture", f"{self.where}.column"
+            )
+
+    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+        size = self.options.size if clip.evaluation else self.options.train_size
+        if not self.options.column:
+            return {"": clip.frames(np.array([self._second(clip)]), size)[0]}
+        path = clip.row.value(f"{self.name}_path")
+        return {"": clip.kept(("picture", path, size), partial(_read, path, size))}
+
+    def _second(self, clip: ClipReader) -> float:
+        """Of its video, at which the picture is taken."""
+        wanted = self.options.seconds or clip.moment.seconds
+        start, left = clip.stretch_of_pictures(wanted)
+        share = {"start": 0.0, "middle": 0.5}.get(self.options.at)
+        if share is None:
+            share = 0.5 if clip.evaluation else float(uniform(key_of(self, clip), f"image {self.name}", 1))
+        return start + share * min(wanted, left)
+
+    def require_packed(self, format: Format, url: str) -> None:
+        if self.options.column:
+            super().require_packed(format, url)
+        require_pictures(format, url, self.where, self.options.as_video(format.fps))
+
+    def packed(self) -> dict[str, float]:
+        return {"size": self.options.train_size}
+
+    def transform(self, augment: AugmentConfig) -> Transform:
+        return ImageTransform(self.options, augment)
+
+    def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
+        return {"": torch.zeros(clips, 3, self.options.size, self.options.size, device=device)}
+
+
+def _read(path: str, size: int) -> np.ndarray:
+    """uint8 [size, size, 3], the picture of a file.
+
+    Raises:
+        MediaError: it cannot be decoded, or is a JPEG that was cut off, of which FFmpeg would paint the rest grey.
+    """
+    content = Path(path).read_bytes() if os.path.isfile(path) else b""
+    if content.startswith(_JPEG) and _JPEG_END not in content[content.rfind(_JPEG_SCAN) :]:
+        raise MediaError(path, "truncated", "the JPEG has no end")
+    return read_frames(path, (0.0,), size)[0]
+
+
+class ImageTransform(Transform):
+    """Pictures of 8 bits -> normalised ones, augmented as a video of one frame is."""
+
+    def __init__(self, options: ImageInputs, augment: AugmentConfig):
+        super().__init__()
+        self.frames = FramesTransform(options.as_video(), augment)
+
+    def mixed(
+        self, own: dict[str, Tensor], theirs: dict[str, Tensor], place_M: Tensor, weight_M: Tensor
+    ) -> dict[str, Tensor]:
+        return _picture(self.frames.mixed(_video(own), _video(theirs), place_M, weight_M), axis=1)
+
+    def forward(self, raw: dict[str, Tensor], key_B: Tensor, train: bool) -> dict[str, Tensor]:
+        return _picture(self.frames(_video(raw), key_B, train), axis=2)
+
+
+def _video(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    """uint8 [B, H, W, 3] -> [B, 1, H, W, 3]."""
+    return {"": raw[""][:, None]}
+
+
+def _picture(video: dict[str, Any], axis: int) -> dict[str, Tensor]:
+    """The only frame, of which `axis` is time."""
+    return {"": video[""].squeeze(axis)}

@@ -1,0 +1,146 @@
+"""Kinds of stream: each reads what its own file says, where its settings say, and counts what it cannot use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import wavfile
+
+from datamodules.errors import DataError
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.packing.shards import PackedFormat
+from datamodules.streams.known import streams_of
+from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
+from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
+from tests.media_files import film, number_of, write_media
+
+FPS, SECONDS, RATE = 10, 4.0, 8000
+AUGMENT = AugmentConfig(crop_scale=0.3, flip=True, color_jitter=0.8, gray=0.2)
+PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+TWO_SAME = {"twice": WindowConfig(lies="same", count=2)}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Three videos of 4 s, whose pictures say which frame they are."""
+    root = tmp_path_factory.mktemp("films")
+    for name in ("a", "b", "c"):
+        write_media(root / f"{name}.mp4", frames=film(int(SECONDS * FPS)), fps=FPS)
+    return Made(root, {"clip_id": ["a", "b", "c"]})
+
+
+@pytest.fixture(scope="module")
+def ramps(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Three sounds of 4 s, each sample a tenth of its second."""
+    root = tmp_path_factory.mktemp("ramps")
+    for name in ("a", "b", "c"):
+        ramp = np.arange(int(SECONDS * RATE)) / RATE / 10
+        wavfile.write(root / f"{name}.wav", RATE, ramp.astype(np.float32))
+    return Made(root, {"clip_id": ["a", "b", "c"]})
+
+
+def numbers(pictures: torch.Tensor) -> list[int]:
+    """Of [B, 3, H, W] that were not normalised."""
+    return [number_of(picture.permute(1, 2, 0).numpy() * 255) for picture in pictures]
+
+
+def left_out(manifest) -> dict[str, int]:
+    return manifest.excluded
+
+
+# image
+
+
+def image(**settings) -> dict:
+    return {"kind": "image", "size": 32, "train_size": 32, **PLAIN, **settings}
+
+
+@pytest.mark.parametrize(("at", "frame"), [("start", 0), ("middle", 20), ("drawn", 20)])
+def test_an_image_is_the_frame_at_its_place_in_the_clip(films, at, frame):
+    batch = batch_of(films, inputs_of(picture=image(at=at)))
+    assert batch["picture"].shape == (3, 3, 32, 32) and numbers(batch["picture"]) == [frame] * 3
+
+
+def test_an_image_lies_in_the_middle_of_a_stretch_that_is_cut_as_that_of_other_streams(films):
+    inputs = inputs_of(picture=image(seconds=1.0), frames={**image(), "kind": "frames", "frames": 10, "fps": 10})
+    clips = clips_of(manifest_of(films, inputs), inputs, loader=LoaderConfig(train_windows=2))
+    seen = {tuple(map(number_of, (c["frames"][5].numpy(), c["picture"].numpy()))) for c in read(clips, epochs=6)}
+    assert seen == {(5, 5), (35, 35)}
+
+
+def read(clips, epochs: int) -> list[dict]:
+    return [clips[ClipRef(0, epoch)][0] for epoch in range(epochs)]
+
+
+def test_a_drawn_image_is_another_in_each_epoch_and_window_and_the_same_again(films):
+    inputs = inputs_of(TWO_SAME, picture=image(at="drawn", window="twice"))
+
+    def drawn(epoch: int) -> list[list[int]]:
+        return [numbers(clip) for clip in batch_of(films, inputs, epoch)["picture"]]
+
+    first = drawn(0)
+    assert first == drawn(0) != drawn(1)
+    assert all(one != other for one, other in first) and len({number for pair in first for number in pair}) > 4
+
+
+def test_an_image_is_cropped_flipped_and_coloured_as_the_frame_of_a_video_is(films):
+    video = {"size": 24, "train_size": 32, **PLAIN}
+    inputs = inputs_of(picture=image(at="start", seconds=1.0, size=24))
+    inputs.video = VideoInputs(frames=1, fps=1.0, **video)
+    batch = batch_of(films, inputs, epoch=3, augment=AUGMENT)
+    assert torch.equal(batch["picture"], batch["video"][:, :, 0]) and batch["picture"].shape[-1] == 24
+    mixed = AugmentConfig(mixup=1.0, crop_scale=0.3)
+    batch = batch_of(films, inputs, epoch=3, augment=mixed)
+    assert torch.equal(batch["picture"], batch["video"][:, :, 0]) and (batch["label"].amax(1) < 1).any()
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> Made:
+    """Pictures of all formats, one clip without, one whose file is gone, one empty, one damaged."""
+    pixels = np.stack(np.broadcast_arrays(np.arange(32) * 8, np.arange(32)[:, None] * 4, 90), -1).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    for suffix in ("png", "webp", "jpg"):
+        Image.fromarray(pixels).save(
+            tmp_path / "images" / f"x.{suffix}", **({"lossless": True} if suffix == "webp" else {})
+        )
+    (tmp_path / "images/empty.png").touch()
+    (tmp_path / "images/damaged.png").write_bytes((tmp_path / "images/x.png").read_bytes()[:60])
+    jpeg = (tmp_path / "images/x.jpg").read_bytes()
+    (tmp_path / "images/cut.jpg").write_bytes(jpeg[: len(jpeg) * 9 // 10])
+    names = ["x.png", "x.webp", "x.jpg", None, "gone.png", "empty.png", "damaged.png", "cut.jpg"]
+    paths = [name and f"images/{name}" for name in names]
+    return Made(tmp_path, {"clip_id": [str(name) for name in names], "image": paths})
+
+
+def test_an_image_may_be_a_file_of_its_own(stills):
+    inputs = inputs_of(picture=image(column="image"))
+    manifest = manifest_of(stills, inputs)
+    assert left_out(manifest) == {"empty picture": 1, "missing picture": 1, "no picture": 1}
+    batch = batch_of(stills, inputs, rows=range(3))
+    for name, picture in zip(batch["clip_id"], batch["picture"], strict=True):
+        expected = np.asarray(Image.open(stills.root / "images" / name).convert("RGB")) / 255
+        assert np.abs(picture.permute(1, 2, 0).numpy() - expected).mean() < (0.02 if "jpg" in name else 1e-6)
+
+
+def test_a_damaged_image_is_left_out_and_in_training_another_clip_stands_in_its_place(stills):
+    inputs = inputs_of(picture=image(column="image"))
+    clips = clips_of(manifest_of(stills, inputs), inputs)
+    assert clips[ClipRef(3, EVALUATION)] == clips[ClipRef(4, EVALUATION)] == []
+    assert clips[ClipRef(3, 0)][0]["clip_id"] == clips[ClipRef(4, 0)][0]["clip_id"] == "x.png"
+
+
+def test_a_file_that_the_table_should_name_needs_its_column(stills):
+    with pytest.raises(DataError, match=r"streams\.picture\.column=photo: Made has no such column; it has .*image"):
+        manifest_of(stills, inputs_of(picture=image(column="photo")))
+
+
+def test_an_image_is_read_from_packs_that_hold_frames(films):
+    packed = PackedFormat(0, 4.0, 32)
+    streams_of(inputs_of(picture=image()))["picture"].require_packed(packed, "pack")
+    for settings, why in (({"column": "image"}, "packs hold no image"), ({"train_size": 64}, "frames of 32 pixels")):
+        with pytest.raises(DataError, match=why):
+            streams_of(inputs_of(picture=image(**settings)))["picture"].require_packed(packed, "pack")
