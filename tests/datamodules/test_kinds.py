@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import wavfile
+from torchaudio.compliance.kaldi import fbank
 
 from datamodules.errors import DataError
 from datamodules.loading.samplers import EVALUATION, ClipRef
@@ -16,7 +17,7 @@ from datamodules.packing.shards import PackedFormat
 from datamodules.streams.known import streams_of
 from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
-from tests.media_files import film, number_of, write_media
+from tests.media_files import film, noise, number_of, write_media
 
 FPS, SECONDS, RATE = 10, 4.0, 8000
 AUGMENT = AugmentConfig(crop_scale=0.3, flip=True, color_jitter=0.8, gray=0.2)
@@ -144,3 +145,66 @@ def test_an_image_is_read_from_packs_that_hold_frames(films):
     for settings, why in (({"column": "image"}, "packs hold no image"), ({"train_size": 64}, "frames of 32 pixels")):
         with pytest.raises(DataError, match=why):
             streams_of(inputs_of(picture=image(**settings)))["picture"].require_packed(packed, "pack")
+
+
+# spoken_caption
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Made:
+    """Captions of 1 and 3 s, one gone and one damaged; the clips themselves have no media."""
+    for name, seconds in (("one", 1.0), ("three", 3.0)):
+        wavfile.write(tmp_path / f"{name}.wav", RATE, noise(seconds, RATE, seed=int(seconds))[0])
+    (tmp_path / "bad.wav").write_bytes(b"RIFF and no more")
+    names = ["one", "three", "gone", "bad", ""]
+    return Made(
+        tmp_path, {"clip_id": [f"clip {name}" for name in names], "spoken_path": [n and f"{n}.wav" for n in names]}
+    )
+
+
+def test_a_spoken_caption_is_its_files_sound_from_the_start(spoken):
+    caption = {"kind": "spoken_caption", "log_mel": None, "waveform": {"sample_rate": RATE, "seconds": 2.0}}
+    batch = batch_of(spoken, inputs_of(caption=caption), rows=range(2))
+    assert batch["caption"].shape == (2, 2 * RATE) and batch["caption_length"].tolist() == [RATE, 2 * RATE]
+    for name, sound, length in zip(("one", "three"), batch["caption"], batch["caption_length"], strict=True):
+        written = wavfile.read(spoken.root / f"{name}.wav")[1][: 2 * RATE]
+        assert np.array_equal(sound[:length].numpy(), written) and not sound[length:].any()
+
+
+def test_a_spoken_caption_may_be_log_mels(spoken):
+    options = {"sample_rate": RATE, "frames": 250, "mel_bins": 40, "mean": 0.0, "std": 0.5}
+    batch = batch_of(spoken, inputs_of(caption={"kind": "spoken_caption", "log_mel": options}), rows=range(2))
+    assert batch["caption"].shape == (2, 1, 250, 40) and batch["caption_length"].tolist() == [98, 250]
+    sound = torch.from_numpy(wavfile.read(spoken.root / "one.wav")[1].copy())[None]
+    expected = fbank(
+        sound - sound.mean(), htk_compat=True, sample_frequency=RATE, num_mel_bins=40, window_type="hanning", dither=0
+    )
+    torch.testing.assert_close(batch["caption"][0, 0, :98], expected, rtol=0, atol=2e-3)
+
+
+def test_decibels_of_a_spoken_caption_are_below_its_loudest_even_where_that_is_cut_off(tmp_path):
+    sound = noise(3.0, 16000)[0]
+    sound[32000:] *= 4  # 12 dB
+    wavfile.write(tmp_path / "x.wav", 16000, sound)
+    source = Made(tmp_path, {"clip_id": ["x y"], "spoken_path": ["x.wav"]})
+    options = {"kind": "decibel", "frames": 100, "mel_bins": 40, "mean": 0.0, "std": 0.5}
+    both = [
+        batch_of(source, inputs_of(caption={"kind": "spoken_caption", "log_mel": {**options, "reference": reference}}))
+        for reference in ("clip", "source")
+    ]
+    difference = (both[0]["caption"] - both[1]["caption"])[0, 0, 5:90].median()
+    assert 9 < difference < 15
+
+
+def test_clips_without_a_spoken_caption_are_counted_and_damaged_ones_are_replaced(spoken):
+    inputs = inputs_of(TWO_SAME, caption={"kind": "spoken_caption", "window": "twice"})
+    manifest = manifest_of(spoken, inputs)
+    assert left_out(manifest) == {"missing spoken caption": 1, "no spoken caption": 1} and len(manifest) == 3
+    clips = clips_of(manifest, inputs)
+    assert clips[ClipRef(2, EVALUATION)] == [] and clips[ClipRef(2, 0)][0]["clip_id"] == "clip one"
+
+
+def test_a_spoken_caption_is_heard_in_one_way():
+    for settings in ({"log_mel": None}, {"waveform": {}}):
+        with pytest.raises(DataError, match=r"streams\.said: it is read as log_mel or as waveform"):
+            streams_of(inputs_of(said={"kind": "spoken_caption", **settings}))
