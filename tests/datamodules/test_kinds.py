@@ -208,3 +208,52 @@ def test_a_spoken_caption_is_heard_in_one_way():
     for settings in ({"log_mel": None}, {"waveform": {}}):
         with pytest.raises(DataError, match=r"streams\.said: it is read as log_mel or as waveform"):
             streams_of(inputs_of(said={"kind": "spoken_caption", **settings}))
+
+
+# offset
+
+
+def test_an_offset_is_the_seconds_between_the_begins_of_what_is_read(ramps):
+    windows = {
+        "late": WindowConfig(lies="shifted", by=[0.1, 1.5]),
+        "early": WindowConfig("late", "shifted", [0.2, 0.3], "before", 2),
+    }
+    sound = {"kind": "waveform", "sample_rate": RATE, "seconds": 1.0}
+    inputs = inputs_of(
+        windows,
+        own=sound,
+        late={**sound, "window": "late"},
+        early={**sound, "window": "early"},
+        to_late={"kind": "offset", "of": "late"},
+        from_late={"kind": "offset", "window": "late"},
+        to_early={"kind": "offset", "of": "early", "window": "early"},
+        early_to_late={"kind": "offset", "of": "late", "window": "early"},
+    )
+    seen = set()
+    for epoch in range(3):
+        batch = batch_of(ramps, inputs, epoch)
+        own, late, early = (batch[name][..., 0] * 10 for name in ("own", "late", "early"))
+        close = {"rtol": 0, "atol": 2e-3}
+        torch.testing.assert_close(batch["to_late"], late - own, **close)
+        torch.testing.assert_close(batch["from_late"], own - late, **close)
+        torch.testing.assert_close(batch["early_to_late"], late[:, None] - early, **close)
+        assert batch["early_to_late"].shape == (3, 2) and not batch["to_early"].any()
+        seen |= set(batch["to_late"].tolist())
+    assert len(seen) == 9 and 0.1 <= min(seen) <= max(seen) <= 1.5
+
+
+def test_without_other_windows_nothing_is_shifted(ramps):
+    sound = {"kind": "waveform", "sample_rate": RATE, "seconds": 1.0}
+    assert batch_of(ramps, inputs_of(own=sound, shift={"kind": "offset"}))["shift"].tolist() == [0.0] * 3
+
+
+def test_an_offset_names_a_window_that_is_there_and_can_be_compared(ramps):
+    windows = {"two": WindowConfig(count=2, lies="same"), "three": WindowConfig(count=3, lies="same")}
+    for settings, why in (
+        ({"of": "four"}, r"streams\.shift\.of=four: .* it has two, three"),
+        ({"of": "two"}, "there are 2 such windows, and 1 of its own"),
+        ({"of": "two", "window": "three"}, "there are 2 such windows, and 3 of three"),
+    ):
+        inputs = inputs_of(windows, own={"kind": "waveform", "seconds": 1.0}, shift={"kind": "offset", **settings})
+        with pytest.raises(DataError, match=why):
+            batch_of(ramps, inputs, rows=[0])
