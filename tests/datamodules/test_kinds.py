@@ -14,6 +14,7 @@ from torchaudio.compliance.kaldi import fbank
 from datamodules.errors import DataError
 from datamodules.loading.samplers import EVALUATION, ClipRef
 from datamodules.packing.shards import PackedFormat
+from datamodules.source.spans import span_lists
 from datamodules.streams.known import streams_of
 from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
@@ -257,3 +258,70 @@ def test_an_offset_names_a_window_that_is_there_and_can_be_compared(ramps):
         inputs = inputs_of(windows, own={"kind": "waveform", "seconds": 1.0}, shift={"kind": "offset", **settings})
         with pytest.raises(DataError, match=why):
             batch_of(ramps, inputs, rows=[0])
+
+
+# labels_by_second
+
+
+SPANNED = [
+    [(0.0, 1.0, 0), (1.5, 2.5, 1)],
+    [(3.25, 9.0, 2), (0.1, 0.2, 1), (0.15, 3.75, 0)],
+    [],
+]
+
+
+def spanned(root: Path, spans=SPANNED) -> Made:
+    return Made(root, {"clip_id": ["a", "b", "c"], "spans": span_lists(spans)}, seconds=SECONDS)
+
+
+def labels(**settings) -> dict:
+    return {"kind": "labels_by_second", "classes": 3, **settings}
+
+
+def overlaps(spans: list[tuple[float, float, int]], begin: float, cells: int, cell: float) -> torch.Tensor:
+    """[cells, 3] by looking at each millisecond."""
+    found = torch.zeros(cells, 3)
+    for number in range(cells):
+        for millisecond in np.arange(begin + number * cell, begin + (number + 1) * cell, 0.001) + 0.0005:
+            for start, end, label in spans:
+                if start < millisecond < end and millisecond < SECONDS:
+                    found[number, label] = 1
+    return found
+
+
+@pytest.mark.parametrize("cell", [1.0, 0.25])
+def test_a_cell_has_the_classes_that_happen_in_it(ramps, cell):
+    source = spanned(ramps.root)
+    batch = batch_of(source, inputs_of(when=labels(seconds=5.0, cell=cell)))
+    assert batch["when_length"].tolist() == [round(SECONDS / cell)] * 3
+    for seen, spans in zip(batch["when"], SPANNED, strict=True):
+        assert torch.equal(seen, overlaps(spans, 0.0, round(5 / cell), cell))
+
+
+def test_labels_are_those_of_the_stretch_that_is_read(ramps):
+    window = {"late": WindowConfig(lies="shifted", by=[0.2, 1.5])}
+    sound = {"kind": "waveform", "sample_rate": RATE, "seconds": 2.0}
+    inputs = inputs_of(window, sound={**sound, "window": "late"}, when=labels(seconds=2.0, cell=0.5, window="late"))
+    batch = batch_of(spanned(ramps.root), inputs, epoch=1)
+    for sound, seen, spans in zip(batch["sound"], batch["when"], SPANNED, strict=True):
+        assert torch.equal(seen, overlaps(spans, float(sound[0]) * 10, 4, 0.5))
+
+
+def test_labels_by_second_are_mixed_as_labels_are(ramps):
+    inputs = inputs_of(sound={"kind": "waveform", "seconds": 1.0}, when=labels(seconds=4.0))
+    source = spanned(ramps.root, [[(0.0, 4.0, 0)], [(0.0, 4.0, 1)], [(0.0, 4.0, 2)]])
+    batch = batch_of(source, inputs, epoch=0, augment=AugmentConfig(mixup=1.0))
+    torch.testing.assert_close(batch["when"], batch["label"][:, None].expand(3, 4, 3))
+    assert (batch["label"].amax(1) < 1).any()
+
+
+def test_clips_that_nobody_has_annotated_are_counted_and_other_classes_are_refused(ramps):
+    inputs = inputs_of(when=labels())
+    assert left_out(manifest_of(spanned(ramps.root, [[(0, 1, 0)], None, []]), inputs)) == {"no spans": 1}
+    for source, settings, why in (
+        (spanned(ramps.root), {"classes": 4}, r"streams\.when\.classes=4: Made has 3 classes"),
+        (spanned(ramps.root), {"column": "labels"}, r"when\.column=labels: Made has no spans in this column"),
+        (spanned(ramps.root, [[(0, 1, 3)], [], []]), {}, "spans has labels that are none of its 3 classes"),
+    ):
+        with pytest.raises(DataError, match=why):
+            manifest_of(source, inputs_of(when=labels(**settings)))
