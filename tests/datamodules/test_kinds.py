@@ -16,6 +16,7 @@ from datamodules.loading.samplers import EVALUATION, ClipRef
 from datamodules.packing.shards import PackedFormat
 from datamodules.source.spans import span_lists
 from datamodules.streams.known import streams_of
+from datamodules.streams.pseudo_label import write_pseudo_labels
 from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
 from tests.media_files import film, noise, number_of, write_media
@@ -325,3 +326,41 @@ def test_clips_that_nobody_has_annotated_are_counted_and_other_classes_are_refus
     ):
         with pytest.raises(DataError, match=why):
             manifest_of(source, inputs_of(when=labels(**settings)))
+
+
+# pseudo_label
+
+
+def test_a_pseudo_label_is_that_of_the_clip_in_the_file_of_a_stage(ramps, tmp_path):
+    file = tmp_path / "clusters" / "audio.parquet"
+    write_pseudo_labels(file, ["c", "elsewhere", "a"], torch.tensor([7, 1, 3]))
+    inputs = inputs_of(cluster={"kind": "pseudo_label", "file": str(file), "classes": 8})
+    manifest = manifest_of(ramps, inputs)
+    assert list(left_out(manifest).values()) == [1] and "label this split too" in next(iter(left_out(manifest)))
+    batch = batch_of(ramps, inputs)
+    assert dict(zip(batch["clip_id"], batch["cluster"].tolist(), strict=True)) == {"a": 3, "c": 7}
+    assert batch["cluster"].dtype == torch.int64
+    wanted = streams_of(inputs)["cluster"].wants()
+    write_pseudo_labels(file, ["c", "a", "b"], [0, 1, 2])
+    assert streams_of(inputs)["cluster"].wants() != wanted
+    assert batch_of(ramps, inputs)["cluster"].tolist() == [1, 2, 0]
+
+
+def test_a_file_of_pseudo_labels_that_cannot_be_meant_is_refused(ramps, tmp_path):
+    file = tmp_path / "labels.parquet"
+    inputs = inputs_of(cluster={"kind": "pseudo_label", "file": str(file), "classes": 4})
+    with pytest.raises(
+        DataError, match=r"streams\.cluster\.file=.*there is no such file; run the stage that writes it"
+    ):
+        manifest_of(ramps, inputs)
+    write_pseudo_labels(file, ["a", "a"], [1, 2])
+    with pytest.raises(DataError, match="the clip a has several labels"):
+        manifest_of(ramps, inputs)
+    write_pseudo_labels(file, ["a", "a", "b"], [1, 1, 2])  # said twice
+    assert len(manifest_of(ramps, inputs)) == 2
+    write_pseudo_labels(file, ["a"], [4])
+    with pytest.raises(DataError, match=r"cluster\.classes=4: .* has labels from 4 to 4"):
+        manifest_of(ramps, inputs)
+    file.write_text("clip_id,label\na,1\n")
+    with pytest.raises(DataError, match="no Parquet with the columns clip_id and label"):
+        manifest_of(ramps, inputs)
