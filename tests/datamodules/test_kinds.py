@@ -364,3 +364,72 @@ def test_a_file_of_pseudo_labels_that_cannot_be_meant_is_refused(ramps, tmp_path
     file.write_text("clip_id,label\na,1\n")
     with pytest.raises(DataError, match="no Parquet with the columns clip_id and label"):
         manifest_of(ramps, inputs)
+
+
+# flow
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Made:
+    """Flow of 4 s at 5 a second: x is the number of the field, y its row; one file of a clip in 8 bits."""
+    fields = np.zeros((20, 6, 8, 2), np.float16)
+    fields[..., 0], fields[..., 1] = np.arange(20)[:, None, None], np.arange(6)[:, None]
+    (tmp_path / "flow").mkdir()
+    np.save(tmp_path / "flow/a.npy", fields)
+    np.savez(tmp_path / "b_flow.npz", features=np.round((fields / 20 + 1) / 2 * 255).astype(np.uint8))
+    return Made(tmp_path, {"clip_id": ["a", "b", "none"]}, seconds=SECONDS)
+
+
+def flow(**settings) -> dict:
+    return {"kind": "flow", "rate": 5, "frames": 10, "size": 6, "train_size": 6, **settings}
+
+
+def test_flow_is_the_fields_of_the_stretch_in_shares_of_the_bound(flows):
+    manifest = manifest_of(flows, inputs_of(motion=flow()))
+    assert left_out(manifest) == {"no flow": 1}
+    batch = batch_of(flows, inputs_of(motion=flow(frames=30, bound=15.0)))
+    assert batch["motion"].shape == (2, 2, 30, 6, 6) and batch["motion_length"].tolist() == [20, 20]
+    floats, bits = batch["motion"]
+    assert torch.allclose(floats[0, :20, 0, 0], (torch.arange(20) / 15).clamp(max=1)) and not floats[:, 20:].any()
+    assert torch.allclose(floats[1, 0, :, 0] * 15, torch.arange(6.0))
+    assert torch.allclose(bits[0, :20, 0, 0], torch.arange(20) / 20, atol=0.005)
+    again = batch_of(flows, inputs_of(motion=flow(frames=30, past_end="repeat")))["motion"]
+    assert torch.equal(again[:, :, 20:], again[:, :, :10])
+
+
+def test_flow_of_a_window_begins_with_it(flows):
+    window = {"late": WindowConfig(lies="shifted", by=[1.0, 1.0])}
+    inputs = inputs_of(window, own=flow(frames=5), late=flow(frames=5, window="late"))
+    batch = batch_of(flows, inputs, epoch=1)
+    assert torch.allclose(batch["late"][:, 0] - batch["own"][:, 0], torch.tensor(5 / 20), atol=0.005)
+
+
+def test_flow_is_cropped_as_frames_are_and_x_is_negated_where_it_is_flipped(tmp_path):
+    """A field of displacements to the right, of which the left half is still; frames whose left half is black."""
+    right = np.zeros((20, 32, 32, 2), np.float32)
+    right[:, :, 16:, 0] = right[:, :, 16:, 1] = 20
+    names = [str(number) for number in range(8)]
+    picture = (right[0, ..., :1].repeat(3, 2) * 12.75).astype(np.uint8)
+    for name in names:
+        np.save(tmp_path / f"{name}_flow.npy", right)
+        write_media(tmp_path / f"{name}.mp4", frames=[picture] * 20, fps=5, video_options={"crf": "0"})
+    inputs = inputs_of(motion=flow(size=24, train_size=32))
+    inputs.video = VideoInputs(10, 5.0, 24, 32, **PLAIN)
+    batch = batch_of(Made(tmp_path, {"clip_id": names}), inputs, 1, AugmentConfig(crop_scale=0.4, flip=True))
+    x, y = batch["motion"].unbind(1)
+    torch.testing.assert_close(y, batch["video"].mean(1), rtol=0, atol=0.04)
+    mirrored = x.flatten(1).sum(1) < 0
+    assert 0 < mirrored.sum() < 8
+    torch.testing.assert_close(x, torch.where(mirrored.view(-1, 1, 1, 1), -y, y))
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [(np.zeros((4, 6, 8), np.float32), "wrong shape"), (np.full((20, 6, 6, 2), np.nan), "not finite")],
+)
+def test_flow_that_is_none_is_a_fault_of_its_clip(flows, array, reason, caplog):
+    np.save(flows.root / "flow/a.npy", array)
+    inputs = inputs_of(motion=flow())
+    clips = clips_of(manifest_of(flows, inputs), inputs)
+    assert clips[ClipRef(0, EVALUATION)] == [] and reason in caplog.text
+    assert clips[ClipRef(0, 0)][0]["clip_id"] == "b"
