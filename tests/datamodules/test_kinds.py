@@ -433,3 +433,70 @@ def test_flow_that_is_none_is_a_fault_of_its_clip(flows, array, reason, caplog):
     clips = clips_of(manifest_of(flows, inputs), inputs)
     assert clips[ClipRef(0, EVALUATION)] == [] and reason in caplog.text
     assert clips[ClipRef(0, 0)][0]["clip_id"] == "b"
+
+
+# timed_vectors
+
+
+@pytest.fixture
+def experts(tmp_path: Path) -> Made:
+    """Words of two clips, one a second and one in spans out of order; each vector is its number."""
+    vectors = np.arange(8, dtype=np.float32)[:, None].repeat(3, 1)
+    np.savez(tmp_path / "a_speech.npz", features=vectors, times=np.arange(8) / 2)
+    spans = np.array([[3.0, 3.5], [0.0, 1.0], [1.0, 3.25], [9.0, 9.5]])
+    np.savez(tmp_path / "b_speech.npz", features=vectors[:4], times=spans)
+    return Made(tmp_path, {"clip_id": ["a", "b", "none"]}, seconds=SECONDS)
+
+
+def words(**settings) -> dict:
+    return {"kind": "timed_vectors", "dim": 3, "length": 10, **settings}
+
+
+def test_timed_vectors_are_those_of_the_stretch_and_times_are_counted_from_its_begin(experts):
+    window = {"late": WindowConfig(lies="shifted", by=[1.0, 1.0])}
+    batch = batch_of(experts, inputs_of(window, said=words(seconds=2.0, window="late")))
+    assert batch["said_length"].tolist() == [4, 1]
+    assert batch["said"][0, :5, 0].tolist() == [2, 3, 4, 5, 0] and batch["said"].shape == (2, 10, 3)
+    assert batch["said_times"][0, :5].tolist() == [[0, 0], [0.5, 0.5], [1, 1], [1.5, 1.5], [0, 0]]
+    assert batch["said"][1, 0, 0] == 2 and batch["said_times"][1, 0].tolist() == [0, 2.25]  # others touch it only
+
+
+def test_spans_are_in_the_order_of_time_and_more_than_fit_are_cut_or_drawn(experts):
+    assert batch_of(experts, inputs_of(said=words(length=3)))["said"][:, :, 0].tolist() == [[0, 1, 2], [1, 2, 0]]
+    inputs = inputs_of(TWO_SAME, said=words(length=3, choice="drawn", seconds=SECONDS, window="twice"))
+    drawn = [
+        batch_of(experts, inputs, epoch, rows=[0])["said"][0, :, :, 0] for epoch in (0, 0, 1, EVALUATION, EVALUATION)
+    ]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(*drawn[0]) and torch.equal(drawn[3], drawn[4]) and torch.equal(*drawn[3])
+    assert all((row.diff() > 0).all() for each in drawn for row in each)
+
+
+def test_a_clip_without_an_expert_is_left_out_or_empty_and_never_another_clips(experts):
+    assert left_out(manifest_of(experts, inputs_of(said=words()))) == {"no speech features": 1}
+    batch = batch_of(experts, inputs_of(said=words(missing="empty")), epoch=0)
+    assert batch["clip_id"] == ["a", "b", "none"] and batch["said_length"].tolist() == [8, 3, 0]
+    assert not batch["said"][2].any() and not batch["said_times"][2].any()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"features": np.ones((8, 3), np.float32), "times": np.arange(7)}, "wrong shape"),
+        ({"features": np.ones((8, 3), np.float32)}, "unreadable"),
+        ({"features": np.full((8, 3), np.nan, np.float32), "times": np.arange(8)}, "not finite"),
+        ({"features": np.ones((8, 3), np.float32), "times": np.full(8, np.inf)}, "not finite"),
+    ],
+)
+def test_timed_vectors_that_are_none_are_a_fault_of_their_clip(experts, arrays, reason, caplog):
+    np.savez(experts.root / "a_speech.npz", **arrays)
+    inputs = inputs_of(said=words())
+    clips = clips_of(manifest_of(experts, inputs), inputs)
+    assert clips[ClipRef(0, EVALUATION)] == [] and reason in caplog.text
+    assert clips[ClipRef(0, 0)][0]["clip_id"] == "b"
+
+
+def test_features_lie_in_a_folder_that_is_there(experts):
+    for settings in (words(root="/nowhere"), flow(root="/nowhere")):
+        with pytest.raises(DataError, match=r"streams\.x\.root=/nowhere: there is no such folder"):
+            manifest_of(experts, inputs_of(x=settings))
