@@ -500,3 +500,62 @@ def test_features_lie_in_a_folder_that_is_there(experts):
     for settings in (words(root="/nowhere"), flow(root="/nowhere")):
         with pytest.raises(DataError, match=r"streams\.x\.root=/nowhere: there is no such folder"):
             manifest_of(experts, inputs_of(x=settings))
+
+
+# mask
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Made:
+    """Masks of a palette, in grey and in black and white, with videos that show them; others cannot be used."""
+    numbers = np.zeros((32, 32), np.uint8)
+    numbers[:, 16:], numbers[20:] = 1, 2
+    palette = Image.fromarray(numbers, "P")
+    palette.putpalette([200, 10, 10, 10, 200, 10, 10, 10, 200])
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(numbers).save(tmp_path / "grey.png")
+    Image.fromarray(numbers == 1).save(tmp_path / "black.png")
+    Image.fromarray((numbers > 0)[..., None].repeat(3, 2).astype(np.uint8) * 255).save(tmp_path / "white.png")
+    palette.convert("RGB").save(tmp_path / "colours.png")
+    names = ["palette", "grey", "black", "white", "colours", "gone", None]
+    for number in range(len(names)):
+        write_media(
+            tmp_path / f"{number}.mp4", frames=[numbers[..., None].repeat(3, 2) * 100] * 4, video_options={"crf": "0"}
+        )
+    paths = [name and f"{name}.png" for name in names]
+    return Made(tmp_path, {"clip_id": [str(n) for n in range(len(names))], "mask_path": paths})
+
+
+def mask(**settings) -> dict:
+    return {"kind": "mask", "size": 32, "train_size": 32, **settings}
+
+
+def test_a_mask_is_the_numbers_of_its_pixels(masks, caplog):
+    manifest = manifest_of(masks, inputs_of(where=mask()))
+    assert left_out(manifest) == {"missing mask": 1, "no mask": 1}
+    seen = batch_of(masks, inputs_of(where=mask()), rows=range(4))["where"]
+    expected = np.asarray(Image.open(masks.root / "palette.png"))
+    assert np.array_equal(seen[0], expected) and np.array_equal(seen[1], expected)
+    white = batch_of(masks, inputs_of(where=mask(step=255)), rows=range(4))["where"]
+    assert np.array_equal(white[2], expected == 1) and np.array_equal(white[3] > 0, expected > 0)
+    clips = clips_of(manifest, inputs_of(where=mask()))
+    assert clips[ClipRef(4, EVALUATION)] == [] and "its pixels are colours" in caplog.text
+    assert clips[ClipRef(4, 0)][0]["clip_id"] == "0"
+
+
+def test_a_mask_is_resized_by_the_nearest_pixel(masks):
+    seen = batch_of(masks, inputs_of(where=mask(size=13)), rows=[0])["where"][0]
+    expected = Image.open(masks.root / "grey.png").resize((13, 13), Image.Resampling.NEAREST)
+    assert np.array_equal(seen, np.asarray(expected))
+
+
+def test_a_mask_is_cropped_and_flipped_as_the_frames_of_its_window(masks):
+    inputs = inputs_of(TWO_SAME, where=mask(size=24, window="twice"))
+    video = {"kind": "frames", "frames": 1, "fps": 10.0, "size": 24, "train_size": 32, "window": "twice", **PLAIN}
+    inputs.streams["film"] = video
+    for epoch in range(3):
+        batch = batch_of(masks, inputs, epoch, AugmentConfig(crop_scale=0.3, flip=True), rows=[0, 1])
+        shown = batch["film"][:, :, 0, 0] * 255 / 100
+        assert batch["where"].shape == (2, 2, 24, 24)
+        assert ((shown.round() - batch["where"]).abs() > 0).float().mean() < 0.08  # edges of the frames are blurred
+        assert not torch.equal(batch["where"][:, 0], batch["where"][:, 1])
