@@ -17,7 +17,8 @@ from datamodules.packing.shards import PackedFormat
 from datamodules.source.spans import span_lists
 from datamodules.streams.known import streams_of
 from datamodules.streams.pseudo_label import write_pseudo_labels
-from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
+from datamodules.streams.text import make_tokenizer
+from datamodules.types import AugmentConfig, LoaderConfig, TextInputs, VideoInputs, WindowConfig
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
 from tests.media_files import film, noise, number_of, write_media
 
@@ -559,3 +560,43 @@ def test_a_mask_is_cropped_and_flipped_as_the_frames_of_its_window(masks):
         assert batch["where"].shape == (2, 2, 24, 24)
         assert ((shown.round() - batch["where"]).abs() > 0).float().mean() < 0.08  # edges of the frames are blurred
         assert not torch.equal(batch["where"][:, 0], batch["where"][:, 1])
+
+
+# question
+
+
+def asked(root: Path) -> Made:
+    questions = ["is the red square loud", "how many", " ", "which", "which"]
+    answers = ["yes", "two", "two", "blue", None]
+    return Made(root, {"clip_id": list("abcde"), "question": questions, "answer": answers}, seconds=SECONDS)
+
+
+def test_a_question_is_its_tokens_and_the_place_of_its_answer(tmp_path):
+    settings = {"kind": "question", "length": 8}
+    inputs = inputs_of(asked={**settings, "answers": ["no", "yes", "two"]})
+    reason = "an answer that is none of those to choose from"
+    assert left_out(manifest_of(asked(tmp_path), inputs)) == {reason: 1, "no answer": 1, "no question": 1}
+    batch = batch_of(asked(tmp_path), inputs)
+    assert batch["asked"].shape == (2, 8) and batch["asked_answer"].tolist() == [1, 2]
+    tokenizer = make_tokenizer(TextInputs(length=8))
+    for ids, length, text in zip(
+        batch["asked"], batch["asked_length"], ["is the red square loud", "how many"], strict=True
+    ):
+        assert np.array_equal(ids[:length], tokenizer(text)) and not ids[length:].any()
+    source = asked(tmp_path)
+    source.classes = ("two", "yes", "blue")
+    assert batch_of(source, inputs_of(asked=settings))["asked_answer"].tolist() == [1, 0, 2]
+
+
+def test_answers_are_different_ones(tmp_path):
+    with pytest.raises(DataError, match=r"streams\.asked\.answers: 'yes' stands there twice"):
+        manifest_of(asked(tmp_path), inputs_of(asked={"kind": "question", "answers": ["yes", "no", "yes"]}))
+
+
+# parts of streams
+
+
+def test_no_stream_is_called_as_a_part_of_another(tmp_path):
+    streams = {"asked": {"kind": "question"}, "asked_answer": {"kind": "offset"}}
+    with pytest.raises(DataError, match=r"streams\.asked_answer: a batch has the answer of asked under this name"):
+        streams_of(inputs_of(**streams))
