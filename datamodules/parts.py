@@ -1,5 +1,5 @@
 """The types that pass between data, methods and the harness where a stage trains on several datasets. Nothing here
-imports torch.
+imports torch."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Stream(ABC, Generic[Options]):
 
     part_names: ClassVar[tuple[str, ...]] = (LENGTH,)
     """What there may be of it beside itself: of a stream `x` a batch has `x_<part>`."""
-    time_axis: ClassVar[int] = 1
+    time_axis: int = 1
     """Of what a method sees; its `LENGTH` counts along it."""
 
     row: str = ""

@@ -50,6 +50,7 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
     def __init__(self, name: str, options: SpokenInputs):
         super().__init__(name, options)
         self.sound = _sound(name, options, self.where)
+        self.time_axis = self.sound.time_axis
 
     def wants(self) -> Hashable:
         return self.name, self.options.column

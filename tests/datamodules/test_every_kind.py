@@ -71,9 +71,9 @@ def write(root: Path) -> Made:
         Image.fromarray(draw.integers(0, 3, (24, 24), np.uint8)).save(root / f"{name} mask.png")
     write_pseudo_labels(root / "labels.parquet", CLIPS, [1, 2, 3])
     columns = {
-        "text": ["the red square", "a blue disc falls", "it rings"],
+        "text": ["the red square", "a blue square", "the square"],
         "spans": span_lists([[(0, 1, 0)], [(1, 3.5, 1), (0.5, 2, 2)], []]),
-        "question": ["is it red", "does it ring", "how loud"],
+        "question": ["the red square", "a blue square", "the square"],
         "answer": ["yes", "no", "no"],
         "spoken_path": [f"{name} said.wav" for name in CLIPS],
         "mask_path": [f"{name} mask.png" for name in CLIPS],
@@ -169,23 +169,21 @@ def test_a_clip_without_its_file_is_counted(name, tmp_path):
 
 
 @every_kind_with_files
-@pytest.mark.parametrize("fault", ["damaged", "gone"])
-def test_a_file_that_fails_later_is_left_out_or_replaced_and_named(name, fault, tmp_path, caplog):
+def test_a_file_that_fails_later_is_left_out_or_replaced_and_named(name, tmp_path, caplog):
     source = write(tmp_path)
     inputs = inputs_of(x=settings_of(name, source))
-    manifest = manifest_of(source, inputs)
+    clips = clips_of(manifest_of(source, inputs), inputs)
     file = tmp_path / FILES[name]
     content = file.read_bytes()
-    file.unlink()
-    if fault == "damaged":
-        file.write_bytes(content[: len(content) // 10])
-    clips = clips_of(manifest, inputs)
-    with caplog.at_level(logging.WARNING):
-        raw = [batch for batch in Loader(clips, batch_sampler=EvalSampler(3, 3), collate_fn=collate)]
-        assert [batch["clip_id"] for batch in raw] == [["a", "c"]]
-        train = collate([clips[ClipRef(row, 0)] for row in range(3)])
-    assert train["clip_id"] == ["a", "c", "c"] and train["label"].argmax(1).tolist() == [0, 2, 2]
-    assert caplog.text.count(str(file)) >= 2
+    for spoil in (lambda: file.write_bytes(content[: len(content) // 10]), file.unlink):
+        spoil()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            scored = list(Loader(clips, batch_sampler=EvalSampler(3, 3), collate_fn=collate))
+            trained = collate([clips[ClipRef(row, 0)] for row in range(3)])
+        assert [batch["clip_id"] for batch in scored] == [["a", "c"]]
+        assert trained["clip_id"] == ["a", "c", "c"] and trained["label"].argmax(1).tolist() == [0, 2, 2]
+        assert caplog.text.count(str(file)) >= 2
 
 
 @every_kind
