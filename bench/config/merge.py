@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 from omegaconf import OmegaConf
 
 from bench.config.layers import Layer
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, StageConfig, ValidationConfig
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Settings = TypeVar("Settings")
 
-PARTS = ("data", "optim", "options")
+PARTS = ("data", "optim", "validation", "options")
 """Of a stage: what many stages have alike."""
 _Flat = make_dataclass(
     "_Flat",
@@ -78,6 +78,7 @@ def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> St
         **vars(flat),
         data=typed(DataConfig, said["data"]),
         optim=typed(OptimConfig, said.get("optim", {})),
+        validation=typed(ValidationConfig, said.get("validation", {})),
         options=typed(kind.options_config, said.get("options", {})) if kind else None,
     )
 

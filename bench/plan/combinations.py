@@ -9,6 +9,7 @@ from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
+from bench.plan.validation import check_validation
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
 from datamodules.loading.rows import check_rows
@@ -28,6 +29,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
         stage, where = config.stages[name], f"stages.{name}"
         _check_data(stage, where)
         _check_mixup(stage, where)
+        check_validation(stage, where)
         _check_purpose(config, name, stage, where)
         processes = config.trainer.devices * config.trainer.nodes
         _check_narration(stage, where)
@@ -240,7 +242,8 @@ def _check_features(stage: StageConfig, where: str, name: str, other: StageConfi
     if other.dataset != stage.dataset:
         raise UserError(f"{where}: {name} extracts features of {other.dataset}, not of {stage.dataset}")
     board = stage.objects.board
-    read = [*stage.train, *stage.extract, *([scored_split(stage, board)] if board else [])]
+    validated = [stage.validation.split] if stage.validation.split else []
+    read = [*stage.train, *stage.extract, *validated, *([scored_split(stage, board)] if board else [])]
     if missing := [split for split in read if split not in other.extract]:
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
 
@@ -255,3 +258,7 @@ def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: li
         raise UserError(f"{where}: averages the weights of the stage in `after`, which is not set")
     if span[1] > parent.epochs or not parent.train:
         raise UserError(f"{where}={span}: {stage.after} trains for {parent.epochs} epochs")
+    if parent.validation.patience:
+        raise UserError(
+            f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.validation.patience to 0"
+        )

@@ -16,6 +16,7 @@ from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.plan.sources import Data
+from bench.plan.validation import require_unchosen, require_unseen
 from bench.tasks import task_of
 from datamodules.boards import Board
 from datamodules.loading.windows import span, window_lengths
@@ -39,6 +40,8 @@ class PlannedStage:
     """None: the stage does not train."""
     scored: Manifest | None
     """The clips of the board's split; None: the stage is not measured."""
+    validated: Manifest | None
+    """The clips that are measured while the stage trains; None: nothing is validated."""
     extracted: Manifest | None
     """The clips whose features are written; None: the stage extracts nothing."""
     board: Board | None
@@ -213,16 +216,13 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
     scored = scored.at_least(needed) if scored else None
+    validated = data.manifest(stage, (stage.validation.split,), wanted) if stage.validation.split else None
+    validated = validated.at_least(needed) if validated else None
     if board and scored:
-        task_of(board).require_columns(scored.table)
-    if board and scored and board.per_class:
-        scored = scored.first_of_each_class(board.per_class)
-    if board and scored and scored.coverage < stage.data.min_coverage:
-        reasons = explain_exclusions(scored.excluded, scored.examples)
-        raise UserError(
-            f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
-            f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
-        )
+        scored = _measurable(name, stage, board, scored, board.name)
+    if board and validated:
+        validated = _measurable(name, stage, board, validated, f"{stage.dataset} {stage.validation.split}")
+        require_unseen(name, stage, validated, train)
     any_manifest = train or extracted or scored
     assert any_manifest is not None
     spec = StageSpec(
@@ -259,7 +259,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     devices = config.trainer.devices * config.trainer.nodes
     parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
     determining = identity.determining(
-        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts
+        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, validated
     )
     started_hash = identity.start_hash(start)
     stage_identity = identity.identity(
@@ -268,12 +268,13 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         parent.identity if parent else started_hash,
         {role: other.identity for role, other in roles.items()},
     )
-    return PlannedStage(
+    found = PlannedStage(
         name=name,
         config=stage,
         stage_class=own_class,
         train=train,
         scored=scored,
+        validated=validated,
         extracted=extracted,
         board=board,
         parent=parent,
@@ -293,6 +294,33 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         folder=Path(config.runs) / config.method / f"{name}-{stage_identity}",
         spec=spec,
     )
+    if scored is not None:
+        chosen_by = {each.name: each.validated for each in (*found.ancestors, found) if each.validated is not None}
+        here = {other: clips for other, clips in chosen_by.items() if config.stages[other].dataset == stage.dataset}
+        require_unchosen(name, scored, here)
+    return found
+
+
+def _measurable(name: str, stage: StageConfig, board: Board, clips: Manifest, what: str) -> Manifest:
+    """Of the clips of a split those that the board's protocol measures.
+
+    Args:
+        name: the stage's.
+        what: the clips' name in an error.
+
+    Raises:
+        UserError: too few of them can be used.
+    """
+    task_of(board).require_columns(clips.table)
+    if board.per_class:
+        clips = clips.first_of_each_class(board.per_class)
+    if clips.coverage < stage.data.min_coverage:
+        reasons = explain_exclusions(clips.excluded, clips.examples)
+        raise UserError(
+            f"stage {name}: only {clips.used} of the {clips.official} official clips of {what} can be used "
+            f"({clips.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
+        )
+    return clips
 
 
 def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:

@@ -52,7 +52,9 @@ def identity(determining: Mapping[str, Any], seed: int, start: str | None, relat
 def recipe(determining: Mapping[str, Any], start: str | None, related: Mapping[str, str], any_fold: bool) -> str:
     """The same without the seed, and for cross-validation without the fold: equal for repetitions of one experiment."""
     if any_fold:
-        clips = {role: None if role in ("train", "scored") else of for role, of in determining["clips"].items()}
+        clips = {
+            role: None if role in ("train", "scored", "validated") else of for role, of in determining["clips"].items()
+        }
         determining = {**determining, "clips": clips}
     return _digest({**determining, "start": start, **_roles(related)})
 
@@ -71,6 +73,7 @@ def determining(
     board: Board | None,
     class_text: list[list[int]],
     parts: int,
+    validated: Manifest | None = None,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
     does not (folders, loader processes, number of devices, parts of the model that it is not built from), and no
@@ -85,7 +88,7 @@ def determining(
         "model": model_settings(config.model, stage, stage_class),
         "trainer": trainer_settings(config.trainer, trains),
     }
-    clips = {"train": train, "extracted": extracted, "scored": scored}
+    clips = {"train": train, "extracted": extracted, "scored": scored, "validated": validated}
     return {
         "method": [config.method, registry.method_version(config.method)],
         "dataset": [stage.dataset, stage.objects.source.version],
@@ -94,7 +97,7 @@ def determining(
         **{name: own for name, own in settings.items() if own},
         **parts_that_count(stage, stage_class, parts),
         **({"class_text": class_text} if class_text else {}),
-        **({"packed": packed} if (packed := _packed(train, extracted, scored)) else {}),
+        **({"packed": packed} if (packed := _packed(train, extracted, scored, validated)) else {}),
         # Of any version: where it is raised, a finished stage's predictions are measured again.
         **({"board": board.protocol() | {"version": 1}} if board else {}),
     }

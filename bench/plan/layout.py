@@ -7,6 +7,8 @@ from pathlib import Path
 DONE = "done.json"
 """Written last: the stage is finished."""
 WEIGHTS = "weights.pt"
+VALIDATION = "validation.json"
+"""What the validations of the training found, and the epoch whose weights were kept."""
 FEATURES = "features"
 PREDICTIONS = "predictions.parquet"
 RECORD = "record.json"

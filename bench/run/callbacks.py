@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from bench.progress import Progress
 from bench.run.checkpoints import save
 from bench.run.compat import steps_between_logs
-from bench.tasks import Task
 from datamodules.features.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.loading.loader import Loader
-from datamodules.types import Batch, Scale
+from datamodules.types import Batch
 
 
 class StepSeed(Callback):
@@ -108,10 +107,15 @@ class Cost(Callback):
 
 
 class Curves(Callback):
-    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row."""
+    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        path: of the file.
+        measured: step -> name -> value of what was measured after it; such a step has a row of its own.
+    """
+
+    def __init__(self, path: Path, measured: Callable[[int], Mapping[str, float]] = lambda step: {}):
+        self.path, self.measured = path, measured
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._columns: list[str] = []
@@ -129,21 +133,38 @@ class Curves(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         step = trainer.global_step
-        last = step >= trainer.estimated_stepping_batches
         # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
-        if not trainer.is_global_zero or step == self._written or (step % steps_between_logs(trainer) and not last):
+        if not trainer.is_global_zero or step == self._written:
+            return
+        measured = self.measured(step)
+        due = step % steps_between_logs(trainer) == 0 or step >= trainer.estimated_stepping_batches
+        if not (due or measured):
             return
         self._written = step
-        logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        row = {"step": str(step), "lr": f"{rate:.6g}", **logged}
-        new = not self._columns
-        self._columns = self._columns or list(row)
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
-            if new:
+        # On a step that does not log these are those of an earlier one.
+        logged = sorted(trainer.callback_metrics.items()) if due else []
+        values = {"lr": rate, **dict(logged), **measured}
+        self._append({"step": str(step)} | {name: f"{float(value):.6g}" for name, value in values.items()})
+
+    def _append(self, row: Mapping[str, str]) -> None:
+        """The row, with new columns where it has any: the first steps may not log all that later ones do."""
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._columns = [*self._columns, *new]
+            rows = []
+            if self.path.is_file():
+                with self.path.open(newline="") as file:
+                    rows = list(csv.DictReader(file))
+            with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+                writer = self._writer(file)
                 writer.writeheader()
-            writer.writerow(row)
+                writer.writerows(rows)
+        with self.path.open("a", newline="") as file:
+            self._writer(file).writerow(row)
+
+    def _writer(self, file: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
 
 
 class StageProgress(Callback):
@@ -168,27 +189,6 @@ class StageProgress(Callback):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.progress is not None:
             self.progress.__exit__(None, None, None)
-
-
-class Collect(Callback):
-    """Keeps the outputs of the test steps that a task measures, clip by clip, on this rank."""
-
-    def __init__(self, task: Task[Any]) -> None:
-        self.task = task
-        self.clip_id: list[str] = []
-        self.target: list[Tensor] = []
-        self.scores: dict[str, list[Tensor]] = {}
-        self.scale: Scale = "logits"
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        self.clip_id += batch["clip_id"]
-        self.target.append(self.task.target(batch).cpu())
-        given = self.task.given(outputs)
-        self.scale = given.scale
-        for modality, scores in given.scores.items():
-            self.scores.setdefault(modality, []).append(scores.float().cpu())
 
 
 class Extract(Callback):

@@ -13,7 +13,7 @@ from bench import tasks
 from bench.errors import UserError
 from bench.plan.graph import Plan, PlannedStage
 from bench.plan.identity import checkpoints, file_hash, shareable
-from bench.plan.layout import DONE, PREDICTIONS, RECORD
+from bench.plan.layout import DONE, PREDICTIONS, RECORD, VALIDATION
 from bench.plan.row_settings import row_settings
 from bench.progress import console
 from bench.records import archive, provenance
@@ -84,6 +84,17 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     return tuple({str(parent): parent for parent in found}.values())
 
 
+def validations(stage: PlannedStage) -> tuple[dict[str, Any], ...]:
+    """What a record says of the validations of the stage's training and of those before it, as dicts."""
+    found = []
+    for each in (*stage.ancestors, stage):
+        if each.validated is not None:
+            own = json.loads((each.folder / VALIDATION).read_text())
+            data = data_use(each.validated, each.config.dataset, [str(each.config.validation.split)])
+            found.append({"stage": each.name, "data": data, **{k: v for k, v in own.items() if k != "seen"}})
+    return tuple(found)
+
+
 def shown_metrics(board: Board) -> tuple[dict[str, Any], ...]:
     """What a table shows of the board, for a reader whose suite may not know its task."""
     shown = ("label", "better", "percent", "decimals")
@@ -121,6 +132,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         seed=config.seed,
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
+        validations=validations(stage),
         parents=parents(stage),
         config=settings,
         settings=row_settings(config, stage),

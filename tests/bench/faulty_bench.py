@@ -50,7 +50,7 @@ def stop_group(step: int, signum: int) -> None:
 
 def stop_measuring(signum: int) -> None:
     """A signal when the first clips have been measured."""
-    from bench.run.callbacks import Collect
+    from bench.run.gathered import Collect
 
     collect = Collect.on_test_batch_end
 
