@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, StageConfig, ValidationConfig
 from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
@@ -59,6 +59,9 @@ class PlannedStage:
     """In which a device's share of a batch goes through it."""
     identity: str
     """Hash of all that determines the stage's result."""
+    drawn: str
+    """Hash from which its random numbers are drawn: the identity that it has, or would have, without validation, which
+    the training does not notice."""
     recipe: str
     """The same without the seed: equal for the stages that repeat one experiment."""
     folder: Path
@@ -258,16 +261,19 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     start = None if parent or members else identity.start(config, name)
     devices = config.trainer.devices * config.trainer.nodes
     parts = parts_of_a_batch(stage.batch_size, devices, config.trainer.device_batch, spec.clips_per_video)
-    determining = identity.determining(
-        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, validated
-    )
     started_hash = identity.start_hash(start)
-    stage_identity = identity.identity(
-        determining,
-        config.seed,
-        parent.identity if parent else started_hash,
-        {role: other.identity for role, other in roles.items()},
-    )
+
+    def identified(stage: StageConfig, validated: Manifest | None) -> tuple[dict[str, Any], str]:
+        """What determines the stage's result, and its identity."""
+        determining = identity.determining(
+            config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, validated
+        )
+        related = {role: other.identity for role, other in roles.items()}
+        started = parent.identity if parent else started_hash
+        return determining, identity.identity(determining, config.seed, started, related)
+
+    determining, stage_identity = identified(stage, validated)
+    _, drawn = identified(replace(stage, validation=ValidationConfig()).carry(stage.objects), None)
     found = PlannedStage(
         name=name,
         config=stage,
@@ -285,6 +291,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         kept_epochs=_kept_epochs(config, name),
         parts=parts,
         identity=stage_identity,
+        drawn=drawn,
         recipe=identity.recipe(
             determining,
             parent.recipe if parent else started_hash,

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from bench.progress import Progress
 from bench.run.checkpoints import save
@@ -122,6 +124,9 @@ class Curves(Callback):
         self._written = trainer.global_step
         if trainer.is_global_zero and self.path.is_file():
             self._keep(trainer.global_step)
+        for logger in trainer.loggers if trainer.is_global_zero and trainer.global_step else []:
+            if isinstance(logger, TensorBoardLogger):
+                hide_from(logger, trainer.global_step)
 
     def _keep(self, step: int) -> None:
         """The rows up to the step."""
@@ -165,6 +170,12 @@ class Curves(Callback):
 
     def _writer(self, file: TextIO) -> csv.DictWriter[str]:
         return csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
+
+
+def hide_from(logger: TensorBoardLogger, step: int) -> None:
+    """Has TensorBoard show none of the points from this step on that were logged so far: they come again."""
+    restarted = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+    logger.experiment.file_writer.add_event(restarted)  # type: ignore[union-attr]  # it was made for this run
 
 
 class StageProgress(Callback):

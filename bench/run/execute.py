@@ -28,6 +28,7 @@ from bench.run.callbacks import Cost, Extract
 from bench.run.claims import claimed
 from bench.run.compat import callbacks_of
 from bench.run.faults import explained
+from bench.run.first_process import share_buffers
 from bench.run.gathered import Collect, gathered
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
@@ -122,7 +123,7 @@ def run_ensemble(plan: Plan, stage: PlannedStage, title: str) -> None:
 
 def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title: str) -> None:
     """A stage that has a network of its own."""
-    config, seed = plan.config, stable_hash("stage", stage.identity)
+    config, seed = plan.config, stable_hash("stage", stage.drawn)
     module = build_module(stage, stage_class, seed)
     prepare_blocks(module, config.trainer, stage.name)
     tracked = Cost()
@@ -150,6 +151,7 @@ def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tr
     with preemption.deferred():
         if stage.train is not None:
             trainer.fit(module, datamodule=data_module(stage, stage.scored), ckpt_path=resumed(stage, title))
+            share_buffers(module, trainer.world_size)
         validation = next((each for each in callbacks_of(trainer) if isinstance(each, Validation)), None)
         if validation is not None:
             say(f"{title}: {validation.told}")
@@ -225,7 +227,7 @@ def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: Planne
     """The stage's outputs for the clips of its board; the mean of all networks where it averages several."""
     assert stage.board is not None
     task, each = tasks.task_of(stage.board), []
-    for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
+    for weights in averaged(stage, type(module), stable_hash("stage", stage.drawn)):
         module.load_state_dict(weights)
         each.append(predict(trainer, module, data, task))
     if not each:

@@ -9,15 +9,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage
 from bench.plan.validation import metric_of_validation, task_of_validation
 from bench.run.ema import Ema
+from bench.run.first_process import buffers_of_the_first
 from bench.run.gathered import Collect, gathered
 from bench.tasks import Predictions
 from datamodules.precision import full_precision
@@ -163,30 +162,13 @@ class Validation(Callback):
 def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
     """Within, the module evaluates in float32, as it is measured; its training does not notice."""
     modes = {part: part.training for part in module.modules()}
+    devices = [module.device] if module.device.type == "cuda" else []
     module.eval()
     trainer.validating = True
     try:
-        with isolate_rng(), torch.no_grad(), full_precision(module.device):
+        with torch.random.fork_rng(devices), torch.no_grad(), full_precision(module.device):
             yield
     finally:
         trainer.training = True
         for part, mode in modes.items():
             part.training = mode
-
-
-@contextmanager
-def buffers_of_the_first(module: nn.Module, processes: int) -> Iterator[None]:
-    """Within, all processes have the buffers of the first one, whose weights are the stage's result: each has batch
-    norm's statistics of its own clips until the next step."""
-    if processes == 1:
-        yield
-        return
-    buffers = [buffer.data for buffer in module.buffers()]
-    own = [buffer.clone() for buffer in buffers]
-    for buffer in buffers:
-        dist.broadcast(buffer, 0)
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, own, strict=True):
-            buffer.copy_(value)
