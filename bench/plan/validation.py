@@ -32,6 +32,8 @@ def check_validation(stage: StageConfig, where: str) -> None:
     Raises:
         UserError: naming the key.
     """
+    if stage.train and stage.optim.schedule == "plateau" and stage.validation.split is None:
+        raise UserError(f"{where}.optim.schedule=plateau goes by validations; name a split: {where}.validation.split")
     own, where = stage.validation, f"{where}.validation"
     if own.split is None:
         if said := unlike_defaults(own):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,17 +69,18 @@ def epoch_weights(folder: Path, epoch: int) -> Path:
 
 
 class Cost(Callback):
-    """Time and clips of the training steps, over all restarts, and how much of the time went by in waiting for data."""
+    """Time and clips of the training, over all restarts; how much of the time went by in waiting for data, and how much
+    in validating."""
 
     def __init__(self) -> None:
-        self.seconds, self.waited, self.clips, self.peak_memory = 0.0, 0.0, 0, 0
+        self.seconds, self.waited, self.validating, self.clips, self.peak_memory = 0.0, 0.0, 0.0, 0, 0
         self._since: float | None = None
         self._loader: Loader | None = None
         self._waited_before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()
-        return {name: getattr(self, name) for name in ("seconds", "waited", "clips", "peak_memory")}
+        return {name: getattr(self, name) for name in ("seconds", "waited", "validating", "clips", "peak_memory")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -92,6 +94,18 @@ class Cost(Callback):
             self._since = now
         if self._loader is not None:
             self.waited = self._waited_before + self._loader.waited
+
+    @property
+    def stepping(self) -> float:
+        """Seconds of the training steps alone."""
+        return self.seconds - self.validating
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, it is validated."""
+        began = time.monotonic()
+        yield
+        self.validating += time.monotonic() - began
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since, self._loader = time.monotonic(), trainer.train_dataloader

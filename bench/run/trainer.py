@@ -36,7 +36,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     them, and where a run was cut off is a single number, the step."""
     finite = FiniteLoss(stage.name)
     ema = Ema(stage.config.ema) if stage.config.ema else None
-    validation = Validation(stage, ema, finite.check) if stage.validated is not None else None
+    validation = Validation(stage, ema, finite.check, tracked) if stage.validated is not None else None
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
     end_together()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage
 from bench.plan.validation import metric_of_validation, task_of_validation
+from bench.run.callbacks import Cost
 from bench.run.ema import Ema
 from bench.run.first_process import buffers_of_the_first
 from bench.run.gathered import Collect, gathered
 from bench.tasks import Predictions
 from datamodules.precision import full_precision
+from experiments.common.optim import plateau_factor, set_rates
 
 PREFIX = "val/"
 """Of a metric's name in the curves."""
@@ -36,10 +39,11 @@ class Validation(Callback):
         stage: with clips to validate on.
         ema: the moving mean that takes the weights' place when the training ends, if there is one.
         check: raises where the training's state is not worth measuring.
+        cost: counts the time that it takes.
     """
 
-    def __init__(self, stage: PlannedStage, ema: Ema | None, check: Callable[[L.Trainer], None]):
-        self.stage, self.ema, self.check = stage, ema, check
+    def __init__(self, stage: PlannedStage, ema: Ema | None, check: Callable[[L.Trainer], None], cost: Cost):
+        self.stage, self.ema, self.check, self.cost = stage, ema, check, cost
         self.config, self.task = stage.config.validation, task_of_validation(stage.config)
         self.metric = metric_of_validation(stage.config)
         self.seen: list[dict[str, Any]] = []
@@ -102,6 +106,7 @@ class Validation(Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._step = trainer.global_step
         trainer.should_stop = self.exhausted  # a checkpoint may have been saved after the last validation
+        self._set_rates(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         step, steps = trainer.global_step, self.stage.spec.steps_per_epoch
@@ -112,20 +117,36 @@ class Validation(Callback):
         if epoch % self.config.every and epoch < self.stage.spec.epochs:
             return
         self.check(trainer)
-        with self.ema.in_place() if self.ema else nullcontext(), buffers_of_the_first(module, trainer.world_size):
-            predictions = self._predictions(trainer, module)
-            # The first process decides for all: machines of several kinds may round differently.
-            metrics = trainer.strategy.broadcast(self._measured(predictions, epoch))
-            self.seen.append({"epoch": epoch, "step": step, "n": len(predictions.clip_id), "metrics": metrics})
-            if self.config.keep == "best" and self.kept["epoch"] == epoch:
-                self.weights = {name: value.cpu().clone() for name, value in module.state_dict().items()}
+        with self.cost.aside():
+            self._validate(trainer, module, epoch)
         for logger in trainer.loggers:
             logger.log_metrics(self.logged(step), step - 1)  # Lightning counts the steps of its points from 0
         trainer.should_stop = self.exhausted
+        self._set_rates(trainer)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.weights:
             module.load_state_dict(self.weights)
+
+    def _set_rates(self, trainer: L.Trainer) -> None:
+        """Lowers the learning rate where the schedule is by what was validated."""
+        optim = self.stage.config.optim
+        if optim.schedule == "plateau":
+            values = [each["metrics"][self.metric] for each in self.seen]
+            trainer.lightning_module.plateau = plateau_factor(values, self.task.metrics[self.metric].better, optim)  # type: ignore[assignment]
+            for each in trainer.lr_scheduler_configs:
+                set_rates(cast(LambdaLR, each.scheduler))
+
+    def _validate(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
+        """Measures the weights, and keeps them if no earlier ones are as good."""
+        with self.ema.in_place() if self.ema else nullcontext(), buffers_of_the_first(module, trainer.world_size):
+            predictions = self._predictions(trainer, module)
+            # The first process decides for all: machines of several kinds may round differently.
+            metrics = trainer.strategy.broadcast(self._measured(predictions, epoch))
+            n = len(predictions.clip_id)
+            self.seen.append({"epoch": epoch, "step": trainer.global_step, "n": n, "metrics": metrics})
+            if self.config.keep == "best" and self.kept["epoch"] == epoch:
+                self.weights = {name: value.cpu().clone() for name, value in module.state_dict().items()}
 
     def _predictions(self, trainer: L.Trainer, module: L.LightningModule) -> Predictions:
         """The outputs for every clip, of all processes, in the manifest's order."""

@@ -24,12 +24,13 @@ from bench.plan.combinations import check_combinations
 from bench.plan.graph import PlannedStage
 from bench.plan.validation import require_unseen
 from bench.run import validation as of_the_run
-from bench.run.callbacks import epoch_weights
+from bench.run.callbacks import Cost, epoch_weights
 from bench.run.validation import Validation, evaluating
 from bench.tables import show
 from bench.tasks import Predictions
 from datamodules import sample
 from experiments.baseline_cnn.method import Train
+from experiments.common.optim import OptimConfig
 from tests.bench.stages import arguments, planned, user_error, weights
 from tests.bench.test_combinations import message, of, stage
 
@@ -160,6 +161,13 @@ def test_a_record_says_which_epoch_was_kept_by_what(best):
         assert record["settings"][f"stages.{STAGE}.validation.split"] == "val"
 
 
+def test_the_time_of_validations_is_no_time_of_training_steps(best):
+    spent = json.loads((best[STAGE].folder / "training.json").read_text())
+    cost = json.loads((best[STAGE].folder / "record.json").read_text())["cost"]
+    assert 0 < spent["validating"] < spent["seconds"] == cost["wall_seconds"]
+    assert cost["samples_per_second"] == pytest.approx(EPOCHS * STEPS * 8 / (spent["seconds"] - spent["validating"]))
+
+
 def test_what_follows_starts_from_the_kept_weights(best):
     first, after = (pd.read_parquet(best[name].folder / "predictions.parquet") for name in (STAGE, "after"))
     np.testing.assert_allclose(np.stack(first["a"]), np.stack(after["a"]), atol=1e-5)
@@ -210,6 +218,34 @@ def test_the_moving_mean_is_what_is_validated_and_kept(clips: Path, folder, monk
         script(monkeypatch, values)
         found = run(clips, folder, *VALIDATED, ema, f"stages.{STAGE}.validation.metric={'mAP' if last else 'lwlrap'}")
         assert equal(weights(found[STAGE]), weights(mean)) == last
+
+
+PLATEAU = [
+    f"stages.{STAGE}.optim.{x}" for x in ("schedule=plateau", "plateau_patience=0", "lr=1e-3", "warmup_epochs=0")
+]
+
+
+def test_the_rate_halves_where_the_validation_no_longer_improves_as_torch_s_scheduler_does(
+    clips: Path, folder, monkeypatch
+):
+    """From the first step after that validation on, also of a run that was cut off."""
+    script(monkeypatch, values := [0.3, 0.2, 0.4, 0.4])
+    whole = run(clips, folder / "whole", *VALIDATED, *PLATEAU)[STAGE]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=0)
+    expected = []
+    for value in values:
+        plateau.step(value)
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert expected == [1e-3, 5e-4, 5e-4, 2.5e-4]
+    assert [float(row["lr"]) for row in rows(whole) if row["val/mAP"]] == pytest.approx(expected)
+    given = ["run", *arguments(clips, folder / "cut", "baseline_cnn", *VALIDATED, *PLATEAU)]
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut(patch, "training", 2 * STEPS + 3)
+        main(given)
+    assert main(given) == 0
+    found = planned(clips, folder / "cut", "baseline_cnn", *VALIDATED, *PLATEAU)[STAGE]
+    assert equal(weights(found), weights(whole))
 
 
 # ---- over restarts
@@ -298,6 +334,7 @@ FOLDS = {"dataset": "esc50", "board": "esc50", "fold": 1}
         (validated(metric="top1"), "no such metric of tagging"),
         (validated(every=0), "x.validation.every=0: validate every epoch"),
         (validated(patience=-1), "x.validation.patience=-1: 1 validation or more, or 0"),
+        (validated(None, optim=OptimConfig(schedule="plateau")), "x.optim.schedule=plateau goes by validations; name"),
         (validated(None, patience=2), "x.validation.patience=2: nothing is validated; name a split"),
     ],
 )
@@ -343,7 +380,7 @@ def test_a_metric_that_is_no_number_is_an_error_that_names_it(clips: Path, folde
     with pytest.raises(
         UserError, match=f"AUC of 1 clips of fsd50k val is nan after epoch 3.*stages.{STAGE}.validation"
     ):
-        Validation(found, None, lambda _: None)._measured(one, 3)
+        Validation(found, None, lambda _: None, Cost())._measured(one, 3)
 
 
 # ---- what it is part of
