@@ -22,6 +22,7 @@ from bench.config.schema import ValidationConfig
 from bench.errors import UserError
 from bench.plan.combinations import check_combinations
 from bench.plan.graph import PlannedStage
+from bench.plan.identity import recipe
 from bench.plan.validation import require_unseen
 from bench.run import validation as of_the_run
 from bench.run.callbacks import Cost, epoch_weights
@@ -268,7 +269,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, where: str, count: int) -> None:
     monkeypatch.setattr(owner, name, stopping)
 
 
-@pytest.mark.parametrize(("where", "count"), [("training", 8), ("validating", 2)])
+@pytest.mark.parametrize(("where", "count"), [("training", 6), ("validating", 2)])
 def test_cut_off_it_goes_on_to_the_same_weights_the_same_epoch_and_the_same_curves(
     clips: Path, best, folder, monkeypatch, where: str, count: int
 ):
@@ -397,6 +398,12 @@ def test_it_is_part_of_the_identity_where_it_is_set(clips: Path, folder):
     assert identity(f"{own}.split=val", f"{own}.keep=best", f"{own}.patience=0") == usual
     others = [identity(f"{own}.split=val", f"{own}.{x}") for x in ("every=2", "keep=last", "metric=AUC", "patience=3")]
     assert len({without, usual, *others}) == 6 and len({recipe for _, recipe in (without, usual, *others)}) == 6
+
+
+def test_the_folds_of_one_experiment_have_one_recipe_though_each_validates_clips_of_its_own():
+    one, other = ({"clips": {"train": "a", "scored": "b", "validated": fold}} for fold in ("c", "d"))
+    assert recipe(one, None, {}, any_fold=True) == recipe(other, None, {}, any_fold=True)
+    assert recipe(one, None, {}, any_fold=False) != recipe(other, None, {}, any_fold=False)
 
 
 def test_the_plan_shows_it(clips: Path, folder, capsys, monkeypatch):
