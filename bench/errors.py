@@ -14,8 +14,9 @@ class UserError(Exception):
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """For example `no such method: 'mavli'. Did you mean 'mavil'? There are: ...`."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    folded = {each.casefold(): each for each in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
     return UserError(f"no such {kind}: {name!r}.{hint} There are: {', '.join(names) or 'none'}")
 
 

@@ -96,11 +96,12 @@ class AVDataModule(L.LightningDataModule):
     Args:
         train: clips to train on, or None.
         scored: clips to evaluate, or None.
+        validated: clips to evaluate while the stage trains, or None.
         config: inputs, augmentation, loader.
         batch_size: clips of a step over all ranks.
         epochs: passes over the training clips.
         seed: of order and augmentation.
-        views: windows of each scored clip.
+        views: windows of each clip that is evaluated.
         extracted: modality -> folder of the features that are read instead of media, see `extracted.py`.
         mixture: the datasets to train on, where they are several; `train` and `config` are of the first.
     """
@@ -120,10 +121,11 @@ class AVDataModule(L.LightningDataModule):
         views: int = 1,
         extracted: Mapping[str, Path] | None = None,
         mixture: Mixture | None = None,
+        validated: Manifest | None = None,
     ):
         super().__init__()
         self.extracted = extracted or {}
-        self.train, self.scored, self.config = train, scored, config
+        self.train, self.scored, self.validated, self.config = train, scored, validated, config
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features, self.mixture = features_of(config, mixture), mixture
 
@@ -187,10 +189,19 @@ class AVDataModule(L.LightningDataModule):
     def test_dataloader(self) -> Loader:
         """Each view of each scored clip once, on one of the ranks."""
         assert self.scored is not None
+        return self._evaluation_loader(self.scored)
+
+    def validation_loader(self) -> Loader:
+        """The same of the clips that are evaluated while the stage trains. Not called `val_dataloader`: it is the
+        harness that goes through it, at the end of an epoch, and not Lightning."""
+        assert self.validated is not None
+        return self._evaluation_loader(self.validated)
+
+    def _evaluation_loader(self, manifest: Manifest) -> Loader:
         ranks = self._trained.world_size
         batch = max(1, self.batch_size // (ranks * self._trained.accumulate_grad_batches))
-        sampler = EvalSampler(len(self.scored), batch, rank=self._trained.global_rank, ranks=ranks, views=self.views)
-        return self._loader(self.scored, sampler)
+        sampler = EvalSampler(len(manifest), batch, rank=self._trained.global_rank, ranks=ranks, views=self.views)
+        return self._loader(manifest, sampler)
 
     def on_after_batch_transfer(self, batch: RawBatch | RawParts, dataloader_idx: int) -> Batch:
         first = next(iter(cast(RawParts, batch)["parts"].values())) if "parts" in batch else batch

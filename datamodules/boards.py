@@ -146,6 +146,11 @@ class Board:
         if taken := sorted(own & {f.name for f in fields(self.task)}):
             raise TypeError(f"board {self.name}: its task {self.task.name} has fields called like a board's: {taken}")
 
+    @property
+    def to_choose_by(self) -> bool:
+        """Whether its split is there for choosing a model, and not for reporting one: its name ends in `-val`."""
+        return self.name.endswith("-val")
+
     def protocol(self) -> dict[str, Any]:
         """Everything that must be equal for two scores to be comparable."""
         own = {name: value for name, value in self._own().items() if value not in EMPTY and name != "main"}

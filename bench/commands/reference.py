@@ -42,7 +42,12 @@ PAGES = (
         "Settings of a run",
         "What `key=value` on the command line and a method's `config.yaml` can say. `data` stands in "
         "[inputs](inputs.md), `optim` in [optim](optim.md); `model` and `options` are the method's own.",
-        (("bench/config/schema.py", ("BenchConfig", "TrainerConfig", "StageConfig", "MixtureConfig", "PartConfig")),),
+        (
+            (
+                "bench/config/schema.py",
+                ("BenchConfig", "TrainerConfig", "StageConfig", "MixtureConfig", "PartConfig", "ValidationConfig"),
+            ),
+        ),
     ),
     Page(
         "optim",

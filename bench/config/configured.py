@@ -33,7 +33,7 @@ COPY = ("data.media",)
 PROTOCOL = ("board", "fold")
 """What the protocol and the clips say."""
 TRAINING = (
-    "epochs", "batch_size", "optim", "ema",
+    "epochs", "batch_size", "optim", "ema", "validation",
     "data.augment", "data.loader", "data.narration", "data.train_labels_file",
 )  # fmt: skip
 """What counts only where a stage trains."""

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from bench.config import mixtures
 from bench.config.layers import Layer
-from bench.config.schema import BenchConfig, MixtureConfig, StageConfig
+from bench.config.schema import BenchConfig, MixtureConfig, StageConfig, ValidationConfig
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Settings = TypeVar("Settings")
 
-PARTS = ("data", "optim", "mixture", "options")
+PARTS = ("data", "optim", "mixture", "validation", "options")
 """Of a stage: what many stages have alike."""
 _Flat = make_dataclass(
     "_Flat",
@@ -99,6 +99,7 @@ def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> St
         data=typed(DataConfig, said["data"]),
         optim=typed(OptimConfig, said.get("optim", {})),
         mixture=typed(MixtureConfig, said.get("mixture", {})),
+        validation=typed(ValidationConfig, said.get("validation", {})),
         options=typed(kind.options_config, said.get("options", {})) if kind else None,
     )
 

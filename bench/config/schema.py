@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.boards import Board
 from datamodules.frozen import Freezable
@@ -43,6 +43,23 @@ class TrainerConfig(Freezable):
     """Steps between the checkpoints from which a killed run resumes."""
     wandb: str = ""
     """Weights & Biases project to which curves are logged, too; empty = none."""
+
+
+@dataclass
+class ValidationConfig(Freezable):
+    """How a stage's training is measured on clips that it does not learn from, and which epoch's weights it keeps."""
+
+    split: str | None = None
+    """Of the stage's dataset, e.g. `val`; none = nothing is validated. No split that a board scores: see
+    `bench/plan/validation.py`."""
+    every: int = 1
+    """Epochs from one validation to the next; the last epoch is always validated."""
+    metric: str | None = None
+    """What decides, a metric of the stage's board, e.g. `mAP`; none = the board's main one."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose weights are the stage's result: the best one (the first of equals), or the last."""
+    patience: int = 0
+    """Validations in a row without a new best one after which the training ends; 0 = it goes on to its last epoch."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +152,7 @@ class StageConfig(Freezable):
     ema: float = 0.0
     """Decay per step of the moving average of the weights, which is then the stage's result; 0 = the last weights."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     options: Any = None
     """The stage class's own options."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -13,6 +13,8 @@ from bench.tasks import task_of
 from datamodules.boards import Board
 
 METRICS_CSV, PREDICTIONS = "metrics.csv", "predictions.parquet"
+VALIDATED = "val/"
+"""Begins the names of what is measured at the ends of epochs."""
 CURVES = 12
 POINTS = 200
 """Of a curve; more could not be distinguished on the screen."""
@@ -44,12 +46,22 @@ def curves(path: Path) -> dict[str, Any] | None:
             rows = list(csv.DictReader(file))
     except OSError:
         return None
-    rows = rows[:: math.ceil(len(rows) / POINTS)] + rows[-1:] if len(rows) > POINTS else rows
+    rows = thinned(rows)
     steps = [_number(row.get("step")) for row in rows]
-    names = [name for name in (rows[0] if rows else ()) if name and name != "step"][:CURVES]
+    names = [name for name in (rows[0] if rows else ()) if name and name != "step"]
+    names = sorted(names, key=lambda name: not name.startswith(VALIDATED))[:CURVES]
     series = {name: [_number(row.get(name)) for row in rows] for name in names}
     series = {name: values for name, values in series.items() if any(value is not None for value in values)}
     return {"step": steps, "series": series} if series and None not in steps else None
+
+
+def thinned(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """About `POINTS` of the rows, the last one among them, and of those that were validated as many again."""
+    validated = [
+        i for i, row in enumerate(rows) if any(row[name] for name in row if (name or "").startswith(VALIDATED))
+    ]
+    chosen = {i for some in (range(len(rows)), validated) for i in some[:: max(1, math.ceil(len(some) / POINTS))]}
+    return [row for i, row in enumerate(rows) if i in chosen or i == len(rows) - 1]
 
 
 def _number(text: str | None) -> float | None:

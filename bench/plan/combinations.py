@@ -11,6 +11,7 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
 from bench.plan.mixture import check_mixture
+from bench.plan.validation import check_validation
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
 from datamodules.loading.rows import check_rows
@@ -34,6 +35,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             _check_data(each, place)
             _check_mixup(each, place)
             _check_narration(each, place)
+        check_validation(stage, where)
         _check_purpose(config, name, stage, where)
         if not 0 <= stage.ema < 1:
             raise UserError(f"{where}.ema={stage.ema}: a decay is at least 0 (off) and below 1, e.g. 0.9999")
@@ -248,7 +250,8 @@ def _check_features(stage: StageConfig, where: str, name: str, other: StageConfi
     if other.dataset != stage.dataset:
         raise UserError(f"{where}: {name} extracts features of {other.dataset}, not of {stage.dataset}")
     board = stage.objects.board
-    read = [*stage.train, *stage.extract, *([scored_split(stage, board)] if board else [])]
+    validated = [stage.validation.split] if stage.validation.split else []
+    read = [*stage.train, *stage.extract, *validated, *([scored_split(stage, board)] if board else [])]
     if missing := [split for split in read if split not in other.extract]:
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
 
@@ -263,3 +266,7 @@ def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: li
         raise UserError(f"{where}: averages the weights of the stage in `after`, which is not set")
     if span[1] > parent.epochs or not parent.train:
         raise UserError(f"{where}={span}: {stage.after} trains for {parent.epochs} epochs")
+    if parent.validation.patience:
+        raise UserError(
+            f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.validation.patience to 0"
+        )

@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from bench.config.folds import base_name, scored_split
 from bench.config.parts import parts_of_a_batch
-from bench.config.schema import BenchConfig, StageConfig
+from bench.config.schema import BenchConfig, StageConfig, ValidationConfig
 from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
+from bench.plan.validation import require_unchosen, require_unseen
 from bench.tasks import task_of
 from datamodules.boards import Board
 from datamodules.loading.mixture import Mixture
@@ -42,6 +43,8 @@ class PlannedStage:
     """The datasets that it trains on, where they are several."""
     scored: Manifest | None
     """The clips of the board's split; None: the stage is not measured."""
+    validated: Manifest | None
+    """The clips that are measured while the stage trains; None: nothing is validated."""
     extracted: Manifest | None
     """The clips whose features are written; None: the stage extracts nothing."""
     board: Board | None
@@ -59,6 +62,9 @@ class PlannedStage:
     """In which a device's share of a batch goes through it."""
     identity: str
     """Hash of all that determines the stage's result."""
+    drawn: str
+    """Hash from which its random numbers are drawn: the identity that it has, or would have, without validation, which
+    the training does not notice."""
     recipe: str
     """The same without the seed: equal for the stages that repeat one experiment."""
     folder: Path
@@ -214,16 +220,16 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     mixture = plan_mixture(name, stage, train, data) if train else None
     extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
     scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
+    validated = data.manifest(stage, (stage.validation.split,), wanted) if stage.validation.split else None
     if board and scored:
-        task_of(board).require_columns(scored.table)
-    if board and scored and board.per_class:
-        scored = scored.first_of_each_class(board.per_class)
-    if board and scored and scored.coverage < stage.data.min_coverage:
-        reasons = explain_exclusions(scored.excluded, scored.examples)
-        raise UserError(
-            f"stage {name}: only {scored.used} of the {scored.official} official clips of {board.name} can be used "
-            f"({scored.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
-        )
+        scored = _measurable(name, stage, board, scored, board.name)
+    if board and validated:
+        validated = _measurable(name, stage, board, validated, f"{stage.dataset} {stage.validation.split}")
+        require_unseen(name, stage, validated, train)
+        for part in mixture.parts if mixture else ():
+            own = stage.mixture.parts.get(part.spec.name)
+            if own is not None and own.dataset == stage.dataset:
+                require_unseen(name, stage, validated, part.manifest)
     any_manifest = train or extracted or scored
     assert any_manifest is not None
     spec = StageSpec(
@@ -265,23 +271,27 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         parts = parts_of_a_step(name, mixture, devices, device_batch)
     else:
         parts = parts_of_a_batch(stage.batch_size, devices, device_batch, spec.clips_per_video)
-    determining = identity.determining(
-        config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, mixture
-    )
     started_hash = identity.start_hash(start)
-    stage_identity = identity.identity(
-        determining,
-        config.seed,
-        parent.identity if parent else started_hash,
-        {role: other.identity for role, other in roles.items()},
-    )
-    return PlannedStage(
+
+    def identified(stage: StageConfig, validated: Manifest | None) -> tuple[dict[str, Any], str]:
+        """What determines the stage's result, and its identity."""
+        determining = identity.determining(
+            config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, mixture, validated
+        )
+        related = {role: other.identity for role, other in roles.items()}
+        started = parent.identity if parent else started_hash
+        return determining, identity.identity(determining, config.seed, started, related)
+
+    determining, stage_identity = identified(stage, validated)
+    _, drawn = identified(replace(stage, validation=ValidationConfig()).carry(stage.objects), None)
+    found = PlannedStage(
         name=name,
         config=stage,
         stage_class=own_class,
         train=train,
         mixture=mixture,
         scored=scored,
+        validated=validated,
         extracted=extracted,
         board=board,
         parent=parent,
@@ -292,6 +302,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         kept_epochs=_kept_epochs(config, name),
         parts=parts,
         identity=stage_identity,
+        drawn=drawn,
         recipe=identity.recipe(
             determining,
             parent.recipe if parent else started_hash,
@@ -301,6 +312,33 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         folder=Path(config.runs) / config.method / f"{name}-{stage_identity}",
         spec=spec,
     )
+    if scored is not None:
+        chosen_by = {each.name: each.validated for each in (*found.ancestors, found) if each.validated is not None}
+        here = {other: clips for other, clips in chosen_by.items() if config.stages[other].dataset == stage.dataset}
+        require_unchosen(name, scored, here)
+    return found
+
+
+def _measurable(name: str, stage: StageConfig, board: Board, clips: Manifest, what: str) -> Manifest:
+    """Of the clips of a split those that the board's protocol measures.
+
+    Args:
+        name: the stage's.
+        what: the clips' name in an error.
+
+    Raises:
+        UserError: too few of them can be used.
+    """
+    task_of(board).require_columns(clips.table)
+    if board.per_class:
+        clips = clips.first_of_each_class(board.per_class)
+    if clips.coverage < stage.data.min_coverage:
+        reasons = explain_exclusions(clips.excluded, clips.examples)
+        raise UserError(
+            f"stage {name}: only {clips.used} of the {clips.official} official clips of {what} can be used "
+            f"({clips.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
+        )
+    return clips
 
 
 def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:

@@ -110,6 +110,24 @@ class ShownMetric(_Part):
     decimals: Annotated[int, Field(ge=0, le=6)]
 
 
+class Validation(_Part):
+    """How a stage's training was validated, and the epoch whose weights it kept."""
+
+    stage: Slug
+    data: DataUse
+    metric: Name
+    keep: Literal["best", "last"]
+    """The epoch that is kept."""
+    epoch: Annotated[int, Field(ge=1)]
+    """That one; the first is 1."""
+    value: Number
+    """Of the metric after this epoch."""
+    n: Count
+    """Clips that were measured then."""
+    epochs: Annotated[int, Field(ge=1)]
+    """That the stage trained, fewer than configured where it no longer improved."""
+
+
 class StageCost(_Part):
     """What the stage took, evaluation included; None where it was not measured."""
 
@@ -162,6 +180,8 @@ class Record(_Part):
     """The split that this stage was trained on."""
     train_parts: tuple[DataUse, ...] = ()
     """Those of other datasets that it was trained on beside this."""
+    validations: tuple[Validation, ...] = ()
+    """Of this stage and of those that it comes from, the first one first; not of stages that validate nothing."""
     parents: tuple[Parent, ...] = ()
     """From the first stage to the last before this one."""
     config: dict[str, JsonValue]

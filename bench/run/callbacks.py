@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from bench.progress import Progress
 from bench.run.checkpoints import save
 from bench.run.compat import steps_between_logs
-from bench.tasks import Task
 from datamodules.features.extracted import FeatureWriter
 from datamodules.files import replacing
 from datamodules.keyed import stable_hash
 from datamodules.loading.loader import Loader
-from datamodules.types import Batch, Scale
+from datamodules.types import Batch
 
 
 class StepSeed(Callback):
@@ -67,17 +69,18 @@ def epoch_weights(folder: Path, epoch: int) -> Path:
 
 
 class Cost(Callback):
-    """Time and clips of the training steps, over all restarts, and how much of the time went by in waiting for data."""
+    """Time and clips of the training, over all restarts; how much of the time went by in waiting for data, and how much
+    in validating."""
 
     def __init__(self) -> None:
-        self.seconds, self.waited, self.clips, self.peak_memory = 0.0, 0.0, 0, 0
+        self.seconds, self.waited, self.validating, self.clips, self.peak_memory = 0.0, 0.0, 0.0, 0, 0
         self._since: float | None = None
         self._loader: Loader | None = None
         self._waited_before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()
-        return {name: getattr(self, name) for name in ("seconds", "waited", "clips", "peak_memory")}
+        return {name: getattr(self, name) for name in ("seconds", "waited", "validating", "clips", "peak_memory")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -91,6 +94,18 @@ class Cost(Callback):
             self._since = now
         if self._loader is not None:
             self.waited = self._waited_before + self._loader.waited
+
+    @property
+    def stepping(self) -> float:
+        """Seconds of the training steps alone."""
+        return self.seconds - self.validating
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, it is validated."""
+        began = time.monotonic()
+        yield
+        self.validating += time.monotonic() - began
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since, self._loader = time.monotonic(), trainer.train_dataloader
@@ -108,16 +123,24 @@ class Cost(Callback):
 
 
 class Curves(Callback):
-    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row."""
+    """Appends what the steps log to `metrics.csv`; a resumed run drops the rows that it repeats, and half a row.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        path: of the file.
+        measured: step -> name -> value of what was measured after it; such a step has a row of its own.
+    """
+
+    def __init__(self, path: Path, measured: Callable[[int], Mapping[str, float]] = lambda step: {}):
+        self.path, self.measured = path, measured
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._columns: list[str] = []
         self._written = trainer.global_step
         if trainer.is_global_zero and self.path.is_file():
             self._keep(trainer.global_step)
+        for logger in trainer.loggers if trainer.is_global_zero and trainer.global_step else []:
+            if isinstance(logger, TensorBoardLogger):
+                hide_from(logger, trainer.global_step)
 
     def _keep(self, step: int) -> None:
         """The rows up to the step."""
@@ -129,21 +152,44 @@ class Curves(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         step = trainer.global_step
-        last = step >= trainer.estimated_stepping_batches
         # Where a batch comes in parts, the step's number stays while the next one's first parts go through.
-        if not trainer.is_global_zero or step == self._written or (step % steps_between_logs(trainer) and not last):
+        if not trainer.is_global_zero or step == self._written:
+            return
+        measured = self.measured(step)
+        due = step % steps_between_logs(trainer) == 0 or step >= trainer.estimated_stepping_batches
+        if not (due or measured):
             return
         self._written = step
-        logged = {k: f"{float(v):.6g}" for k, v in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        row = {"step": str(step), "lr": f"{rate:.6g}", **logged}
-        new = not self._columns
-        self._columns = self._columns or list(row)
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
-            if new:
+        # On a step that does not log these are those of an earlier one.
+        logged = sorted(trainer.callback_metrics.items()) if due else []
+        values = {"lr": rate, **dict(logged), **measured}
+        self._append({"step": str(step)} | {name: f"{float(value):.6g}" for name, value in values.items()})
+
+    def _append(self, row: Mapping[str, str]) -> None:
+        """The row, with new columns where it has any: the first steps may not log all that later ones do."""
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._columns = [*self._columns, *new]
+            rows = []
+            if self.path.is_file():
+                with self.path.open(newline="") as file:
+                    rows = list(csv.DictReader(file))
+            with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+                writer = self._writer(file)
                 writer.writeheader()
-            writer.writerow(row)
+                writer.writerows(rows)
+        with self.path.open("a", newline="") as file:
+            self._writer(file).writerow(row)
+
+    def _writer(self, file: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
+
+
+def hide_from(logger: TensorBoardLogger, step: int) -> None:
+    """Has TensorBoard show none of the points from this step on that were logged so far: they come again."""
+    restarted = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+    logger.experiment.file_writer.add_event(restarted)  # it was made for this run
 
 
 class StageProgress(Callback):
@@ -168,27 +214,6 @@ class StageProgress(Callback):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.progress is not None:
             self.progress.__exit__(None, None, None)
-
-
-class Collect(Callback):
-    """Keeps the outputs of the test steps that a task measures, clip by clip, on this rank."""
-
-    def __init__(self, task: Task[Any]) -> None:
-        self.task = task
-        self.clip_id: list[str] = []
-        self.target: list[Tensor] = []
-        self.scores: dict[str, list[Tensor]] = {}
-        self.scale: Scale = "logits"
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        self.clip_id += batch["clip_id"]
-        self.target.append(self.task.target(batch).cpu())
-        given = self.task.given(outputs)
-        self.scale = given.scale
-        for modality, scores in given.scores.items():
-            self.scores.setdefault(modality, []).append(scores.float().cpu())
 
 
 class Extract(Callback):

@@ -98,4 +98,6 @@ class Checkpoint(Callback):
         if trainer.global_step != self._saved:
             self.check(trainer)
             self._saved = trainer.global_step
+            for logger in trainer.loggers:  # what they hold back is not logged again
+                logger.save()
             trainer.save_checkpoint(self.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -46,6 +48,20 @@ class Ema(Callback):
         self._step = trainer.global_step
         lerp(list(self.mean.values()), [w.float() for w in self._weights], 1 - self.decay)
 
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the mean has the weights' place."""
+        own = [weight.clone() for weight in self._weights]
+        self._take_place()
+        try:
+            yield
+        finally:
+            for weight, value in zip(self._weights, own, strict=True):
+                weight.copy_(value)
+
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._take_place()
+
+    def _take_place(self) -> None:
         for mean, weight in zip(self.mean.values(), self._weights, strict=True):
             weight.copy_(mean)

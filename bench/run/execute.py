@@ -6,37 +6,35 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-import pandas as pd
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from bench import tasks
 from bench.config.schema import BenchConfig
-from bench.errors import UserError
 from bench.plan import code
 from bench.plan.graph import Plan, PlannedStage, make_plan
 from bench.plan.identity import file_hash
-from bench.plan.layout import DONE, FEATURES, PREDICTIONS, WEIGHTS, is_cut_off
+from bench.plan.layout import DONE, FEATURES, PREDICTIONS, VALIDATION, WEIGHTS, is_cut_off
 from bench.progress import console
 from bench.run import checkpoints, preemption
 from bench.run.blocks import prepare_blocks
-from bench.run.callbacks import Collect, Cost, Extract
+from bench.run.callbacks import Cost, Extract
 from bench.run.claims import claimed
 from bench.run.compat import callbacks_of
 from bench.run.faults import explained
+from bench.run.first_process import share_buffers
+from bench.run.gathered import Collect, gathered
 from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
+from bench.run.validation import Validation
 from bench.run.weights import averaged, build_module
 from bench.tasks.ensembles import mean_probability
 from datamodules.base import AVDataModule
@@ -143,7 +141,7 @@ def run_ensemble(plan: Plan, stage: PlannedStage, title: str) -> None:
 
 def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title: str) -> None:
     """A stage that has a network of its own."""
-    config, seed = plan.config, stable_hash("stage", stage.identity)
+    config, seed = plan.config, stable_hash("stage", stage.drawn)
     module = build_module(stage, stage_class, seed)
     prepare_blocks(module, config.trainer, stage.name)
     tracked = Cost()
@@ -171,6 +169,12 @@ def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tr
     with preemption.deferred():
         if stage.train is not None:
             trainer.fit(module, datamodule=data_module(stage, stage.scored), ckpt_path=resumed(stage, title))
+            share_buffers(module, trainer.world_size)
+        validation = next((each for each in callbacks_of(trainer) if isinstance(each, Validation)), None)
+        if validation is not None:
+            say(f"{title}: {validation.outcome}")
+        if trainer.is_global_zero and validation is not None:
+            write_json(stage.folder / VALIDATION, validation.summary())
         if trainer.is_global_zero:
             write_json(spent, tracked.state_dict())
             checkpoints.save(module.state_dict(), weights)
@@ -210,6 +214,7 @@ def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
         views=stage.views,
         extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
         mixture=stage.mixture,
+        validated=stage.validated,
     )
 
 
@@ -241,7 +246,7 @@ def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: Planne
     """The stage's outputs for the clips of its board; the mean of all networks where it averages several."""
     assert stage.board is not None
     task, each = tasks.task_of(stage.board), []
-    for weights in averaged(stage, type(module), stable_hash("stage", stage.identity)):
+    for weights in averaged(stage, type(module), stable_hash("stage", stage.drawn)):
         module.load_state_dict(weights)
         each.append(predict(trainer, module, data, task))
     if not each:
@@ -272,56 +277,5 @@ def predict(trainer: L.Trainer, module: Stage, data: AVDataModule, task: tasks.T
     collected = Collect(task)
     with in_float32(trainer):
         passed(trainer, module, data, collected)
-    mine = {
-        "clip_id": collected.clip_id,
-        "target": torch.cat(collected.target).numpy() if collected.target else None,
-        "scores": {k: torch.cat(v).numpy() for k, v in collected.scores.items()},
-        "scale": collected.scale,
-    }
-    parts: list[Any] = [mine]
-    if trainer.world_size > 1:
-        parts = [None] * trainer.world_size
-        dist.all_gather_object(parts, mine)
-    parts = [part for part in parts if part["clip_id"]]
-    if not parts:
-        raise UserError("not one of the clips to be measured could be read")
     assert data.scored is not None
-    rows = one_row_a_clip(
-        [clip for part in parts for clip in part["clip_id"]],
-        np.concatenate([part["target"] for part in parts]),
-        {name: np.concatenate([part["scores"][name] for part in parts]) for name in parts[0]["scores"]},
-        data.scored.table["clip_id"],
-        task.predictions,
-    )
-    return replace(rows, scale=parts[0]["scale"])
-
-
-def one_row_a_clip(
-    clip_id: Sequence[str],
-    target: np.ndarray,
-    scores: Mapping[str, np.ndarray],
-    clips: pd.Series,
-    shape: type[tasks.Predictions] = tasks.Predictions,
-) -> tasks.Predictions:
-    """The mean of the scores over the views of each clip, however many of them could be read.
-
-    Args:
-        clip_id: [n] of each view, in any order.
-        target: [n, ...].
-        scores: modality -> [n, ...].
-        clips: all clips, in the order that is wanted of the result.
-        shape: the task's class of predictions.
-    """
-    place = pd.Index(clips).get_indexer(clip_id)
-    order = np.argsort(place, kind="stable")
-    # The views of a clip now lie one after the other.
-    first = np.flatnonzero(np.diff(place[order], prepend=-1))
-    views = np.diff(first, append=len(order))
-    return shape(
-        clip_id=clips.iloc[place[order][first]].tolist(),
-        target=target[order][first],
-        scores={
-            name: (np.add.reduceat(rows[order], first, dtype=np.float64).T / views).T.astype(rows.dtype)
-            for name, rows in scores.items()
-        },
-    )
+    return gathered(collected, data.scored.table["clip_id"], trainer.world_size)

@@ -14,7 +14,7 @@ from bench.config.mixtures import trained_on
 from bench.errors import UserError
 from bench.plan.graph import Plan, PlannedStage
 from bench.plan.identity import checkpoints, file_hash, shareable
-from bench.plan.layout import DONE, PREDICTIONS, RECORD
+from bench.plan.layout import DONE, PREDICTIONS, RECORD, VALIDATION
 from bench.plan.row_settings import row_settings
 from bench.progress import console
 from bench.records import archive, provenance
@@ -47,8 +47,8 @@ def stage_cost(stage: PlannedStage, tracked: Cost, processes: int) -> dict[str, 
         "wall_seconds": tracked.seconds,
         "device_hours": hours,
         "total_device_hours": hours + sum(finished_cost(parent)["device_hours"] for parent in stage.ancestors),
-        "data_wait": tracked.waited / tracked.seconds if tracked.seconds else None,
-        "samples_per_second": tracked.clips / tracked.seconds if tracked.seconds else None,
+        "data_wait": tracked.waited / tracked.stepping if tracked.stepping else None,
+        "samples_per_second": tracked.clips / tracked.stepping if tracked.stepping else None,
         "parameters": stage.parameters,
         "flops": float(stage.flops) or None,
         "peak_memory_bytes": tracked.peak_memory or None,
@@ -94,6 +94,17 @@ def parents(stage: PlannedStage) -> tuple[dict[str, str], ...]:
     return tuple({str(parent): parent for parent in found}.values())
 
 
+def validations(stage: PlannedStage) -> tuple[dict[str, Any], ...]:
+    """What a record says of the validations of the stage's training and of those before it, as dicts."""
+    found = []
+    for each in (*stage.ancestors, stage):
+        if each.validated is not None:
+            own = json.loads((each.folder / VALIDATION).read_text())
+            data = data_use(each.validated, each.config.dataset, [str(each.config.validation.split)])
+            found.append({"stage": each.name, "data": data, **{k: v for k, v in own.items() if k != "seen"}})
+    return tuple(found)
+
+
 def shown_metrics(board: Board) -> tuple[dict[str, Any], ...]:
     """What a table shows of the board, for a reader whose suite may not know its task."""
     shown = ("label", "better", "percent", "decimals")
@@ -133,6 +144,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
         train=stage.train and data_use(stage.train, stage.config.dataset, stage.config.train),
         train_parts=train_parts(stage),
+        validations=validations(stage),
         parents=parents(stage),
         config=settings,
         settings=row_settings(config, stage),

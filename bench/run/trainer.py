@@ -24,6 +24,7 @@ from bench.run.ema import Ema
 from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopOnSignal
 from bench.run.together import end_together
+from bench.run.validation import Validation
 from datamodules.precision import full_precision
 
 LOG_EVERY = 10
@@ -34,6 +35,8 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     """A Trainer for which all epochs of the stage are one epoch of Lightning's: the loader's workers live through
     them, and where a run was cut off is a single number, the step."""
     finite = FiniteLoss(stage.name)
+    ema = Ema(stage.config.ema) if stage.config.ema else None
+    validation = Validation(stage, ema, finite.check, tracked) if stage.validated is not None else None
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
     end_together()
@@ -59,11 +62,13 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
         callbacks=[
             StepSeed(seed),
             tracked,
-            *([Ema(stage.config.ema)] if stage.config.ema else []),
+            *([ema] if ema else []),
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
             finite,
+            *([validation] if validation else []),
+            # Before the checkpoint: a run that goes on from it does not write its row again.
+            Curves(stage.folder / "metrics.csv", *([validation.logged] if validation else [])),
             checkpoint,
-            Curves(stage.folder / "metrics.csv"),
             StageProgress(title, stage.steps),
             StopOnSignal(checkpoint.save),
         ],

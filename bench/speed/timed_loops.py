@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any, Protocol, cast
 
@@ -190,7 +190,8 @@ def harness(timed: Timed, module: Stage, serve: Callable[[Loader], Source], turn
     """Trains the module as `bench run` does."""
     stage = timed.stage
     prepare_blocks(module, timed.trainer, stage.name)
-    trainer = make_trainer(timed.trainer, stage, timed.settings.seed, stage.name, Cost())
+    steps_alone = replace(stage, validated=None)
+    trainer = make_trainer(timed.trainer, steps_alone, timed.settings.seed, stage.name, Cost())
     progress = StageProgress(f"{stage.name}: {HARNESS}", timed.last)
     callbacks = callbacks_of(trainer)
     callbacks[:] = [*(progress if isinstance(each, StageProgress) else each for each in callbacks), turns]

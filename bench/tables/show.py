@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from bench import registry
 
 if TYPE_CHECKING:  # they import torch or pandas, which take longer than `bench list` may
-    from bench.plan.graph import Plan
+    from bench.plan.graph import Plan, PlannedStage
     from datamodules.manifest.build import Manifest
 
 # A table needs its width also where the output is a file; a terminal keeps its own.
@@ -105,9 +105,11 @@ def print_plan(plan: Plan) -> None:
     from bench.plan.code import changed_since
 
     config = plan.config
+    validates = any(stage.validated for stage in plan.stages)
     table = Table(
-        Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps", "scored on", "clips",
-        "parameters", "GFLOPs", "state",
+        Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps",
+        *(("validated on", "clips") if validates else ()),
+        "scored on", "clips", "parameters", "GFLOPs", "state",
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
     for stage in plan.stages:
@@ -119,6 +121,7 @@ def print_plan(plan: Plan) -> None:
             "\n".join(clips(part.manifest) for part in stage.mixture.parts) if stage.mixture else clips(stage.train),
             str(stage.config.epochs) if stage.train else "",
             str(stage.steps or ""),
+            *((validation(stage), clips(stage.validated)) if validates else ()),
             stage.board.name if stage.board else "",
             clips(stage.scored),
             f"{stage.parameters / 1e6:.2f} M",
@@ -126,6 +129,17 @@ def print_plan(plan: Plan) -> None:
             f"{stage.state}{' by other code' if begun and changed_since(stage.folder, config.method) else ''}",
         )
     console.print(table)
+
+
+def validation(stage: PlannedStage) -> str:
+    """For example `val, best mAP`."""
+    from bench.plan.validation import metric_of_validation
+
+    if stage.validated is None:
+        return ""
+    own = stage.config.validation
+    words = (f"every {own.every}" if own.every > 1 else "", f"patience {own.patience}" if own.patience else "")
+    return ", ".join((str(own.split), f"{own.keep} {metric_of_validation(stage.config)}", *filter(None, words)))
 
 
 def clips(manifest: Manifest | None) -> str:

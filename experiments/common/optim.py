@@ -1,4 +1,4 @@
-"""Optimisers and their schedules, a function of the step alone.
+"""Optimisers and their schedules, a function of the step alone; `plateau` is one of the validations so far, too.
 
 AdamW with linear warm-up, half a cosine and layer-wise decay is the recipe of the MAE family; Adam with steps of the
 rate that of AST, PSLA and UAVM; SGD with a cosine that of MBT.
@@ -7,7 +7,7 @@ rate that of AST, PSLA and UAVM; SGD with a cosine that of MBT.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -36,8 +36,9 @@ class OptimConfig(Freezable):
     """The same in steps, on top of the schedule (AST, PSLA `traintest.py`)."""
     warmup_stairs: int = 1
     """Steps between two changes of the rate in `warmup_steps`; AST and PSLA change it every 50."""
-    schedule: Literal["cosine", "step"] = "cosine"
-    """After `warmup_epochs`: half a cosine down to `min_lr`, or steps down."""
+    schedule: Literal["cosine", "step", "plateau"] = "cosine"
+    """After `warmup_epochs`: half a cosine down to `min_lr`; steps down; or a step down, by `step_factor`, whenever the
+    stage's validation has not improved for more than `plateau_patience` validations (torch's `ReduceLROnPlateau`)."""
     cosine_from: Literal["start", "warmup"] = "start"
     """The cosine begins with the first step, and `warmup_steps` multiply it, or it begins after them (MCN
     `train_tri_kmeans.py`)."""
@@ -49,6 +50,8 @@ class OptimConfig(Freezable):
     """Epochs between steps down (AST `lrscheduler_step`)."""
     step_factor: float = 0.5
     """Factor by which a step multiplies the rate (AST `lrscheduler_decay`)."""
+    plateau_patience: int = 2
+    """Validations without improvement that `plateau` bears (PSLA, UAVM `lr_patience`)."""
     layer_decay: float = 1.0
     """The rate of layer i of n is multiplied by `layer_decay ** (n - i)`; 1 = off."""
 
@@ -58,6 +61,8 @@ class Optimised(Protocol):
 
     spec: Any
     """A `StageSpec`."""
+    plateau: float
+    """Share of the rate that the validations so far have left."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
@@ -90,8 +95,32 @@ def stairs(step: int, steps: int, height: int) -> float:
     return step // height * height / steps if step < steps else 1.0
 
 
-def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Share of the peak rate at a step."""
+def plateau_factor(values: Iterable[float], better: Literal["higher", "lower"], optim: OptimConfig) -> float:
+    """Share of the peak rate that these values, of one validation after the other, leave."""
+    rate = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    mode: Literal["max", "min"] = "max" if better == "higher" else "min"
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(rate, mode, optim.step_factor, optim.plateau_patience)
+    for value in values:
+        plateau.step(value)
+    return float(rate.param_groups[0]["lr"])
+
+
+def set_rates(schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
+    """The rates of the next step, where the schedule has changed since the last one."""
+    for group, peak, factor in zip(
+        schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    ):
+        group["lr"] = peak * factor(schedule.last_epoch)
+
+
+def schedule_factor(
+    optim: OptimConfig, batch_size: int, step: int, steps_per_epoch: int, epochs: int, plateau: float = 1.0
+) -> float:
+    """Share of the peak rate at a step.
+
+    Args:
+        plateau: see `plateau_factor`.
+    """
     warm = stairs(step, optim.warmup_steps, optim.warmup_stairs)
     epoch = step / steps_per_epoch
     if optim.schedule == "cosine":
@@ -101,6 +130,8 @@ def schedule_factor(optim: OptimConfig, batch_size: int, step: int, steps_per_ep
         return warm * lr_factor(epoch, epochs, optim.warmup_epochs, min_factor)
     if epoch < optim.warmup_epochs:
         return warm * epoch / optim.warmup_epochs
+    if optim.schedule == "plateau":
+        return warm * plateau
     return warm * step_down(int(epoch), optim.step_first, optim.step_every, optim.step_factor)
 
 
@@ -138,6 +169,9 @@ def make_optimizer(stage: Optimised) -> dict[str, Any]:
         make = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
         optimizer = make(groups, betas=tuple(optim.betas))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule_factor(optim, spec.batch_size, step, spec.steps_per_epoch, spec.epochs)
+        optimizer,
+        lambda step: schedule_factor(
+            optim, spec.batch_size, step, spec.steps_per_epoch, spec.epochs, plateau=stage.plateau
+        ),
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

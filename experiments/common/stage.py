@@ -76,6 +76,9 @@ class Stage(L.LightningModule, Generic[Model, Options]):
     """Whether the stage mixes a batch's `partner` into extracted features, as `data.augment.mixup` requires."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two embeddings."""
+    plateau: float = 1.0
+    """Share of the learning rate that the validations so far have left; the harness sets it where `optim.schedule` is
+    `plateau`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """What stands in a base's brackets is `model_config` and `options_config`, unless the class names them."""

@@ -50,7 +50,7 @@ def stop_group(step: int, signum: int) -> None:
 
 def stop_measuring(signum: int) -> None:
     """A signal when the first clips have been measured."""
-    from bench.run.callbacks import Collect
+    from bench.run.gathered import Collect
 
     collect = Collect.on_test_batch_end
 
@@ -59,6 +59,27 @@ def stop_measuring(signum: int) -> None:
         os.kill(os.getpid(), signum)
 
     Collect.on_test_batch_end = collect_and_stop
+
+
+def kill_validating(batch: int) -> None:
+    """The process is killed when so many batches have been validated."""
+    from bench.run import validation
+
+    class Killing(validation.Collect):
+        done = 0
+
+        def add(self, *given: Any) -> None:
+            super().add(*given)
+            Killing.done += 1
+            if Killing.done == batch:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    validation.Collect = Killing
+
+
+def kill(step: int) -> None:
+    """The process is killed in the middle of a step."""
+    in_step(step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def stop_checking(signum: int) -> None:
@@ -191,8 +212,8 @@ def moments(log: str | None, last: Sequence[str] = ()) -> None:
 FAULTS = {
     function.__name__: function
     for function in (
-        stop, stop_group, stop_measuring, stop_checking, nan, full_disk, kill_worker, kill_rank, kill_parent_of_worker,
-        meet, jumping_clock, moments,
+        stop, stop_group, stop_measuring, kill, kill_validating, stop_checking, nan, full_disk, kill_worker, kill_rank,
+        kill_parent_of_worker, meet, jumping_clock, moments,
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ def trained(path: Path, steps: range, start: int) -> None:
         estimated_stepping_batches=5,
         log_every_n_steps=2,
         optimizers=[optimizer],
+        loggers=[],
     )
     curves = Curves(path)
     curves.on_train_start(trainer, None)
@@ -45,3 +46,24 @@ def test_a_restart_leaves_the_rows_of_an_undisturbed_training(tmp_path: Path, st
         file.write(half)
     trained(path, range(start + 1, 6), start)
     assert path.read_text() == WHOLE
+
+
+def test_what_is_measured_has_rows_of_its_own_and_a_restart_repeats_none(tmp_path: Path):
+    """Also where it is measured before anything is logged, whose columns come later."""
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.5}])
+    trainer = SimpleNamespace(
+        global_step=0, is_global_zero=True, estimated_stepping_batches=5, log_every_n_steps=4, optimizers=[optimizer],
+        loggers=[], callback_metrics={"loss/loss": torch.tensor(7.0)},
+    )  # fmt: skip
+
+    def train(steps: range) -> None:
+        curves = Curves(tmp_path / "metrics.csv", lambda step: {} if step % 3 else {"val/mAP": step / 10})
+        curves.on_train_start(trainer, None)
+        for trainer.global_step in steps:
+            curves.on_train_batch_end(trainer)
+
+    train(range(1, 6))
+    trainer.global_step = 3  # cut off there, with all that came later
+    train(range(4, 6))
+    whole = "step,lr,val/mAP,loss/loss\n3,0.5,0.3,\n4,0.5,,7\n5,0.5,,7\n"
+    assert (tmp_path / "metrics.csv").read_text() == whole

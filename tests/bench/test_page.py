@@ -396,3 +396,13 @@ def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path):
     assert curves(tmp_path / "none.csv") is None
     path.write_text("no curves here")
     assert curves(path) is None
+
+
+def test_thinned_curves_keep_each_validation(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    rows = (f"{step},{1 / step},{step if step % 97 == 0 else ''}\n" for step in range(1, 5001))
+    path.write_text("step,loss,val/mAP\n" + "".join(rows))
+    found = curves(path)
+    assert found is not None and list(found["series"]) == ["val/mAP", "loss"] and len(found["step"]) <= 2 * POINTS + 1
+    values = [value for value in found["series"]["val/mAP"] if value is not None]
+    assert values == [float(step) for step in range(97, 5001, 97)]

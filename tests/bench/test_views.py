@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.run.execute import one_row_a_clip
+from bench.run.gathered import one_row_a_clip
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.samplers import EVALUATION, ClipRef, EvalSampler
 from datamodules.manifest.build import build_manifest
