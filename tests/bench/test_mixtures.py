@@ -178,6 +178,7 @@ def test_in_place_of_a_clip_that_cannot_be_read_comes_one_of_the_same_part(
 
     monkeypatch.setattr(ClipDataset, "_clip", damaged)
     monkeypatch.setenv("MIXING_LOG", str(tmp_path / "log"))
+    shutil.copytree(ran / "runs" / "cache", tmp_path / "runs" / "cache")
     assert main(["run", *theirs.settings(tmp_path, "stage=mixed")]) == 0
     for before, now in zip(usual, steps(tmp_path / "log"), strict=True):
         for clip, other in zip(before, now, strict=True):
@@ -214,9 +215,9 @@ PART = "stages.mixed.mixture.parts.tags"
     ],
 )
 def test_what_determines_a_part_s_clips_is_of_the_identity_and_the_row(
-    theirs: Theirs, tmp_path: Path, override: str, changes: bool
+    theirs: Theirs, ran: Path, override: str, changes: bool
 ):
-    before, after = identity(theirs, tmp_path), identity(theirs, tmp_path, override)
+    before, after = identity(theirs, ran), identity(theirs, ran, override)
     assert (before[0] != after[0]) == (before[1] != after[1]) == changes
 
 
@@ -286,6 +287,7 @@ def test_the_contract_can_be_checked_of_a_stage_of_several_datasets(theirs: Thei
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["mixed", "turns"])
 def test_two_processes_read_what_one_reads(theirs: Theirs, ran: Path, tmp_path: Path, stage: str):
+    shutil.copytree(ran / "runs" / "cache", tmp_path / "runs" / "cache")
     assert theirs.bench(None, tmp_path, f"stage={stage}", *TWO_PROCESSES) == 0
     each = [Path(f"{tmp_path / 'log'}.{rank}").read_text().splitlines() for rank in range(2)]
     for one, two in zip(*each, strict=True):
@@ -304,6 +306,7 @@ def test_two_processes_read_what_one_reads(theirs: Theirs, ran: Path, tmp_path: 
 def test_killed_in_the_middle_it_goes_on_with_the_next_step(
     theirs: Theirs, ran: Path, tmp_path: Path, stage: str, workers: int
 ):
+    shutil.copytree(ran / "runs" / "cache", tmp_path / "runs" / "cache")
     settings = [f"stage={stage}", "trainer.checkpoint_every=1", f"data.loader.workers={workers}"]
     assert theirs.bench(["stop_group", 7, signal.SIGKILL], tmp_path, *settings) == -signal.SIGKILL
     killed = steps(tmp_path / "log")
