@@ -51,7 +51,7 @@ class ValidationConfig(Freezable):
 
     split: str | None = None
     """Of the stage's dataset, e.g. `val`; none = nothing is validated. No split that a board scores: see
-    `bench/plan/validation.py`."""
+    `bench/plan/chosen_by.py`."""
     every: int = 1
     """Epochs from one validation to the next; the last epoch is always validated."""
     metric: str | None = None

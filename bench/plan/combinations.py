@@ -10,8 +10,8 @@ from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError, unknown
 from bench.plan import identity
+from bench.plan.chosen_by import check_validation
 from bench.plan.mixture import check_mixture
-from bench.plan.validation import check_validation
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
 from datamodules.loading.rows import check_rows

@@ -13,11 +13,11 @@ from bench.config.parts import parts_of_a_batch
 from bench.config.schema import BenchConfig, StageConfig, ValidationConfig
 from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
+from bench.plan.chosen_by import require_unchosen, require_unseen
 from bench.plan.combinations import check_combinations
 from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
-from bench.plan.validation import require_unchosen, require_unseen
 from bench.tasks import task_of
 from datamodules.boards import Board
 from datamodules.loading.mixture import Mixture

@@ -110,7 +110,7 @@ class ShownMetric(_Part):
     decimals: Annotated[int, Field(ge=0, le=6)]
 
 
-class Validation(_Part):
+class ValidationUse(_Part):
     """How a stage's training was validated, and the epoch whose weights it kept."""
 
     stage: Slug
@@ -180,7 +180,7 @@ class Record(_Part):
     """The split that this stage was trained on."""
     train_parts: tuple[DataUse, ...] = ()
     """Those of other datasets that it was trained on beside this."""
-    validations: tuple[Validation, ...] = ()
+    validations: tuple[ValidationUse, ...] = ()
     """Of this stage and of those that it comes from, the first one first; not of stages that validate nothing."""
     parents: tuple[Parent, ...] = ()
     """From the first stage to the last before this one."""

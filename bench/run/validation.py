@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import UserError
+from bench.plan.chosen_by import metric_of_validation, task_of_validation
 from bench.plan.graph import PlannedStage
-from bench.plan.validation import metric_of_validation, task_of_validation
 from bench.run.callbacks import Cost
 from bench.run.ema import Ema
 from bench.run.first_process import buffers_of_the_first

@@ -133,7 +133,7 @@ def print_plan(plan: Plan) -> None:
 
 def validation(stage: PlannedStage) -> str:
     """For example `val, best mAP`."""
-    from bench.plan.validation import metric_of_validation
+    from bench.plan.chosen_by import metric_of_validation
 
     if stage.validated is None:
         return ""

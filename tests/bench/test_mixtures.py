@@ -200,6 +200,7 @@ def identity(theirs: Theirs, folder: Path, *overrides: str) -> tuple[str, dict[s
 PART = "stages.mixed.mixture.parts.tags"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "changes"),
     [
@@ -237,7 +238,7 @@ def test_what_determines_a_part_s_clips_is_of_the_identity_and_the_row(
         (["stages.mixed.train=[]"], "stages.mixed.mixture: the stage trains on nothing of its own"),
         (["stages.mixed.mixture.steps=-1"], "stages.mixed.mixture.steps=-1"),
         ([f"{PART}.data.inputs.audio.frames=70"], "vggsound and tags are to be in one batch, but audio is [1, 50, 32]"),
-        ([f"{PART}.modality=x"], f"{PART}.modality: 'x' is not made of a, v and t"),
+        ([f"{PART}.modality=x"], f"{PART}.modality: 'x' is not made of a, v, t and i"),
         ([f"{PART}.data.inputs.audoi.frames=70"], f"no such key '{PART}.data.inputs.audoi"),
         (["stages.mixed.batch_size=44"], "tags has 10 usable clips an epoch, fewer than its 11 of one batch"),
         (["stages.mixed.batch_size=12", "trainer.devices=2"], "a batch has 3 clips of tags, which do not divide over"),

@@ -157,6 +157,7 @@ def in_a_process(site: Path, folder: Path, *overrides: str) -> subprocess.Comple
     return subprocess.run(run, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_processes_are_given_what_one_is(site, alone, tmp_path):
     done = in_a_process(site, tmp_path, "trainer.accelerator=cpu", "trainer.devices=2")
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,8 @@ from bench import registry
 from bench.page.write import write_pages
 from bench.records.archive import Record, write
 from bench.run.results import write_predictions
-from tests.bench.test_page import HOSTILE, folder_of, predictions
+from tests.bench.test_page import HOSTILE, folder_of
+from tests.bench.test_page_runs import predictions
 from tests.bench.test_published import method, row
 from tests.bench.test_tables import record
 

@@ -205,6 +205,7 @@ def test_the_last_epoch_is_always_validated(clips: Path, folder, monkeypatch):
     assert [each["epoch"] for each in validation(found)["seen"]] == [3, 4]
 
 
+@pytest.mark.slow
 def test_the_moving_mean_is_what_is_validated_and_kept(clips: Path, folder, monkeypatch):
     """At the last epoch it is what the training without validation ends with, and before it is another one."""
     ema = f"stages.{STAGE}.ema=0.8"
@@ -220,6 +221,7 @@ PLATEAU = [
 ]
 
 
+@pytest.mark.slow
 def test_the_rate_halves_where_the_validation_no_longer_improves_as_torch_s_scheduler_does(
     clips: Path, folder, monkeypatch
 ):

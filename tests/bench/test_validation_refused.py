@@ -11,8 +11,8 @@ import pytest
 
 from bench.config.schema import ValidationConfig
 from bench.errors import UserError
+from bench.plan.chosen_by import require_unseen
 from bench.plan.combinations import check_combinations
-from bench.plan.validation import require_unseen
 from experiments.common.optim import OptimConfig
 from tests.bench.test_combinations import message, of, stage
 

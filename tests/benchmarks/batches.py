@@ -2,7 +2,7 @@
 
 Two commits that print the same lines on one machine read the same, to the bit:
 
-    python -m tests.benchmarks.batches [key=value …] > before.txt
+    python -m tests.benchmarks.batches [METHOD …] [key=value …] > before.txt
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import yaml
 
 from bench import registry
 from bench.config.compose import compose
@@ -64,21 +63,19 @@ def hashes(stage: PlannedStage) -> Iterator[str]:
 
 
 def main() -> None:
-    for method in registry.methods():
-        described = yaml.safe_load((registry.method_folder(method) / "config.yaml").read_text())
-        for variant in ["", *described.get("variants", {})]:
-            chosen = [f"variant={variant}"] if variant else []
-            for name in compose(method, chosen).stages:
-                try:
-                    config = compose(method, [f"stage={name}", "data.loader.workers=0", *chosen, *sys.argv[1:]])
-                    stage = make_plan(config).stages[-1]
-                except UserError as error:
-                    print(method, variant or "-", name, f"not planned: {str(error).splitlines()[0][:120]}", flush=True)
-                    continue
-                if missing := [other.name for other in stage.features.values() if not (other.folder / DONE).is_file()]:
-                    print(method, variant or "-", name, f"features of {missing} are not there", flush=True)
-                    continue
-                print(method, variant or "-", name, *hashes(stage), flush=True)
+    methods = [word for word in sys.argv[1:] if "=" not in word] or registry.methods()
+    settings = [word for word in sys.argv[1:] if "=" in word]
+    for method in methods:
+        for name in compose(method, []).stages:
+            try:
+                stage = make_plan(compose(method, [f"stage={name}", "data.loader.workers=0", *settings])).stages[-1]
+            except UserError as error:
+                print(method, name, f"not planned: {str(error).splitlines()[0][:120]}", flush=True)
+                continue
+            if missing := [other.name for other in stage.features.values() if not (other.folder / DONE).is_file()]:
+                print(method, name, f"features of {missing} are not there", flush=True)
+                continue
+            print(method, name, *hashes(stage), flush=True)
 
 
 if __name__ == "__main__":
