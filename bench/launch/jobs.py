@@ -22,7 +22,7 @@ from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
 from bench.errors import UserError
-from bench.run.compat import send_signal
+from bench.launch.submitit_compat import send_signal
 
 LOG = "log.txt"
 """In a job's folder: all that its command printed."""

@@ -5,18 +5,13 @@ Nothing else in `bench` may use these; `tests/bench/test_compat.py` fails when a
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies.launchers import subprocess_script
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from submitit.local.local import LocalJob  # a run that is no sweep need not load it
 
 
 def leave_signals_alone(trainer: L.Trainer) -> None:
@@ -71,12 +66,3 @@ def lerp(ends: Sequence[Tensor], towards: Sequence[Tensor], weight: float) -> No
     One by one, each parameter would cost a launch in every step.
     """
     torch._foreach_lerp_(list(ends), list(towards), weight)
-
-
-def send_signal(job: LocalJob[None], number: signal.Signals) -> None:
-    """Sends a signal to a job's process, if it has started (submitit 1.5.4).
-
-    `LocalJob.cancel` would send SIGINT, which ends a job without saving.
-    """
-    if job._process is not None:
-        job._process.send_signal(number)

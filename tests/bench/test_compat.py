@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from submitit import LocalExecutor
 
 from bench.config import omegaconf_compat
+from bench.launch import submitit_compat
 from bench.run import compat
 from tests.conftest import REPOSITORY
 
@@ -108,7 +109,7 @@ def test_submitit_gives_access_to_a_jobs_process(tmp_path) -> None:
     executor = LocalExecutor(tmp_path)
     executor.update_parameters(timeout_min=1)
     job = executor.submit(signal.pause)
-    compat.send_signal(job, signal.SIGKILL)
+    submitit_compat.send_signal(job, signal.SIGKILL)
     assert job._process.wait() == -signal.SIGKILL
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bench.launch.jobs import Job, LocalLauncher, Place, State, core_places, gpu
 from bench.launch.sweep import Entry
 from bench.launch.sweep_run import last_line, run_jobs
 from bench.run.preemption import Preempted, listening
+from tests.conftest import REPOSITORY
 
 DEADLINE_SECONDS = 300.0
 
@@ -112,6 +114,11 @@ while time.monotonic() < deadline:
     with listening():
         states = run_jobs(entries(first, second), LocalLauncher([Place({})]))
     assert set(states.values()) == {State.DONE} and first.result.read_text() == "half"
+
+
+def test_a_job_s_process_imports_no_torch_before_its_command_does():
+    code = "import sys, bench.launch.jobs; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
 def test_places_of_gpus():
