@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,8 +30,7 @@ from filelock import FileLock
 
 from datamodules.compat import time_tasks_steadily
 from datamodules.files import replacing
-from datamodules.media.container import MediaError
-from datamodules.media.decode import Media
+from datamodules.manifest.judge import Judgement, judge
 from datamodules.progress import Track, no_progress
 
 time_tasks_steadily()
@@ -45,28 +43,9 @@ SECONDS_A_FILE = 600.0
 """A file that takes longer is given up: hours of whole video take minutes."""
 SLOW_DISK_SECONDS = 5e-5
 """A local disk returns a file's size in a tenth of this."""
-STILL_MOMENTS = (0.1, 0.35, 0.6, 0.85)
-"""Shares of the duration at which pictures are compared."""
-STILL_DIFFERENCE = 1.0
-"""Mean difference of grey values (of 255) up to which two pictures are the same: what coding noise makes."""
 
 CRASHED, TOO_SLOW = "crashes the decoder", "takes too long"
 """Reasons beside those of `container.REASONS`."""
-
-
-class Judgement(NamedTuple):
-    """What is to be said of a file. A reason is why it cannot be used for its sound or pictures, empty if it can."""
-
-    audio_reason: str
-    audio_duration: float
-    """Seconds, of whichever ends last; NaN if it cannot be used."""
-    sound_end: float
-    """Second at which the sound ends; NaN if it cannot be used."""
-    video_reason: str
-    video_duration: float
-    still: bool
-    """Its pictures are all the same one. That is a fact, not a fault: such clips are used."""
-
 
 SCHEMA = pa.schema(
     [
@@ -82,34 +61,6 @@ SCHEMA = pa.schema(
         ("still", pa.bool_()),
     ]
 )
-
-
-def judge(path: str) -> Judgement:
-    """Decodes a file's sound, and enough of its pictures, to know whether they can be used."""
-    (audio_reason, audio_duration, sound_end), (video_reason, video_duration, _) = (
-        _usable(path, kind) for kind in ("audio", "video")
-    )
-    still = not video_reason and _is_still(path, video_duration)
-    return Judgement(audio_reason, audio_duration, sound_end, video_reason, video_duration, still)
-
-
-def _usable(path: str, kind: str) -> tuple[str, float, float]:
-    """(Why not, seconds, second at which the sound ends)."""
-    try:
-        with Media(path) as media:
-            info = media.check(need_audio=kind == "audio", need_video=kind == "video")
-    except MediaError as error:
-        return error.reason, math.nan, math.nan
-    return "", info.duration, info.sound_end
-
-
-def _is_still(path: str, duration: float) -> bool:
-    try:
-        with Media(path) as media:
-            grey = media.frames([duration * share for share in STILL_MOMENTS], size=32).mean(axis=-1)
-    except MediaError:
-        return False
-    return bool(np.abs(grey - grey[0]).mean(axis=(1, 2)).max() < STILL_DIFFERENCE)
 
 
 @dataclass(frozen=True)
