@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import wavfile
 
 from datamodules.errors import DataError
 from datamodules.loading.samplers import EVALUATION, ClipRef
@@ -18,7 +17,7 @@ from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowCo
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
 from tests.media_files import film, number_of, write_media
 
-FPS, SECONDS, RATE = 10, 4.0, 8000
+FPS, SECONDS = 10, 4.0
 AUGMENT = AugmentConfig(crop_scale=0.3, flip=True, color_jitter=0.8, gray=0.2)
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 TWO_SAME = {"twice": WindowConfig(lies="same", count=2)}
@@ -30,16 +29,6 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("films")
     for name in ("a", "b", "c"):
         write_media(root / f"{name}.mp4", frames=film(int(SECONDS * FPS)), fps=FPS)
-    return Made(root, {"clip_id": ["a", "b", "c"]})
-
-
-@pytest.fixture(scope="module")
-def ramps(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Three sounds of 4 s, each sample a tenth of its second."""
-    root = tmp_path_factory.mktemp("ramps")
-    for name in ("a", "b", "c"):
-        ramp = np.arange(int(SECONDS * RATE)) / RATE / 10
-        wavfile.write(root / f"{name}.wav", RATE, ramp.astype(np.float32))
     return Made(root, {"clip_id": ["a", "b", "c"]})
 
 

@@ -18,21 +18,10 @@ from datamodules.streams.pseudo_label import write_pseudo_labels
 from datamodules.streams.text import make_tokenizer
 from datamodules.types import AugmentConfig, TextInputs, WindowConfig
 from tests.datamodules.made_dataset import Made, batch_of, clips_of, inputs_of, manifest_of
-from tests.media_files import film, noise, number_of, write_media
+from tests.media_files import noise
 
-FPS, SECONDS, RATE = 10, 4.0, 8000
-AUGMENT = AugmentConfig(crop_scale=0.3, flip=True, color_jitter=0.8, gray=0.2)
-PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+SECONDS, RATE = 4.0, 8000
 TWO_SAME = {"twice": WindowConfig(lies="same", count=2)}
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Three videos of 4 s, whose pictures say which frame they are."""
-    root = tmp_path_factory.mktemp("films")
-    for name in ("a", "b", "c"):
-        write_media(root / f"{name}.mp4", frames=film(int(SECONDS * FPS)), fps=FPS)
-    return Made(root, {"clip_id": ["a", "b", "c"]})
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +32,6 @@ def ramps(tmp_path_factory: pytest.TempPathFactory) -> Made:
         ramp = np.arange(int(SECONDS * RATE)) / RATE / 10
         wavfile.write(root / f"{name}.wav", RATE, ramp.astype(np.float32))
     return Made(root, {"clip_id": ["a", "b", "c"]})
-
-
-def numbers(pictures: torch.Tensor) -> list[int]:
-    """Of [B, 3, H, W] that were not normalised."""
-    return [number_of(picture.permute(1, 2, 0).numpy() * 255) for picture in pictures]
 
 
 def left_out(manifest) -> dict[str, int]:
