@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from bench.config.schema import TrainerConfig
 from bench.errors import UserError
+from bench.plan.chosen_by import LOSS
 from bench.plan.devices import cluster_environment, resolve_accelerator, resolve_precision
 from bench.plan.graph import PlannedStage
 from bench.run.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
@@ -25,6 +26,7 @@ from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopOnSignal
 from bench.run.together import end_together
 from bench.run.validation import Validation
+from bench.run.validation_loss import LossValidation
 from datamodules.precision import full_precision
 
 LOG_EVERY = 10
@@ -36,7 +38,8 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     them, and where a run was cut off is a single number, the step."""
     finite = FiniteLoss(stage.name)
     ema = Ema(stage.config.ema) if stage.config.ema else None
-    validation = Validation(stage, ema, finite.check, tracked) if stage.validated is not None else None
+    by = LossValidation if stage.config.validation.metric == LOSS else Validation
+    validation = by(stage, ema, finite.check, tracked) if stage.validated is not None else None
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
     environment = cluster_environment()
     end_together()

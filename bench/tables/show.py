@@ -106,9 +106,11 @@ def print_plan(plan: Plan) -> None:
 
     config = plan.config
     validates = any(stage.validated for stage in plan.stages)
+    labels = any(stage.labels or stage.labelled for stage in plan.stages)
     table = Table(
         Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps",
         *(("validated on", "clips") if validates else ()),
+        *(("pseudo-labels",) if labels else ()),
         "scored on", "clips", "parameters", "GFLOPs", "state",
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
@@ -122,6 +124,7 @@ def print_plan(plan: Plan) -> None:
             str(stage.config.epochs) if stage.train else "",
             str(stage.steps or ""),
             *((validation(stage), clips(stage.validated)) if validates else ()),
+            *((pseudo_labels(stage),) if labels else ()),
             stage.board.name if stage.board else "",
             clips(stage.scored),
             f"{stage.parameters / 1e6:.2f} M",
@@ -140,6 +143,13 @@ def validation(stage: PlannedStage) -> str:
     own = stage.config.validation
     words = (f"every {own.every}" if own.every > 1 else "", f"patience {own.patience}" if own.patience else "")
     return ", ".join((str(own.split), f"{own.keep} {metric_of_validation(stage.config)}", *filter(None, words)))
+
+
+def pseudo_labels(stage: PlannedStage) -> str:
+    """For example `gives audio, video to train` or `reads cluster of label_1`."""
+    given = f"gives {', '.join(stage.labelled)} to {'+'.join(stage.config.extract)}" if stage.labelled else ""
+    read = [f"reads {stream} of {other.name}" for stream, other in stage.labels.items()]
+    return "\n".join(filter(None, (given, *read)))
 
 
 def clips(manifest: Manifest | None) -> str:
