@@ -29,7 +29,7 @@ def write_labels(module: Stage, stage: PlannedStage) -> str:
     rows, features_NTD = ExtractedFeatures(stage.folder / FEATURES, listed).together()
     if not len(rows):
         raise UserError(f"stage {stage.name}: not one of the {len(listed)} clips to be labelled could be read")
-    clip_ids = listed.iloc[rows].tolist()
+    clip_ids = listed.iloc[rows].reset_index(drop=True)
     seed = stable_hash("labels", stage.drawn) % 2**32
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -42,11 +42,12 @@ def write_labels(module: Stage, stage: PlannedStage) -> str:
     )
 
 
-def _splits(stage: PlannedStage, clip_ids: list[str]) -> list[str]:
-    """[N] the split that each clip is of."""
-    ids = [clips.table["clip_id"] for clips in stage.labelled_clips.values()]
-    of = pd.concat([pd.Series(split, each) for split, each in zip(stage.labelled_clips, ids, strict=True)])
-    return of[~of.index.duplicated()].reindex(clip_ids).tolist()
+def _splits(stage: PlannedStage, clip_ids: pd.Series) -> pd.Series:
+    """[N] the split that each clip is of, the first of those that have it, as categories."""
+    found = np.full(len(clip_ids), -1, np.int8)
+    for number, clips in enumerate(stage.labelled_clips.values()):
+        found[(found < 0) & clip_ids.isin(clips.table["clip_id"]).to_numpy()] = number
+    return pd.Series(pd.Categorical.from_codes(found, list(stage.labelled_clips)))
 
 
 def checked(given: Mapping[str, Any], clips: int, wanted: Mapping[str, int], what: str) -> dict[str, np.ndarray]:

@@ -137,7 +137,7 @@ class PseudoLabelStream(Stream[PseudoLabelInputs]):
 
 
 def write_pseudo_labels(
-    path: Path, clip_ids: Sequence[str], labels: Mapping[str, Sequence[int] | Tensor | np.ndarray]
+    path: Path, clip_ids: Sequence[str] | pd.Series, labels: Mapping[str, Sequence[int] | Tensor | np.ndarray]
 ) -> None:
     """Writes the labels of clips, all or nothing; of several processes that train together, one writes.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import lightning as L
 import numpy as np
@@ -14,6 +14,9 @@ from datamodules.parts import PartSpec
 from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
 from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Model = TypeVar("Model")
 """A method's dataclass of its network's hyperparameters."""
@@ -150,7 +153,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         raise NotImplementedError
 
     def pseudo_labels(
-        self, features_NTD: np.ndarray, clip_ids: Sequence[str], splits: Sequence[str], seed: int
+        self, features_NTD: np.ndarray, clip_ids: pd.Series, splits: pd.Series, seed: int
     ) -> Mapping[str, Tensor | np.ndarray]:
         """Labels for the clips whose features the stage has extracted (`extract`), such as their clusters, for the
         stages that name it in `labels`. Called once, when all features are there, on the first process alone, in

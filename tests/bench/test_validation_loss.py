@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from bench.errors import UserError
 from bench.plan.chosen_by import metric_of_validation
 from bench.plan.combinations import check_combinations
 from bench.plan.graph import PlannedStage
+from bench.run.results import read_predictions
 from datamodules.types import Batch
 from experiments.baseline_cnn.method import Train
 from experiments.common.optim import OptimConfig
@@ -53,9 +53,9 @@ def loss_of(clips: Path, folder: Path, of: PlannedStage) -> float:
     again = AGAIN.replace("board: fsd50k", "board: fsd50k-val")
     given = f"stages.again={{init: {of.folder / 'weights.pt'}, {again}}}"
     found = run(clips, folder, *SMALL, given, "stage=again")["again"]
-    table = pd.read_parquet(found.folder / "predictions.parquet")
-    logits_NC, target_NC = (torch.tensor(np.stack(table[name]), dtype=torch.float64) for name in ("a", "target"))
-    assert logits_NC.shape == (VAL, found.spec.num_classes)
+    predictions = read_predictions(found.folder / "predictions.parquet")
+    assert predictions.scale == "logits" and predictions.target.shape == (VAL, found.spec.num_classes)
+    logits_NC, target_NC = (torch.tensor(each).double() for each in (predictions.scores["a"], predictions.target))
     return float(F.binary_cross_entropy_with_logits(logits_NC, target_NC))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ class Rounds(Stage[Nothing, Options]):
         return {"features": (batch["wave"][:, :1] + 0 * self.shift)[:, None]}
 
     def pseudo_labels(
-        self, features_NTD: np.ndarray, clip_ids: Sequence[str], splits: Sequence[str], seed: int
+        self, features_NTD: np.ndarray, clip_ids: pd.Series, splits: pd.Series, seed: int
     ) -> dict[str, Tensor | np.ndarray]:
         self.note(0, {"clip_id": list(clip_ids), "splits": list(splits)})
         number_N = np.array([numbered(*place(value)) for value in features_NTD[:, 0, 0].tolist()])
@@ -64,6 +65,12 @@ class Rounds(Stage[Nothing, Options]):
         seen = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in what.items()}
         with (root / "log").open("a") as file:
             file.write(json.dumps({"step": step, "rank": self.global_rank} | seen) + "\n")
+
+
+class Mute(Rounds):
+    """Extracts, and gives no labels."""
+
+    pseudo_labels = Stage.pseudo_labels
 
 
 def numbered(video: str, second: float) -> int:
