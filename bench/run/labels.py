@@ -67,6 +67,8 @@ def checked(given: Mapping[str, Any], clips: int, wanted: Mapping[str, int], wha
             f"{what} gives {', '.join(map(str, given)) or 'nothing'}, but streams read {', '.join(missing)}; set the "
             f"streams' column"
         )
+    if "clip_id" in given:
+        raise UserError(f"{what} gives labels called clip_id, as the column of ids is; call them otherwise")
     labels = {name: np.asarray(each.cpu() if isinstance(each, torch.Tensor) else each) for name, each in given.items()}
     for name, each in labels.items():
         if each.shape != (clips,) or each.dtype.kind not in "iu":

@@ -59,6 +59,8 @@ class PseudoLabelStream(Stream[PseudoLabelInputs]):
     part_names = ()
 
     def wants(self) -> Hashable:
+        if not self.options.file:
+            return super().wants()
         return self.name, repr(self.options), _stamp(self.options.file)
 
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:

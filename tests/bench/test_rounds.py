@@ -17,7 +17,7 @@ import torch
 from bench.cli import main
 from bench.plan.identity import file_hash
 from bench.tables import show
-from tests.bench.test_outside_streams import CLIPS, site
+from tests.bench.test_outside_streams import site
 from tests.conftest import REPOSITORY
 
 __all__ = ["site"]
@@ -25,6 +25,7 @@ __all__ = ["site"]
 STAGES = ("label_0", "train_1", "label_1", "train_2")
 STEPS, BATCH = 6, 8
 IDS = sorted(f"v{video}_{clip}" for video in range(8) for clip in range(3))
+VAL = [f"v{video}_{clip}" for video in (11, 12) for clip in range(3)]
 
 
 def arguments(site: Path, folder: Path, *overrides: str) -> list[str]:
@@ -86,17 +87,30 @@ def test_each_training_reads_the_labels_that_the_weights_before_it_gave_its_very
     shift = 0.0
     for label, train in (STAGES[:2], STAGES[2:]):
         listed = labels_of(alone, label)
-        assert listed["clip_id"].tolist() == IDS == noted(alone, label)[0]["clip_id"]
-        assert noted(alone, label)[0]["splits"] == ["train"] * CLIPS
-        moved = [(3 * int(clip[1:-2]) + int(clip[-1]) + round(shift * 8)) % 64 for clip in IDS]
+        ids = sorted([*IDS, *VAL]) if label == "label_1" else IDS
+        assert listed["clip_id"].tolist() == ids == noted(alone, label)[0]["clip_id"]
+        assert noted(alone, label)[0]["splits"] == ["val" if clip in VAL else "train" for clip in ids]
+        moved = [(3 * int(clip[1:-2]) + int(clip[-1]) + round(shift * 8)) % 64 for clip in ids]
         assert listed["moved"].tolist() == moved
         columns = ["moved", "drawn"] if train == "train_2" else ["moved"]
-        expected = dict(zip(IDS, listed[columns].itertuples(index=False, name=None), strict=True))
+        expected = dict(zip(ids, listed[columns].itertuples(index=False, name=None), strict=True))
         steps = seen(alone, train)
         assert sorted(steps) == list(range(STEPS)) and all(len(clips) == BATCH for clips in steps.values())
         assert all(clips == {clip: expected[clip] for clip in clips} for clips in steps.values())
         before, shift = shift, outcome(alone)["weights"][train]
         assert round(before * 8) != round(shift * 8)
+
+
+def require_validated(folder: Path) -> None:
+    """The loss of the last epoch is that of the labels of the clips to validate on."""
+    listed, weights = labels_of(folder, "label_1"), outcome(folder)["weights"]
+    last = json.loads((folder_of(folder, "train_2") / "validation.json").read_text())["seen"][-1]
+    mean = listed["moved"][listed["clip_id"].isin(VAL)].mean()
+    assert last["n"] == len(VAL) and last["metrics"]["loss"] == pytest.approx(weights["train_2"] * mean / 16, rel=1e-6)
+
+
+def test_a_training_on_pseudo_labels_is_validated_on_those_of_other_clips(alone):
+    require_validated(alone)
 
 
 def test_labels_are_drawn_otherwise_in_each_stage_and_otherwise_with_another_seed(alone, site, tmp_path):
@@ -138,8 +152,8 @@ def test_a_plan_is_the_same_before_and_after_the_labels_are_there_and_shows_them
     for folder in (tmp_path, alone):
         assert main(["plan", *arguments(site, folder)]) == 0
         shown.append(" ".join(capsys.readouterr().out.split()))
-    assert "gives drawn, moved to train" in shown[0] and "reads group of label_1" in shown[0]
-    assert "reads drawn of label_1" in shown[0] and "24 of 24 (100.0%)" in shown[0]
+    assert "gives drawn, moved to train+val" in shown[0] and "reads group of label_1" in shown[0]
+    assert "reads drawn of label_1" in shown[0] and "val, last loss" in shown[0]
     assert shown[0].replace("new", "done") == shown[1]
 
 
@@ -149,6 +163,7 @@ def test_two_processes_are_given_what_one_is(site, alone, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(noted(tmp_path, "label_1")) == 1 and {line["rank"] for line in noted(tmp_path, "train_2")} == {0, 1}
     assert outcome(tmp_path) == outcome(alone)
+    require_validated(tmp_path)
 
 
 @pytest.mark.slow

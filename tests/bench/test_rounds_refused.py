@@ -31,7 +31,7 @@ STREAMS = "stages.train_1.data.inputs.streams"
         ([STREAMS + ".group.file=x"], [f"{STREAMS}.group.file=x: stages.train_1.labels.group=label_0", "leave one"]),
         (["+stages.train_1.labels.grop=label_0"], ["(stages.train_1.labels): 'grop'. Did you mean 'group'"]),
         (["stages.train_1.labels.group=label_9"], ["no such stage (stages.train_1): 'label_9'. Did you mean"]),
-        (["stages.train_1.labels.group=label_1"], ["in a circle: label_1 -> train_1 -> label_1"]),
+        (["stages.train_1.labels.group=label_1"], ["in a circle: train_1 -> label_1 -> train_1"]),
         (["stages.label_0.extract=[test]"], ["stages.train_1.labels.group: label_0 extracts test, but train is read"]),
         (["stages.label_0.module=Mute"], ["stages.train_1.labels.group: label_0 gives no labels: Mute has no pseudo"]),
         (["stages.label_0.extract=[]", "stages.label_0.board=ramps"], ["stages.label_0.init=random: random weights"]),
@@ -96,6 +96,16 @@ def test_where_a_clip_has_no_label_another_with_its_own_takes_its_place(site, tm
     assert {clip for clips in steps.values() for clip in clips} == labels.keys() and len(steps) == 2 * 24 // BATCH
 
 
+def test_labels_that_a_finished_stage_did_not_give_are_missed_with_their_file(site, tmp_path, capsys):
+    column = "stages.train_1.data.inputs.streams.group.column"
+    assert main(["run", *arguments(site, tmp_path, "stage=label_0")]) == 0
+    assert main(["run", *arguments(site, tmp_path, "stage=train_1", f"{column}=other")]) == 2
+    message = capsys.readouterr().err
+    assert (
+        "stage train_1: data.inputs.streams.group: " in message and "labels.parquet: it has no column other" in message
+    )
+
+
 def test_a_split_of_several_says_which_clips_are_of_it(site, tmp_path):
     stages = planned(site, tmp_path, "stages.label_0.extract=[train,test]")
     assert {split: len(clips) for split, clips in stages["label_0"].labelled_clips.items()} == {"train": 24, "test": 9}
@@ -105,6 +115,7 @@ def test_a_split_of_several_says_which_clips_are_of_it(site, tmp_path):
     ("given", "says"),
     [
         ({"video": [0, 1]}, "K gives video, but streams read audio; set the streams' column"),
+        ({"audio": [0, 1], "clip_id": [0, 1]}, "K gives labels called clip_id"),
         ({"audio": [0, 1, 2]}, r"K gives audio of int64 \[3\] instead of one whole number for each of the 2 clips"),
         ({"audio": [0.0, 1.0]}, r"K gives audio of float64 \[2\]"),
         ({"audio": [[0], [1]]}, r"K gives audio of int64 \[2, 1\]"),

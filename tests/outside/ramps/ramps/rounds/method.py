@@ -43,7 +43,8 @@ class Rounds(Stage[Nothing, Options]):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """All numbers are exact: sums and halves of small whole ones."""
-        self.note(self.global_step, {name: batch[name] for name in ("clip_id", "group", "drawn") if name in batch})
+        if self.training:
+            self.note(self.global_step, {name: batch[name] for name in ("clip_id", "group", "drawn") if name in batch})
         return {"loss": self.shift * batch["group"].float().mean() / 16}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
