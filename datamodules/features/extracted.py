@@ -100,8 +100,9 @@ class ExtractedFeatures:
         self.parts = parts(folder)
         ids = extracted_ids(folder)
         found = ids.drop_duplicates().get_indexer(clip_ids)
-        rows = np.flatnonzero(~ids.duplicated())[found]  # a clip may have been written twice
-        ends = np.cumsum([len(_part(path)) for path in self.parts])
+        first = np.flatnonzero(~ids.duplicated())  # a clip may have been written twice
+        rows = np.append(first, 0)[found]  # of any clip for those that are not there
+        ends = np.cumsum([len(_part(path)) for path in self.parts], dtype=np.int64)
         self._part = np.searchsorted(ends, rows, side="right")
         self._row = np.where(found >= 0, rows - np.r_[0, ends][self._part], -1)
         self._folder = folder
