@@ -151,6 +151,9 @@ class StageConfig(Freezable):
     fold: int = 0
     """On a board of folds: the fold to run; 0 = all, each as its own stage. `train: [rest]` means the other folds."""
     epochs: int = 1
+    epochs_of: str | None = None
+    """The stage whose best epoch is this one's last, for a training on all clips after one that was validated on some
+    (TCaF); the schedule is still that of all `epochs`."""
     batch_size: int = 64
     """Clips of one optimiser step, over all devices."""
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -210,6 +210,8 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
     for key, other in extracting.items():
         if other in config.stages:
             _check_extracted(stage, f"{where}.{key}", other, config.stages[other])
+    if stage.epochs_of:
+        _check_epochs(stage, f"{where}.epochs_of={stage.epochs_of}", config.stages.get(stage.epochs_of))
     if stage.after or stage.ensemble:
         return
     start = identity.start(config, name)
@@ -266,6 +268,20 @@ def _check_extracted(stage: StageConfig, where: str, name: str, other: StageConf
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
 
 
+def _check_epochs(stage: StageConfig, setting: str, other: StageConfig | None) -> None:
+    if not stage.train:
+        raise UserError(f"{setting}: the stage does not train")
+    if other is None:  # which is reported with the names of all
+        return
+    if other.validation.split is None or other.validation.keep != "best":
+        raise UserError(
+            f"{setting}: its best epoch is this stage's last, and it chooses none; set its validation.split, and "
+            f"validation.keep to best"
+        )
+    if other.epochs > stage.epochs:
+        raise UserError(f"{setting}: it may choose epoch {other.epochs}, and this stage trains for {stage.epochs}")
+
+
 def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: list[int]) -> None:
     if not span:
         return
@@ -276,7 +292,6 @@ def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: li
         raise UserError(f"{where}: averages the weights of the stage in `after`, which is not set")
     if span[1] > parent.epochs or not parent.train:
         raise UserError(f"{where}={span}: {stage.after} trains for {parent.epochs} epochs")
-    if parent.validation.patience:
-        raise UserError(
-            f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.validation.patience to 0"
-        )
+    if parent.validation.patience or parent.epochs_of:
+        setting = "validation.patience to 0" if parent.validation.patience else "epochs_of to null"
+        raise UserError(f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.{setting}")

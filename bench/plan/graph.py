@@ -62,6 +62,8 @@ class PlannedStage:
     """Split -> its clips, where it gives labels."""
     members: tuple[PlannedStage, ...]
     """Of an ensemble."""
+    epochs_of: PlannedStage | None
+    """The stage whose best epoch is this one's last."""
     start: str | None
     """Without a parent: the path of a checkpoint or of a folder of them, `imagenet`, or None for fresh weights."""
     kept_epochs: frozenset[int]
@@ -124,7 +126,8 @@ class PlannedStage:
     @property
     def used(self) -> list[PlannedStage]:
         """The stages it uses directly."""
-        parents = [self.parent, self.teacher, *self.features.values(), *self.labels.values(), *self.members]
+        read = [*self.features.values(), *self.labels.values()]
+        parents = [self.parent, self.teacher, self.epochs_of, *read, *self.members]
         return [stage for stage in parents if stage is not None]
 
     @property
@@ -210,7 +213,7 @@ def _selected(config: BenchConfig) -> list[str]:
 
 
 def _uses(stage: StageConfig) -> Iterator[str]:
-    yield from (name for name in (stage.after, stage.teacher) if name is not None)
+    yield from (name for name in (stage.after, stage.teacher, stage.epochs_of) if name is not None)
     yield from stage.features.values()
     yield from stage.labels.values()
     yield from stage.ensemble
@@ -276,8 +279,10 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         )
     parent = planned[stage.after] if stage.after else None
     teacher = planned[stage.teacher] if stage.teacher else None
+    epochs_of = planned[stage.epochs_of] if stage.epochs_of else None
     members = tuple(planned[member] for member in stage.ensemble)
     roles = {"teacher": teacher} if teacher else {}
+    roles |= {"epochs": epochs_of} if epochs_of else {}
     roles |= {f"features {modality}": other for modality, other in features.items()}
     roles |= {f"labels {stream}": other for stream, other in labels.items()}
     roles |= {f"member {place}": member for place, member in enumerate(members)}
@@ -318,6 +323,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         labelled=labelled,
         labelled_clips={split: clips_of(split) for split in stage.extract} if labelled else {},
         members=members,
+        epochs_of=epochs_of,
         start=start,
         kept_epochs=_kept_epochs(config, name),
         parts=parts,

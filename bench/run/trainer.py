@@ -22,6 +22,7 @@ from bench.run.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSee
 from bench.run.checkpoints import Checkpoint, CheckpointFile
 from bench.run.compat import leave_signals_alone
 from bench.run.ema import Ema
+from bench.run.ending import EndAfter, last_step
 from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopOnSignal
 from bench.run.together import end_together
@@ -41,6 +42,7 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     by = LossValidation if stage.config.validation.metric == LOSS else Validation
     validation = by(stage, ema, finite.check, tracked) if stage.validated is not None else None
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
+    last = last_step(stage)
     environment = cluster_environment()
     end_together()
     # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
@@ -69,10 +71,11 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
             finite,
             *([validation] if validation else []),
+            *([EndAfter(last)] if last < stage.steps else []),  # what has said otherwise stands before it
             # Before the checkpoint: a run that goes on from it does not write its row again.
             Curves(stage.folder / "metrics.csv", *([validation.logged] if validation else [])),
             checkpoint,
-            StageProgress(title, stage.steps),
+            StageProgress(title, last),
             StopOnSignal(checkpoint.save),
         ],
     )

@@ -121,7 +121,7 @@ def print_plan(plan: Plan) -> None:
             ", ".join(other.name for other in stage.used),
             "\n".join(trained_on(stage.config)),
             "\n".join(clips(part.manifest) for part in stage.mixture.parts) if stage.mixture else clips(stage.train),
-            str(stage.config.epochs) if stage.train else "",
+            epochs(stage),
             str(stage.steps or ""),
             *((validation(stage), clips(stage.validated)) if validates else ()),
             *((pseudo_labels(stage),) if labels else ()),
@@ -132,6 +132,17 @@ def print_plan(plan: Plan) -> None:
             f"{stage.state}{' by other code' if begun and changed_since(stage.folder, config.method) else ''}",
         )
     console.print(table)
+
+
+def epochs(stage: PlannedStage) -> str:
+    """For example `50` or `at most 50, the best of phase_1`."""
+    if stage.train is None:
+        return ""
+    return (
+        f"at most {stage.config.epochs}, the best of {stage.epochs_of.name}"
+        if stage.epochs_of
+        else str(stage.config.epochs)
+    )
 
 
 def validation(stage: PlannedStage) -> str:
