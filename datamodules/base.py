@@ -27,6 +27,7 @@ from datamodules.mixed import Joined, MixedFeatures
 from datamodules.parts import RawParts
 from datamodules.streams.kind import BESIDE, apart, keys_of, named, parts
 from datamodules.streams.known import streams_of
+from datamodules.streams.pseudo_label import PseudoLabelStream
 from datamodules.types import FEATURE_KEYS, AugmentConfig, Batch, DataConfig, Inputs, RawBatch
 
 
@@ -103,6 +104,7 @@ class AVDataModule(L.LightningDataModule):
         seed: of order and augmentation.
         views: windows of each clip that is evaluated.
         extracted: modality -> folder of the features that are read instead of media, see `extracted.py`.
+        labels: stream -> file of the pseudo-labels that a stage of the method wrote.
         mixture: the datasets to train on, where they are several; `train` and `config` are of the first.
     """
 
@@ -120,11 +122,12 @@ class AVDataModule(L.LightningDataModule):
         seed: int,
         views: int = 1,
         extracted: Mapping[str, Path] | None = None,
+        labels: Mapping[str, Path] | None = None,
         mixture: Mixture | None = None,
         validated: Manifest | None = None,
     ):
         super().__init__()
-        self.extracted = extracted or {}
+        self.extracted, self.labels = extracted or {}, labels or {}
         self.train, self.scored, self.validated, self.config = train, scored, validated, config
         self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
         self.features, self.mixture = features_of(config, mixture), mixture
@@ -137,7 +140,15 @@ class AVDataModule(L.LightningDataModule):
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
-        return self._reading(ClipDataset(manifest, self.config, self.seed, self.views, extracted), sampler, collate)
+        clips = ClipDataset(self._labelled(manifest), self.config, self.seed, self.views, extracted)
+        return self._reading(clips, sampler, collate)
+
+    def _labelled(self, manifest: Manifest) -> Manifest:
+        """The clips with the pseudo-labels that stages of the method wrote."""
+        table, streams = manifest.table, streams_of(self.config.inputs)
+        for name, file in self.labels.items():
+            table = cast(PseudoLabelStream, streams[name]).labelled(table, file)
+        return replace(manifest, table=table)
 
     def _reading(self, clips: Dataset, sampler: Sampler[list[Any]], collate: Callable[[Any], Any]) -> Loader:
         return Loader(

@@ -41,7 +41,7 @@ MACHINE = (
     "accelerator", "devices", "nodes", "device_batch", "checkpoint_activations", "compile", "checkpoint_every", "wandb",
 )  # fmt: skip
 """Of the trainer: how the work is spread and saved."""
-RELATIONS = ("after", "teacher", "features", "ensemble")
+RELATIONS = ("after", "teacher", "features", "labels", "ensemble", "epochs_of")
 """Names of other stages."""
 
 

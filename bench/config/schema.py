@@ -55,7 +55,8 @@ class ValidationConfig(Freezable):
     every: int = 1
     """Epochs from one validation to the next; the last epoch is always validated."""
     metric: str | None = None
-    """What decides, a metric of the stage's board, e.g. `mAP`; none = the board's main one."""
+    """What decides, a metric of the stage's board, e.g. `mAP`; none = the board's main one. `loss`: the mean of the
+    stage's own loss, the lower the better, which needs no board."""
     keep: Literal["best", "last"] = "best"
     """The epoch whose weights are the stage's result: the best one (the first of equals), or the last."""
     patience: int = 0
@@ -125,13 +126,17 @@ class StageConfig(Freezable):
     """Stages of the same board whose mean probability is measured."""
     init: str | None = None
     """A checkpoint to start from, or `imagenet`: the library's weights, which `init=FILE` replaces. A stage that only
-    measures may name a folder of checkpoints, whose mean probability is measured."""
+    measures may name a folder of checkpoints, whose mean probability is measured. `random`: a stage that extracts does
+    so with weights as they are drawn."""
     teacher: str | None = None
     """The stage whose network teaches this one."""
     features: dict[str, str] = field(default_factory=dict)
     """Modality -> the stage whose extracted features are read instead of media."""
     extract: list[str] = field(default_factory=list)
-    """Splits whose features the stage extracts, for the stages that name it in `features`."""
+    """Splits whose features the stage extracts, for the stages that name it in `features` or `labels`."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Stream of kind `pseudo_label` -> the stage that gives the clips these labels: its class's `pseudo_labels` makes
+    them of the features that it extracts."""
     repeat: int = 0
     """Distinguishes repetitions of one stage, each of which draws its own random numbers."""
     on_request: bool = False
@@ -146,6 +151,9 @@ class StageConfig(Freezable):
     fold: int = 0
     """On a board of folds: the fold to run; 0 = all, each as its own stage. `train: [rest]` means the other folds."""
     epochs: int = 1
+    epochs_of: str | None = None
+    """The stage whose best epoch is this one's last, for a training on all clips after one that was validated on some
+    (TCaF); the schedule is still that of all `epochs`."""
     batch_size: int = 64
     """Clips of one optimiser step, over all devices."""
     optim: OptimConfig = field(default_factory=OptimConfig)

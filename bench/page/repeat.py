@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 from bench.config.folds import base_name
+from bench.config.starts import NAMED
 from bench.errors import UserError
 from bench.records.record import Package, Record
 
-IMAGENET = "imagenet"  # as `identity.IMAGENET`, which imports torch
 # What a plain word of YAML may be; others are quoted.
 WORD = re.compile(r"(?!(?i:null|true|false|yes|no|on|off)$)[A-Za-z_][A-Za-z0-9_./+-]*")
 # Where things lie on a machine, which records do not have.
@@ -55,7 +55,7 @@ def _needed_files(record: Record) -> Iterator[str]:
     found = [(name, value) for name, value in leaves.items() if FILE.search(name) and value]
     given = [name for name, value in leaves.items() if value and _is_file(name, value)]
     start = given[0] if len(given) == 1 else "init"
-    found += [(start, each.identity) for each in record.parents if each.stage == "init" and each.identity != IMAGENET]
+    found += [(start, each.identity) for each in record.parents if each.stage == "init" and each.identity not in NAMED]
     for name, value in found:
         if usual.get(name) != value:
             key = _without_fold(name, usual) if name in usual else name
@@ -74,7 +74,7 @@ def _changes(record: Record) -> dict[str, Any]:
 
 def _is_file(name: str, value: Any) -> bool:
     """Whether a stage starts from a file, of which the record has the hash."""
-    return name.endswith(".init") and value != IMAGENET
+    return name.endswith(".init") and value not in NAMED
 
 
 @cache

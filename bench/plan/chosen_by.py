@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from bench.config.configured import unlike_defaults
 from bench.config.folds import scored_split
@@ -18,6 +18,8 @@ from bench.tasks import Task, task_of
 from datamodules.boards import Board
 from datamodules.manifest.build import Manifest
 
+LOSS = "loss"
+"""As `validation.metric`: the mean of the stage's own loss, which needs no board."""
 SHOWN = 3
 """Clips of an error."""
 
@@ -45,27 +47,49 @@ def check_validation(stage: StageConfig, where: str) -> None:
         raise unknown(f"split of {stage.dataset} ({where}.split)", own.split, stage.objects.source.splits)
     if not stage.train:
         raise UserError(f"{where}.split={own.split}: the stage does not train, so there is no epoch to choose")
-    if board is None:
-        raise UserError(
-            f"{where}.split={own.split}: the stage's board says what is measured, and it has none; name a board of "
-            f"{stage.dataset} ({where.removesuffix('.validation')}.board), or leave validation out"
-        )
     _check_split(stage, board, f"{where}.split={own.split}")
-    metrics = task_of(board).metrics
-    if own.metric is not None and own.metric not in metrics:
-        raise unknown(f"metric of {board.task.name} ({where}.metric)", own.metric, metrics)
+    if own.metric == LOSS:
+        _check_loss(stage, f"{where}.metric={LOSS}")
+    elif board is None:
+        raise UserError(
+            f"{where}.split={own.split}: the stage's board says what is measured, and it has none; go by the stage's "
+            f"own loss ({where}.metric={LOSS}), name a board of {stage.dataset} "
+            f"({where.removesuffix('.validation')}.board), or leave validation out"
+        )
+    elif own.metric is not None and own.metric not in (metrics := task_of(board).metrics):
+        raise unknown(f"metric of {board.task.name} ({where}.metric)", own.metric, [*metrics, LOSS])
     if own.every < 1:
         raise UserError(f"{where}.every={own.every}: validate every epoch (1) or more rarely")
     if own.patience < 0:
         raise UserError(f"{where}.patience={own.patience}: 1 validation or more, or 0 for a training that goes on")
 
 
-def _check_split(stage: StageConfig, board: Board, setting: str) -> None:
+def _check_loss(stage: StageConfig, setting: str) -> None:
+    """The mean of the stage's loss over a split is one number, whatever the batches and processes."""
+    own_class = stage.objects.stage_class
+    if own_class is not None and own_class.compares_clips:
+        raise UserError(
+            f"{setting}: the loss of {stage.module} compares the clips of a batch, so that its mean would be another "
+            f"for other batches: on other numbers of processes, and where a clip cannot be read; name a metric of a "
+            f"board, or keep the last epoch"
+        )
+    if stage.mixture.parts:
+        raise UserError(
+            f"{setting}: the loss is that of batches of several datasets, and a split is of one; name a metric of a "
+            f"board"
+        )
+    if stage.objects.source.narrated:
+        raise UserError(
+            f"{setting}: clips are cut out of the videos of {stage.dataset} in training alone; name a metric of a board"
+        )
+
+
+def _check_split(stage: StageConfig, board: Board | None, setting: str) -> None:
     split, others = str(stage.validation.split), _cure(stage, board)
     if split in stage.train:
         raise UserError(f"{setting}: the stage trains on it, so it would choose what it has learned by heart; {others}")
     scoring = [each.name for each in stage.objects.source.boards if each.split == split and not each.to_choose_by]
-    if split == scored_split(stage, board):
+    if board is not None and split == scored_split(stage, board):
         scoring = [board.name]
     if scoring:
         raise UserError(
@@ -74,10 +98,10 @@ def _check_split(stage: StageConfig, board: Board, setting: str) -> None:
         )
 
 
-def _cure(stage: StageConfig, board: Board) -> str:
+def _cure(stage: StageConfig, board: Board | None) -> str:
     """The splits that can be named instead."""
     scored = {each.split for each in stage.objects.source.boards if not each.to_choose_by}
-    taken = {*stage.train, *scored, scored_split(stage, board)}
+    taken = {*stage.train, *scored, *([scored_split(stage, board)] if board else [])}
     free = [split for split in stage.objects.source.splits if split not in taken]
     return f"name {' or '.join(free)}" if free else f"{stage.dataset} has no other: leave validation out"
 
@@ -92,9 +116,17 @@ def task_of_validation(stage: StageConfig) -> Task[Any]:
 
 def metric_of_validation(stage: StageConfig) -> str:
     """The metric that decides."""
+    if stage.validation.metric is not None:
+        return stage.validation.metric
     board = stage.objects.board
     assert board is not None
-    return stage.validation.metric or board.main
+    return board.main
+
+
+def better_of_validation(stage: StageConfig) -> Literal["higher", "lower"]:
+    """Which of its values are better."""
+    metric = metric_of_validation(stage)
+    return "lower" if metric == LOSS else task_of_validation(stage).metrics[metric].better
 
 
 def require_unseen(name: str, stage: StageConfig, validated: Manifest, train: Manifest | None) -> None:

@@ -8,9 +8,11 @@ from typing import Any, get_args
 from bench.config import mixtures
 from bench.config.folds import scored_split
 from bench.config.schema import BenchConfig, StageConfig
+from bench.config.starts import NAMED, RANDOM
 from bench.errors import UserError, unknown
 from bench.plan import identity
 from bench.plan.chosen_by import check_validation
+from bench.plan.labels import check_labels
 from bench.plan.mixture import check_mixture
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
@@ -35,6 +37,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             _check_data(each, place)
             _check_mixup(each, place)
             _check_narration(each, place)
+        check_labels(stage, where, _streams(stage, where), config.stages)
         check_validation(stage, where)
         _check_purpose(config, name, stage, where)
         if not 0 <= stage.ema < 1:
@@ -202,15 +205,24 @@ def _check_purpose(config: BenchConfig, name: str, stage: StageConfig, where: st
         _check_average(config, stage, f"{where}.{key}", getattr(stage, key))
     if stage.average_outputs and (stage.train or stage.module != config.stages[str(stage.after)].module):
         raise UserError(f"{where}.average_outputs measures {stage.after}: give it the same module, and no train")
-    for modality, other in stage.features.items():
+    extracting = {f"features.{modality}": other for modality, other in stage.features.items()}
+    extracting |= {f"labels.{stream}": other for stream, other in stage.labels.items()}
+    for key, other in extracting.items():
         if other in config.stages:
-            _check_features(stage, f"{where}.features.{modality}", other, config.stages[other])
+            _check_extracted(stage, f"{where}.{key}", other, config.stages[other])
+    if stage.epochs_of:
+        _check_epochs(stage, f"{where}.epochs_of={stage.epochs_of}", config.stages.get(stage.epochs_of))
     if stage.after or stage.ensemble:
         return
     start = identity.start(config, name)
     if start is None and not stage.train:
         raise UserError(f"stage {name} uses weights that it is given: init=FILE or {where}.init=FILE")
-    if start not in (None, identity.IMAGENET):
+    if start == RANDOM and (stage.train or stage.board):
+        raise UserError(
+            f"{where}.init=random: random weights are for a stage that extracts; what trains draws its own, and what "
+            f"is measured needs some that were trained"
+        )
+    if start is not None and start not in NAMED:
         _check_start(stage, f"{where}.init={start}", str(start))
 
 
@@ -244,7 +256,7 @@ def _check_probabilities(stage: StageConfig, where: str) -> None:
         raise UserError(f"{where}: probabilities can be averaged on boards of {those} only")
 
 
-def _check_features(stage: StageConfig, where: str, name: str, other: StageConfig) -> None:
+def _check_extracted(stage: StageConfig, where: str, name: str, other: StageConfig) -> None:
     if not other.extract:
         raise UserError(f"{where}: {name} extracts nothing (its extract is empty)")
     if other.dataset != stage.dataset:
@@ -254,6 +266,20 @@ def _check_features(stage: StageConfig, where: str, name: str, other: StageConfi
     read = [*stage.train, *stage.extract, *validated, *([scored_split(stage, board)] if board else [])]
     if missing := [split for split in read if split not in other.extract]:
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
+
+
+def _check_epochs(stage: StageConfig, setting: str, other: StageConfig | None) -> None:
+    if not stage.train:
+        raise UserError(f"{setting}: the stage does not train")
+    if other is None:  # which is reported with the names of all
+        return
+    if other.validation.split is None or other.validation.keep != "best":
+        raise UserError(
+            f"{setting}: its best epoch is this stage's last, and it chooses none; set its validation.split, and "
+            f"validation.keep to best"
+        )
+    if other.epochs > stage.epochs:
+        raise UserError(f"{setting}: it may choose epoch {other.epochs}, and this stage trains for {stage.epochs}")
 
 
 def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: list[int]) -> None:
@@ -266,7 +292,6 @@ def _check_average(config: BenchConfig, stage: StageConfig, where: str, span: li
         raise UserError(f"{where}: averages the weights of the stage in `after`, which is not set")
     if span[1] > parent.epochs or not parent.train:
         raise UserError(f"{where}={span}: {stage.after} trains for {parent.epochs} epochs")
-    if parent.validation.patience:
-        raise UserError(
-            f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.validation.patience to 0"
-        )
+    if parent.validation.patience or parent.epochs_of:
+        setting = "validation.patience to 0" if parent.validation.patience else "epochs_of to null"
+        raise UserError(f"{where}={span}: {stage.after} may end before; set stages.{stage.after}.{setting}")

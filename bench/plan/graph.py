@@ -15,7 +15,9 @@ from bench.errors import UserError, as_user_error, unknown
 from bench.plan import cost, identity
 from bench.plan.chosen_by import require_unchosen, require_unseen
 from bench.plan.combinations import check_combinations
-from bench.plan.layout import DONE, RECORD, WEIGHTS, is_cut_off
+from bench.plan.labels import columns_of, with_labels
+from bench.plan.layout import DONE, LABELS, RECORD, WEIGHTS, is_cut_off
+from bench.plan.measured import measurable
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
 from bench.tasks import task_of
@@ -52,8 +54,16 @@ class PlannedStage:
     teacher: PlannedStage | None
     features: dict[str, PlannedStage]
     """Modality -> the stage whose features are read."""
+    labels: dict[str, PlannedStage]
+    """Stream -> the stage whose pseudo-labels it reads."""
+    labelled: dict[str, int]
+    """Column -> how many classes there may be, of the labels that it gives the clips whose features it extracts."""
+    labelled_clips: dict[str, Manifest]
+    """Split -> its clips, where it gives labels."""
     members: tuple[PlannedStage, ...]
     """Of an ensemble."""
+    epochs_of: PlannedStage | None
+    """The stage whose best epoch is this one's last."""
     start: str | None
     """Without a parent: the path of a checkpoint or of a folder of them, `imagenet`, or None for fresh weights."""
     kept_epochs: frozenset[int]
@@ -93,7 +103,7 @@ class PlannedStage:
 
     @property
     def done(self) -> bool:
-        return (self.folder / DONE).is_file()
+        return (self.folder / DONE).is_file() and (not self.labelled or (self.folder / LABELS).is_file())
 
     @property
     def outdated(self) -> bool:
@@ -116,7 +126,8 @@ class PlannedStage:
     @property
     def used(self) -> list[PlannedStage]:
         """The stages it uses directly."""
-        parents = [self.parent, self.teacher, *self.features.values(), *self.members]
+        read = [*self.features.values(), *self.labels.values()]
+        parents = [self.parent, self.teacher, self.epochs_of, *read, *self.members]
         return [stage for stage in parents if stage is not None]
 
     @property
@@ -202,8 +213,9 @@ def _selected(config: BenchConfig) -> list[str]:
 
 
 def _uses(stage: StageConfig) -> Iterator[str]:
-    yield from (name for name in (stage.after, stage.teacher) if name is not None)
+    yield from (name for name in (stage.after, stage.teacher, stage.epochs_of) if name is not None)
     yield from stage.features.values()
+    yield from stage.labels.values()
     yield from stage.ensemble
 
 
@@ -211,20 +223,27 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     stage = config.stages[name]
     text = stage.data.inputs.text
     features = {modality: planned[other] for modality, other in stage.features.items()}
+    labels = {stream: planned[other] for stream, other in stage.labels.items()}
+    theirs = {other.name: other.extracted for other in labels.values() if other.extracted is not None}
     stage = reading_parts(_reading(stage, _read(stage, features)))
     wanted = _wanted(stage.data.inputs, features)
     board, own_class = stage.objects.board, stage.objects.stage_class
-    train = data.train_manifest(stage, wanted) if stage.train else None
+    train = with_labels(data.train_manifest(stage, wanted), theirs) if stage.train else None
     if train is not None and stage.data.captions == "one":
         train = train.once_each()
     mixture = plan_mixture(name, stage, train, data) if train else None
-    extracted = data.manifest(stage, tuple(stage.extract), wanted) if stage.extract else None
-    scored = data.manifest(stage, (scored_split(stage, board),), wanted) if board else None
-    validated = data.manifest(stage, (stage.validation.split,), wanted) if stage.validation.split else None
+
+    def clips_of(*splits: str) -> Manifest:
+        return with_labels(data.manifest(stage, splits, wanted), theirs)
+
+    extracted = clips_of(*stage.extract) if stage.extract else None
+    scored = clips_of(scored_split(stage, board)) if board else None
+    validated = clips_of(stage.validation.split) if stage.validation.split else None
+    labelled = columns_of(config, name)
     if board and scored:
-        scored = _measurable(name, stage, board, scored, board.name)
-    if board and validated:
-        validated = _measurable(name, stage, board, validated, f"{stage.dataset} {stage.validation.split}")
+        scored = measurable(name, stage, board, scored, board.name)
+    if validated:
+        validated = measurable(name, stage, board, validated, f"{stage.dataset} {stage.validation.split}")
         require_unseen(name, stage, validated, train)
         for part in mixture.parts if mixture else ():
             own = stage.mixture.parts.get(part.spec.name)
@@ -260,9 +279,12 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         )
     parent = planned[stage.after] if stage.after else None
     teacher = planned[stage.teacher] if stage.teacher else None
+    epochs_of = planned[stage.epochs_of] if stage.epochs_of else None
     members = tuple(planned[member] for member in stage.ensemble)
     roles = {"teacher": teacher} if teacher else {}
+    roles |= {"epochs": epochs_of} if epochs_of else {}
     roles |= {f"features {modality}": other for modality, other in features.items()}
+    roles |= {f"labels {stream}": other for stream, other in labels.items()}
     roles |= {f"member {place}": member for place, member in enumerate(members)}
     start = None if parent or members else identity.start(config, name)
     devices = config.trainer.devices * config.trainer.nodes
@@ -297,7 +319,11 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         parent=parent,
         teacher=teacher,
         features=features,
+        labels=labels,
+        labelled=labelled,
+        labelled_clips={split: clips_of(split) for split in stage.extract} if labelled else {},
         members=members,
+        epochs_of=epochs_of,
         start=start,
         kept_epochs=_kept_epochs(config, name),
         parts=parts,
@@ -317,28 +343,6 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         here = {other: clips for other, clips in chosen_by.items() if config.stages[other].dataset == stage.dataset}
         require_unchosen(name, scored, here)
     return found
-
-
-def _measurable(name: str, stage: StageConfig, board: Board, clips: Manifest, what: str) -> Manifest:
-    """Of the clips of a split those that the board's protocol measures.
-
-    Args:
-        name: the stage's.
-        what: the clips' name in an error.
-
-    Raises:
-        UserError: too few of them can be used.
-    """
-    task_of(board).require_columns(clips.table)
-    if board.per_class:
-        clips = clips.first_of_each_class(board.per_class)
-    if clips.coverage < stage.data.min_coverage:
-        reasons = explain_exclusions(clips.excluded, clips.examples)
-        raise UserError(
-            f"stage {name}: only {clips.used} of the {clips.official} official clips of {what} can be used "
-            f"({clips.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
-        )
-    return clips
 
 
 def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:

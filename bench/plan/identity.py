@@ -23,15 +23,13 @@ from bench.config.configured import (
 )
 from bench.config.folds import parts_of_own
 from bench.config.schema import BenchConfig, StageConfig
+from bench.config.starts import NAMED
 from bench.plan.devices import resolve_precision
 from datamodules.boards import Board
 from datamodules.keyed import stable_hash
 from datamodules.loading.mixture import Mixture
 from datamodules.manifest.build import Manifest
 from experiments.common.stage import Stage
-
-IMAGENET = "imagenet"
-"""As a stage's `init`: what the library of its network offers."""
 
 
 def data_seed(seed: int, repeat: int) -> int:
@@ -109,9 +107,9 @@ def determining(
 
 
 def start(config: BenchConfig, name: str) -> str | None:
-    """What a stage without a parent starts from: a checkpoint's path, `imagenet`, or None for fresh weights."""
+    """What a stage without a parent starts from: a checkpoint's path, one of `NAMED`, or None for fresh weights."""
     stage = config.stages[name]
-    if stage.init and stage.init != IMAGENET:
+    if stage.init and stage.init not in NAMED:
         return stage.init
     return (config.init if _takes_init(config, name) else None) or stage.init
 
@@ -124,8 +122,8 @@ def _takes_init(config: BenchConfig, name: str) -> bool:
 
 
 def checkpoints(start: str | None) -> list[Path]:
-    """The files of what a stage starts from: one, or those of a folder; none for fresh weights and `imagenet`."""
-    if start in (None, IMAGENET):
+    """The files of what a stage starts from: one, or those of a folder; none for fresh weights and `NAMED` ones."""
+    if start is None or start in NAMED:
         return []
     path = Path(str(start))
     if not path.is_dir():
@@ -134,7 +132,7 @@ def checkpoints(start: str | None) -> list[Path]:
 
 
 def start_hash(start: str | None) -> str | None:
-    """SHA-256 of the checkpoint, or of all hashes of a folder's; or `imagenet`."""
+    """SHA-256 of the checkpoint, or of all hashes of a folder's; or what is `NAMED`."""
     hashes = sorted(map(file_hash, checkpoints(start)))
     if len(hashes) < 2:
         return hashes[0] if hashes else start

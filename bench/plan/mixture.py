@@ -36,8 +36,10 @@ def check_mixture(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.mixture: the stage trains on nothing of its own; set {where}.train, or take its parts out"
         )
-    if stage.features or stage.extract or stage.ensemble:
-        raise UserError(f"{where}.mixture: a stage of several datasets reads media; leave features and extract out")
+    if stage.features or stage.labels or stage.extract or stage.ensemble:
+        raise UserError(
+            f"{where}.mixture: a stage of several datasets reads media; leave features, labels and extract out"
+        )
     if mixture.steps < 0:
         raise UserError(
             f"{where}.mixture.steps={mixture.steps}: an epoch has 1 step or more; 0 = once through its own clips"

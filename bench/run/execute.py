@@ -21,7 +21,7 @@ from bench.config.schema import BenchConfig
 from bench.plan import code
 from bench.plan.graph import Plan, PlannedStage, make_plan
 from bench.plan.identity import file_hash
-from bench.plan.layout import DONE, FEATURES, PREDICTIONS, VALIDATION, WEIGHTS, is_cut_off
+from bench.plan.layout import DONE, FEATURES, LABELS, PREDICTIONS, VALIDATION, WEIGHTS, is_cut_off
 from bench.progress import console
 from bench.run import checkpoints, preemption
 from bench.run.blocks import prepare_blocks
@@ -31,6 +31,7 @@ from bench.run.compat import callbacks_of
 from bench.run.faults import explained
 from bench.run.first_process import share_buffers
 from bench.run.gathered import Collect, gathered
+from bench.run.labels import write_labels
 from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer
@@ -147,8 +148,10 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
     tracked = Cost()
     trainer = make_trainer(config.trainer, stage, seed, title, tracked)
     learn(trainer, module, stage, title, tracked)
-    if stage.extracted is not None:
+    if stage.extracted is not None and not (stage.folder / LABELS).is_file():
         extract(trainer, module, stage, title)
+        if stage.labelled:
+            label(trainer, module, stage, title)
     predictions = None
     if stage.board is not None:
         rows = "seconds" if tasks.task_of(stage.board).in_time else "clips"
@@ -198,8 +201,9 @@ def finish(
         write_record(plan, stage, predictions, cost)
     weights = stage.folder / WEIGHTS
     hash = file_hash(weights) if weights.is_file() else None
+    labels = {"labels": file_hash(stage.folder / LABELS)} if stage.labelled else {}
     checkpoints.remove(stage.folder)  # the weights are there
-    write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, "cost": cost})
+    write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, **labels, "cost": cost})
 
 
 def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
@@ -213,6 +217,7 @@ def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
         seed=stage.spec.seed,
         views=stage.views,
         extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
+        labels={stream: other.folder / LABELS for stream, other in stage.labels.items()},
         mixture=stage.mixture,
         validated=stage.validated,
     )
@@ -240,6 +245,14 @@ def extract(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) 
         say(f"{title}: extracts features of {len(missing)} of {len(stage.extracted)} clips")
         passed(trainer, module, data_module(stage, missing), Extract(folder))
         trainer.strategy.barrier("features written")
+
+
+def label(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str) -> None:
+    """Has the stage label the clips whose features it has extracted; the other processes wait for the first."""
+    if trainer.is_global_zero:
+        module.to(trainer.strategy.root_device)
+        say(f"{title}: {write_labels(module, stage)}")
+    trainer.strategy.barrier("labels written")
 
 
 def measure(trainer: L.Trainer, module: Stage, data: AVDataModule, stage: PlannedStage) -> tasks.Predictions:

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from bench.errors import UserError
 from bench.run.compat import norms, steps_between_logs
+from datamodules.errors import DataError
 
 GO_ON = "what was saved stands, and the same command goes on from it"
 LOST_RANK = "another process of this run was lost (killed, or its machine is gone)"
@@ -25,6 +26,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A full disk, a used-up quota, a limit on the size of a file."""
 NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Permissions, a disk that is mounted to be read only."""
+
+
+def _data(error: Exception) -> str | None:
+    return str(error) if isinstance(error, DataError) else None
 
 
 def _disk(error: Exception) -> str | None:
@@ -76,7 +81,14 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(". ")
 
 
-EXPLANATIONS: tuple[Callable[[Exception], str | None], ...] = (_disk, _device_memory, _memory, _worker, _lost_rank)
+EXPLANATIONS: tuple[Callable[[Exception], str | None], ...] = (
+    _data,
+    _disk,
+    _device_memory,
+    _memory,
+    _worker,
+    _lost_rank,
+)
 
 
 @contextmanager

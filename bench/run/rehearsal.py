@@ -1,5 +1,6 @@
 """What a stage would trip over after hours of training, found before anything is trained: weights of the stage before
-it that do not fit, outputs that its board does not measure. On the meta device, which has shapes and no values."""
+it that do not fit, outputs that its board does not measure, features that it does not give out. On the meta device,
+which has shapes and no values."""
 
 from __future__ import annotations
 
@@ -46,7 +47,16 @@ def rehearse(plan: Plan) -> None:
                     load(stage, module, network(stage.parent).state_dict())
                 if stage.teacher is not None:
                     module.load_teacher(stage.teacher.spec, network(stage.teacher).state_dict())
+                _extract(stage, module)
                 _measure(stage, module)
+
+
+def _extract(stage: PlannedStage, module: Stage) -> None:
+    if stage.extracted is None:
+        return
+    given = cost.predict_on_meta(module, stage.spec)
+    if "features" not in given:
+        raise UserError(f"stage {stage.name} extracts features; predict_step gives out {', '.join(given)}")
 
 
 def _measure(stage: PlannedStage, module: Stage) -> None:

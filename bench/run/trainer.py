@@ -15,16 +15,19 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from bench.config.schema import TrainerConfig
 from bench.errors import UserError
+from bench.plan.chosen_by import LOSS
 from bench.plan.devices import cluster_environment, resolve_accelerator, resolve_precision
 from bench.plan.graph import PlannedStage
 from bench.run.callbacks import Cost, Curves, KeepEpochs, StageProgress, StepSeed
 from bench.run.checkpoints import Checkpoint, CheckpointFile
 from bench.run.compat import leave_signals_alone
 from bench.run.ema import Ema
+from bench.run.ending import EndAfter, last_step
 from bench.run.faults import FiniteLoss
 from bench.run.stopping import StopOnSignal
 from bench.run.together import end_together
 from bench.run.validation import Validation
+from bench.run.validation_loss import LossValidation
 from datamodules.precision import full_precision
 
 LOG_EVERY = 10
@@ -36,8 +39,10 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
     them, and where a run was cut off is a single number, the step."""
     finite = FiniteLoss(stage.name)
     ema = Ema(stage.config.ema) if stage.config.ema else None
-    validation = Validation(stage, ema, finite.check, tracked) if stage.validated is not None else None
+    by = LossValidation if stage.config.validation.metric == LOSS else Validation
+    validation = by(stage, ema, finite.check, tracked) if stage.validated is not None else None
     checkpoint = Checkpoint(stage.folder, config.checkpoint_every, finite.check)
+    last = last_step(stage)
     environment = cluster_environment()
     end_together()
     # Deterministic algorithms would fill all new memory first, which costs time and changes no result.
@@ -66,10 +71,11 @@ def make_trainer(config: TrainerConfig, stage: PlannedStage, seed: int, title: s
             KeepEpochs(stage.folder, stage.kept_epochs, stage.spec.steps_per_epoch),
             finite,
             *([validation] if validation else []),
+            *([EndAfter(last)] if last < stage.steps else []),  # what has said otherwise stands before it
             # Before the checkpoint: a run that goes on from it does not write its row again.
             Curves(stage.folder / "metrics.csv", *([validation.logged] if validation else [])),
             checkpoint,
-            StageProgress(title, stage.steps),
+            StageProgress(title, last),
             StopOnSignal(checkpoint.save),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any, cast
 
 import lightning as L
@@ -14,15 +15,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import UserError
-from bench.plan.chosen_by import metric_of_validation, task_of_validation
+from bench.plan.chosen_by import better_of_validation, metric_of_validation, task_of_validation
 from bench.plan.graph import PlannedStage
 from bench.run.callbacks import Cost
 from bench.run.ema import Ema
 from bench.run.first_process import buffers_of_the_first
 from bench.run.gathered import Collect, gathered
-from bench.tasks import Predictions
+from bench.tasks import Predictions, Task
 from datamodules.precision import full_precision
-from datamodules.types import Outputs
+from datamodules.types import Batch, Outputs
 from experiments.common.optim import plateau_factor, set_rates
 
 PREFIX = "val/"
@@ -45,18 +46,23 @@ class Validation(Callback):
 
     def __init__(self, stage: PlannedStage, ema: Ema | None, check: Callable[[L.Trainer], None], cost: Cost):
         self.stage, self.ema, self.check, self.cost = stage, ema, check, cost
-        self.config, self.task = stage.config.validation, task_of_validation(stage.config)
-        self.metric = metric_of_validation(stage.config)
+        self.config = stage.config.validation
+        self.metric, self.better = metric_of_validation(stage.config), better_of_validation(stage.config)
         self.seen: list[dict[str, Any]] = []
         """Of each validation: epoch (the first is 1), step, n (clips) and metrics."""
         self.weights: dict[str, Tensor] = {}
         """Of the best epoch, in the processor's memory."""
 
+    @cached_property
+    def task(self) -> Task[Any]:
+        """By which it is measured."""
+        return task_of_validation(self.stage.config)
+
     @property
     def best(self) -> int:
         """The place of the best validation, the first of equals."""
         values = np.array([each["metrics"][self.metric] for each in self.seen])
-        return int(np.argmax(values if self.task.metrics[self.metric].better == "higher" else -values))
+        return int(np.argmax(values if self.better == "higher" else -values))
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -134,31 +140,32 @@ class Validation(Callback):
         optim = self.stage.config.optim
         if optim.schedule == "plateau":
             values = [each["metrics"][self.metric] for each in self.seen]
-            trainer.lightning_module.plateau = plateau_factor(values, self.task.metrics[self.metric].better, optim)  # type: ignore[assignment]
+            trainer.lightning_module.plateau = plateau_factor(values, self.better, optim)  # type: ignore[assignment]
             for each in trainer.lr_scheduler_configs:
                 set_rates(cast(LambdaLR, each.scheduler))
 
     def _validate(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
         """Measures the weights, and keeps them if no earlier ones are as good."""
         with self.ema.in_place() if self.ema else nullcontext(), buffers_of_the_first(module, trainer.world_size):
-            predictions = self._predictions(trainer, module)
+            n, measured = self._outcome(trainer, module, epoch)
             # The first process decides for all: machines of several kinds may round differently.
-            metrics = trainer.strategy.broadcast(self._measured(predictions, epoch))
-            n = len(predictions.clip_id)
+            metrics = trainer.strategy.broadcast(measured)
             self.seen.append({"epoch": epoch, "step": trainer.global_step, "n": n, "metrics": metrics})
             if self.config.keep == "best" and self.kept["epoch"] == epoch:
                 self.weights = {name: value.cpu().clone() for name, value in module.state_dict().items()}
+
+    def _outcome(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> tuple[int, dict[str, float]]:
+        """(number of clips, metric -> value), the same on all processes."""
+        predictions = self._predictions(trainer, module)
+        return len(predictions.clip_id), self._measured(predictions, epoch)
 
     def _predictions(self, trainer: L.Trainer, module: L.LightningModule) -> Predictions:
         """The outputs for every clip, of all processes, in the manifest's order."""
         validated, stage_class = self.stage.validated, self.stage.stage_class
         assert validated is not None and stage_class is not None
-        collected, loader = Collect(self.task), trainer.datamodule.validation_loader()  # type: ignore[attr-defined]
+        collected = Collect(self.task)
         with evaluating(trainer, module):
-            for place, batch in enumerate(loader):
-                if batch is None:  # not one of its clips could be read
-                    continue
-                batch = trainer.strategy.batch_to_device(batch)
+            for place, batch in batches(trainer):
                 collected.add(cast(Outputs, module.test_step(batch, place)), batch)
         found = gathered(collected, validated.table["clip_id"], trainer.world_size)
         return self.task.described(found, validated, stage_class.similarity)
@@ -173,13 +180,25 @@ class Validation(Callback):
         statistic = self.task.statistic(modality, self.task.checked(modality, predictions))
         values = statistic.measure(np.ones((len(statistic.units), 1), np.float32))
         found = {name: float(value_1[0]) for name, value_1 in values.items()}
+        self.require_finite(found, len(predictions.clip_id), epoch)
+        return found
+
+    def require_finite(self, found: dict[str, float], clips: int, epoch: int) -> None:
+        """Raises UserError: what decides is not a number."""
         if not np.isfinite(found[self.metric]):
             raise UserError(
-                f"{self.metric} of {len(predictions.clip_id)} clips of {self.task.board.name} is {found[self.metric]} "
-                f"after epoch {epoch}, so that no epoch can be chosen by it; name another metric or split in "
-                f"stages.{self.stage.name}.validation"
+                f"{self.metric} of {clips} clips of {self.stage.config.dataset} {self.config.split} is "
+                f"{found[self.metric]} after epoch {epoch}, so that no epoch can be chosen by it; name another metric "
+                f"or split in stages.{self.stage.name}.validation"
             )
-        return found
+
+
+def batches(trainer: L.Trainer) -> Iterator[tuple[int, Batch]]:
+    """(place, batch) of the clips that are validated, those of this process."""
+    loader = trainer.datamodule.validation_loader()  # type: ignore[attr-defined]
+    for place, batch in enumerate(loader):
+        if batch is not None:  # one of its clips could be read
+            yield place, trainer.strategy.batch_to_device(batch)
 
 
 @contextmanager

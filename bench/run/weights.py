@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bench.config.starts import IMAGENET, RANDOM
 from bench.errors import UserError, as_user_error
 from bench.plan import cost
 from bench.plan.graph import PlannedStage, epochs_between
-from bench.plan.identity import IMAGENET, checkpoints
+from bench.plan.identity import checkpoints
 from bench.plan.layout import WEIGHTS
 from bench.run.callbacks import epoch_weights
 from bench.run.compat import times_written
@@ -38,7 +39,7 @@ def build_module(stage: PlannedStage, stage_class: type[Stage], seed: int) -> St
     if files := checkpoints(stage.start):
         with as_user_error(f"stage {stage.name}: {files[0]}"):
             load(stage, module, read_checkpoint(str(files[0])))
-    if stage.train is None:
+    if stage.train is None and stage.start != RANDOM:
         require_loaded(stage, module, drawn)
     return module
 

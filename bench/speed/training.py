@@ -129,6 +129,9 @@ def planned(method: str, overrides: Sequence[str], name: str | None) -> Plan:
     for modality, other in plan.stages[-1].features.items():
         if not (other.folder / DONE).is_file():
             raise UserError(f"stage {config.stage[0]} reads features of {modality}: run stage {other.name} first")
+    for stream, other in plan.stages[-1].labels.items():
+        if not other.done:
+            raise UserError(f"stage {config.stage[0]} reads the labels {stream}: run stage {other.name} first")
     return plan
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from bench import registry
 from bench.config.folds import base_name
+from bench.config.starts import NAMED
 from bench.records.record import Record
 from bench.tables.row import Row
 from bench.tables.row_key import DEFAULT, START
-
-IMAGENET = "imagenet"  # as `identity.IMAGENET`, which imports torch
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,11 @@ def version(row: Row) -> int:
 def _starts(record: Record) -> Iterator[str]:
     """`init=FILE`, and `stages.pretrain.init=FILE` where a stage has its own, for the files that the record's weights
     come from."""
-    given = {parent.identity for parent in record.parents if parent.stage == "init"} - {IMAGENET}
+    given = {parent.identity for parent in record.parents if parent.stage == "init"} - set(NAMED)
     stages = record.config.get("stages")
     own: dict[str, str] = {}
     for name, stage in (stages if isinstance(stages, Mapping) else {}).items():
-        if isinstance(stage, Mapping) and isinstance(start := stage.get("init"), str) and start != IMAGENET:
+        if isinstance(stage, Mapping) and isinstance(start := stage.get("init"), str) and start not in NAMED:
             fold = stage.get("fold")
             own[base_name(name, fold if isinstance(fold, int) else 0)] = start
     if given - set(own.values()) and given.issuperset(own.values()):  # that of a folder is none of its files'

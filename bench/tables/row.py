@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from bench.config.starts import IMAGENET, RANDOM
 from bench.records.record import MetricValue, Record
 from bench.tables.row_key import RowKey, Setting
 
@@ -106,7 +107,7 @@ class Row:
             own = f"{record.train.dataset} {record.train.split}"
         elif "R@1" not in record.metrics and last.startswith(f"{record.data.dataset} "):
             own = last
-        start = {"imagenet": "ImageNet"}
+        start = {IMAGENET: "ImageNet", RANDOM: ""}
         sources = [start.get(p.identity, "init") if p.stage == "init" else p.data for p in record.parents]
         return ", ".join(dict.fromkeys(source for source in sources if source not in ("", own)))
 

@@ -106,9 +106,11 @@ def print_plan(plan: Plan) -> None:
 
     config = plan.config
     validates = any(stage.validated for stage in plan.stages)
+    labels = any(stage.labels or stage.labelled for stage in plan.stages)
     table = Table(
         Column("stage", no_wrap=True), "after", "trains on", "clips", "epochs", "steps",
         *(("validated on", "clips") if validates else ()),
+        *(("pseudo-labels",) if labels else ()),
         "scored on", "clips", "parameters", "GFLOPs", "state",
         title=f"{config.method}, preset {config.preset}, seed {config.seed}", title_justify="left",
     )  # fmt: skip
@@ -119,9 +121,10 @@ def print_plan(plan: Plan) -> None:
             ", ".join(other.name for other in stage.used),
             "\n".join(trained_on(stage.config)),
             "\n".join(clips(part.manifest) for part in stage.mixture.parts) if stage.mixture else clips(stage.train),
-            str(stage.config.epochs) if stage.train else "",
+            epochs(stage),
             str(stage.steps or ""),
             *((validation(stage), clips(stage.validated)) if validates else ()),
+            *((pseudo_labels(stage),) if labels else ()),
             stage.board.name if stage.board else "",
             clips(stage.scored),
             f"{stage.parameters / 1e6:.2f} M",
@@ -129,6 +132,17 @@ def print_plan(plan: Plan) -> None:
             f"{stage.state}{' by other code' if begun and changed_since(stage.folder, config.method) else ''}",
         )
     console.print(table)
+
+
+def epochs(stage: PlannedStage) -> str:
+    """For example `50` or `at most 50, the best of phase_1`."""
+    if stage.train is None:
+        return ""
+    return (
+        f"at most {stage.config.epochs}, the best of {stage.epochs_of.name}"
+        if stage.epochs_of
+        else str(stage.config.epochs)
+    )
 
 
 def validation(stage: PlannedStage) -> str:
@@ -140,6 +154,13 @@ def validation(stage: PlannedStage) -> str:
     own = stage.config.validation
     words = (f"every {own.every}" if own.every > 1 else "", f"patience {own.patience}" if own.patience else "")
     return ", ".join((str(own.split), f"{own.keep} {metric_of_validation(stage.config)}", *filter(None, words)))
+
+
+def pseudo_labels(stage: PlannedStage) -> str:
+    """For example `gives audio, video to train` or `reads cluster of label_1`."""
+    given = f"gives {', '.join(stage.labelled)} to {'+'.join(stage.config.extract)}" if stage.labelled else ""
+    read = [f"reads {stream} of {other.name}" for stream, other in stage.labels.items()]
+    return "\n".join(filter(None, (given, *read)))
 
 
 def clips(manifest: Manifest | None) -> str:

@@ -22,6 +22,8 @@ from datamodules.files import replacing
 
 PART_BYTES = 128 << 20
 """Size of a file."""
+ROWS = 1 << 12
+"""That are copied at a time."""
 _SHAPE = b"shape"
 
 
@@ -98,8 +100,9 @@ class ExtractedFeatures:
         self.parts = parts(folder)
         ids = extracted_ids(folder)
         found = ids.drop_duplicates().get_indexer(clip_ids)
-        rows = np.flatnonzero(~ids.duplicated())[found]  # a clip may have been written twice
-        ends = np.cumsum([len(_part(path)) for path in self.parts])
+        first = np.flatnonzero(~ids.duplicated())  # a clip may have been written twice
+        rows = np.append(first, 0)[found]  # of any clip for those that are not there
+        ends = np.cumsum([len(_part(path)) for path in self.parts], dtype=np.int64)
         self._part = np.searchsorted(ends, rows, side="right")
         self._row = np.where(found >= 0, rows - np.r_[0, ends][self._part], -1)
         self._folder = folder
@@ -113,9 +116,30 @@ class ExtractedFeatures:
         if self._row[index] < 0:
             raise FeatureError(self._folder, "missing", "the clip could not be read when features were extracted")
         table = _part(self.parts[self._part[index]])
-        shape = tuple(map(int, table.schema.metadata[_SHAPE].split(b",")))
         row = table["features"].chunk(0)[int(self._row[index])].values.to_numpy()
-        return torch.from_numpy(row.reshape(shape).astype(np.float32))
+        return torch.from_numpy(row.reshape(_shape(table)).astype(np.float32))
+
+    def together(self) -> tuple[np.ndarray, np.ndarray]:
+        """(the rows of the manifest whose features are there, [N], their features, [N, T, D] float32).
+
+        The one array is all the memory that it takes, 8.2 GB for 2 million clips of 1,024 numbers: the files are mapped
+        into memory, which the system takes back where it needs it.
+        """
+        rows = np.flatnonzero(self._row >= 0)
+        shape = _shape(_part(self.parts[0])) if len(rows) else (0, 0)
+        features_NTD = np.empty((len(rows), *shape), np.float32)
+        for number, path in enumerate(self.parts):
+            here = np.flatnonzero(self._part[rows] == number)
+            stored_MTD = _part(path)["features"].chunk(0).values.to_numpy().reshape(-1, *shape)
+            for first in range(0, len(here), ROWS):
+                some = here[first : first + ROWS]
+                features_NTD[some] = stored_MTD[self._row[rows[some]]]
+        return rows, features_NTD
+
+
+def _shape(part: pa.Table) -> tuple[int, ...]:
+    """(T, D)."""
+    return tuple(map(int, part.schema.metadata[_SHAPE].split(b",")))
 
 
 @cache

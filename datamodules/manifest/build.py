@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,9 @@ class Manifest:
     """Group -> the classes that are to be found in it, in their order."""
     pack: Packed | None = None
     """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
+    told: tuple[str, ...] = ()
+    """Columns of the official files, beside labels and text, with what is read or measured of the clips: what happens
+    in them when, answers, the names of masks."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -126,14 +130,21 @@ class Manifest:
     def at_least(self, seconds: float) -> Manifest:
         """The clips of which there are so many seconds; the others are left out, and counted as too short."""
         short = self.table["seconds"] < seconds - LENGTH_ROUNDING
-        if not short.any():
+        return self._without(short, f"shorter than its windows need ({seconds:g} s)")
+
+    def within(self, other: Manifest, otherwise: str) -> Manifest:
+        """The clips that `other` has, too; the others are left out, and counted as what is said of them otherwise."""
+        return self._without(~self.table["clip_id"].isin(other.table["clip_id"]), otherwise)
+
+    def _without(self, these: pd.Series, reason: str) -> Manifest:
+        """Leaves out the clips of a boolean mask, if there are any."""
+        if not these.any():
             return self
-        reason = f"shorter than its windows need ({seconds:g} s)"
-        gone = self.table[short]
+        gone = self.table[these]
         left_out = pd.concat([self.left_out, gone[["clip_id", "labels"]].assign(reason=reason)], ignore_index=True)
         return replace(
             self,
-            table=self.table[~short].reset_index(drop=True),
+            table=self.table[~these].reset_index(drop=True),
             excluded=dict(sorted((self.excluded | {reason: len(gone)}).items())),
             examples=self.examples | {reason: gone["clip_id"].head(EXAMPLES).tolist()},
             left_out=left_out,
@@ -173,10 +184,10 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, class names and texts: equal if and only if the same clips are used with the same labels
-        and texts."""
+        """Hash of ids, labels, class names, texts and what else is `told` of them: equal if and only if the same clips
+        are used with the same of each."""
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
-        ordered = self.table[[name for name in ("clip_id", "labels", "text") if name in self.table]]
+        ordered = self.table[[name for name in ("clip_id", "labels", "text", *self.told) if name in self.table]]
         ordered = ordered.sort_values("clip_id")
         counts, flat = label_arrays(ordered["labels"])
         digest.update("\x1e".join(ordered["clip_id"]).encode())
@@ -186,6 +197,8 @@ class Manifest:
             digest.update("\x1e".join(ordered["text"].fillna("")).encode())
         if self.captions is not None:
             digest.update(self.captions.fingerprint.encode())
+        for name in (name for name in sorted(set(self.told)) if name in ordered):
+            digest.update(f"\x1c{name}\x1d{json.dumps(arrow(ordered[name]).to_pylist())}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -286,6 +299,7 @@ def usable_clips(
             stream.measure(table, exclusions)
 
     usable = table[exclusions.none].reset_index(drop=True)
+    told = tuple(dict.fromkeys(column for stream in streams for column in stream.columns))
     manifest = Manifest(
         usable,
         source.classes,
@@ -297,6 +311,7 @@ def usable_clips(
         overlong=listed.overlong,
         sample=source.is_sample,
         narrated=source.narrated,
+        told=told,
     )
     if source.narrated and any(stream.reads_text for stream in streams):
         manifest.captions = source.captions

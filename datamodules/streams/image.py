@@ -77,6 +77,10 @@ class ImageStream(Stream[ImageInputs]):
     def wants(self) -> Hashable:
         return (self.name, self.options.column) if self.options.column else super().wants()
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.options.column,) if self.options.column else ()
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         if column := self.options.column:
             table[f"{self.name}_path"] = find_named(

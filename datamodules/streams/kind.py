@@ -134,6 +134,12 @@ class Stream(ABC, Generic[Options]):
         """What a manifest must have for the stream: streams that want the same share a manifest."""
         return self.media, self.reads_text
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the dataset's table with what it reads, or the names of files with it: of the manifest's
+        fingerprint, as labels and texts are."""
+        return ()
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         """Adds the columns that `read` needs beside those of media; excludes the clips that have not what it reads."""
 

@@ -59,6 +59,10 @@ class LabelsBySecondStream(Stream[LabelsBySecondInputs]):
     def wants(self) -> Hashable:
         return self.name, self.options.column, self.options.classes
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.options.column,)
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         column, classes = self.options.column, self.options.classes
         spans = require_column(table, column, source, f"{self.where}.column")

@@ -54,6 +54,10 @@ class MaskStream(Stream[MaskInputs]):
     def wants(self) -> Hashable:
         return self.name, self.options.column
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.options.column,)
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         found = find_named(table, self.options.column, source, exclusions, "mask", f"{self.where}.column")
         table[f"{self.name}_path"] = found

@@ -50,6 +50,10 @@ class QuestionStream(Stream[QuestionInputs]):
     def wants(self) -> Hashable:
         return self.name, self.options.column, self.options.answer_column, tuple(self.options.answers)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.options.column, self.options.answer_column)
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         """Adds the column <name>_answer with the answer's index."""
         options = self.options

@@ -55,6 +55,10 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
     def wants(self) -> Hashable:
         return self.name, self.options.column
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.options.column,)
+
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         setting = f"{self.where}.column"
         found = find_named(table, self.options.column, source, exclusions, "spoken caption", setting)

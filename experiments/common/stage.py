@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import lightning as L
+import numpy as np
 from torch import Tensor, nn
 
 from datamodules.parts import PartSpec
 from datamodules.types import Batch, Inputs, Modality, Outputs, Similarity, TextInputs
 from experiments.common.compat import trainer_of
 from experiments.common.optim import OptimConfig, make_optimizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Model = TypeVar("Model")
 """A method's dataclass of its network's hyperparameters."""
@@ -147,6 +151,32 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         """The outputs to measure, or `features` to write. Called without gradients, in evaluation mode, with every clip
         of a split once."""
         raise NotImplementedError
+
+    def pseudo_labels(
+        self, features_NTD: np.ndarray, clip_ids: pd.Series, splits: pd.Series, seed: int
+    ) -> Mapping[str, Tensor | np.ndarray]:
+        """Labels for the clips whose features the stage has extracted (`extract`), such as their clusters, for the
+        stages that name it in `labels`. Called once, when all features are there, on the first process alone, in
+        evaluation mode and on its device; the others wait, for half an hour at most.
+
+        Args:
+            features_NTD: [N, T, D] float32, what `predict_step` gave out as `features`, in the float16 that is stored;
+                to be changed at will. It is the only copy: 8.2 GB for 2 million clips of 1,024 numbers (T * D), and
+                what is made of it comes on top; k-means in blocks of clips needs no second one.
+            clip_ids: [N] sorted, each once, whatever the number of processes. A clip that could not be read is not
+                among them.
+            splits: [N] of `extract`, that which each clip is of: what is found on the clips to train on can be used on
+                those to validate on.
+            seed: from 0 to 2**32 - 1, of all that is drawn; torch's generators are seeded with it, too. It differs
+                from stage to stage and is the same where a run goes on.
+
+        Returns:
+            name -> [N] whole numbers from 0. A stream of kind `pseudo_label` reads those of the name that is its
+            `column`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} gives clips no labels; name another stage in `labels`, or write its pseudo_labels"
+        )
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
         # The harness measures with `Trainer.test`, as Lightning rebuilds batch samplers in `Trainer.predict`.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -69,7 +71,7 @@ def write(root: Path) -> Made:
         np.savez(root / f"{name}_speech.npz", features=draw.random((8, 5), np.float32), times=np.arange(8) / 2)
         np.save(root / f"{name}_flow.npy", draw.random((100, 6, 6, 2), np.float32))
         Image.fromarray(draw.integers(0, 3, (24, 24), np.uint8)).save(root / f"{name} mask.png")
-    write_pseudo_labels(root / "labels.parquet", CLIPS, [1, 2, 3])
+    write_pseudo_labels(root / "labels.parquet", CLIPS, {"label": [1, 2, 3]})
     columns = {
         "text": ["the red square", "a blue square", "the square"],
         "spans": span_lists([[(0, 1, 0)], [(1, 3.5, 1), (0.5, 2, 2)], []]),
@@ -110,6 +112,22 @@ def test_its_settings_have_defaults_and_it_says_what_it_is(name):
         assert field.default is not MISSING or field.default_factory is not MISSING, field.name
     stream = found("x", found.options_type())
     assert stream.modality in ("", *"avti") and hash(stream.wants()) is not None
+
+
+@every_kind
+def test_what_it_reads_of_the_dataset_s_table_is_in_the_fingerprint_of_the_clips(name, source, tmp_path):
+    """And nothing of where the files lie, nor what is not read."""
+    read, nothing = inputs_of(x=settings_of(name, source)), inputs_of()
+    assert set(streams_of(read)["x"].columns) <= source.clips.keys()
+    fingerprint = manifest_of(source, read).fingerprint
+    for column in streams_of(read)["x"].columns:
+        turned = pd.Series(source.clips[column]).iloc[::-1].reset_index(drop=True)
+        other = Made(source.root, {**source.clips, column: turned}, SECONDS)
+        assert manifest_of(other, read).fingerprint != fingerprint
+        assert manifest_of(other, nothing).fingerprint == manifest_of(source, nothing).fingerprint
+    moved = Made(tmp_path / "moved", source.clips, SECONDS)
+    shutil.copytree(source.root, moved.root)
+    assert manifest_of(moved, read).fingerprint == fingerprint
 
 
 @every_kind

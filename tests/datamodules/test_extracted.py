@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -34,6 +35,18 @@ def test_every_clip_finds_its_own_features_in_any_part(tmp_path, monkeypatch):
     read = pickle.loads(pickle.dumps(ExtractedFeatures(tmp_path, wanted)))  # as it travels to a loader's process
     for index, clip in enumerate(wanted):
         assert torch.equal(read[index], features(clip)) and read[index].dtype == torch.float32
+
+
+def test_all_together_they_are_one_array_in_the_order_of_the_clips_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(extracted, "PART_BYTES", 2 * 3 * 2 * 2)
+    monkeypatch.setattr(extracted, "ROWS", 1)
+    write(tmp_path, ["clip5", "clip3", "clip8", "clip1"])
+    write(tmp_path, ["clip7", "clip3", "clip9"], rank=1)  # one that is written again, one that is not wanted
+    wanted = pd.Series(["clip1", "clip2", "clip3", "clip5", "clip7", "clip8"])
+    rows, features_NTD = ExtractedFeatures(tmp_path, wanted).together()
+    assert rows.tolist() == [0, 2, 3, 4, 5] and features_NTD.dtype == np.float32 and features_NTD.flags.writeable
+    assert torch.equal(torch.from_numpy(features_NTD), torch.stack([features(clip) for clip in wanted[rows]]))
+    assert len(ExtractedFeatures(tmp_path / "none", wanted).together()[0]) == 0
 
 
 def test_a_clip_that_was_not_extracted_is_an_error(tmp_path):

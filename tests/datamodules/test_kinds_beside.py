@@ -320,7 +320,7 @@ def test_clips_that_nobody_has_annotated_are_counted_and_other_classes_are_refus
 
 def test_a_pseudo_label_is_that_of_the_clip_in_the_file_of_a_stage(ramps, tmp_path):
     file = tmp_path / "clusters" / "audio.parquet"
-    write_pseudo_labels(file, ["c", "elsewhere", "a"], torch.tensor([7, 1, 3]))
+    write_pseudo_labels(file, ["c", "elsewhere", "a"], {"label": torch.tensor([7, 1, 3])})
     inputs = inputs_of(cluster={"kind": "pseudo_label", "file": str(file), "classes": 8})
     manifest = manifest_of(ramps, inputs)
     assert list(left_out(manifest).values()) == [1] and "label this split too" in next(iter(left_out(manifest)))
@@ -328,7 +328,7 @@ def test_a_pseudo_label_is_that_of_the_clip_in_the_file_of_a_stage(ramps, tmp_pa
     assert dict(zip(batch["clip_id"], batch["cluster"].tolist(), strict=True)) == {"a": 3, "c": 7}
     assert batch["cluster"].dtype == torch.int64
     wanted = streams_of(inputs)["cluster"].wants()
-    write_pseudo_labels(file, ["c", "a", "b"], [0, 1, 2])
+    write_pseudo_labels(file, ["c", "a", "b"], {"label": [0, 1, 2]})
     assert streams_of(inputs)["cluster"].wants() != wanted
     assert batch_of(ramps, inputs)["cluster"].tolist() == [1, 2, 0]
 
@@ -340,12 +340,12 @@ def test_a_file_of_pseudo_labels_that_cannot_be_meant_is_refused(ramps, tmp_path
         DataError, match=r"streams\.cluster\.file=.*there is no such file; run the stage that writes it"
     ):
         manifest_of(ramps, inputs)
-    write_pseudo_labels(file, ["a", "a"], [1, 2])
+    write_pseudo_labels(file, ["a", "a"], {"label": [1, 2]})
     with pytest.raises(DataError, match="the clip a has several labels"):
         manifest_of(ramps, inputs)
-    write_pseudo_labels(file, ["a", "a", "b"], [1, 1, 2])  # said twice
+    write_pseudo_labels(file, ["a", "a", "b"], {"label": [1, 1, 2]})  # said twice
     assert len(manifest_of(ramps, inputs)) == 2
-    write_pseudo_labels(file, ["a"], [4])
+    write_pseudo_labels(file, ["a"], {"label": [4]})
     with pytest.raises(DataError, match=r"cluster\.classes=4: .* has labels from 4 to 4"):
         manifest_of(ramps, inputs)
     file.write_text("clip_id,label\na,1\n")

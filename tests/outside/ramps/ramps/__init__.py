@@ -16,7 +16,7 @@ from datamodules.source import Official, Source, class_lists
 
 RATE = 1000  # Hz
 CLIPS, SECONDS = 3, 6.0  # of each video
-VIDEOS = {"train": range(8), "test": range(8, 11)}
+VIDEOS = {"train": range(8), "val": range(11, 13), "test": range(8, 11)}
 HIGHEST, LONGEST = 64, 20.0  # number of a video, seconds
 
 
@@ -24,7 +24,7 @@ class Ramps(Source):
     name = "ramps"
     title = "Ramps"
     folders = ("ramps",)
-    splits = ("train", "test")
+    splits = ("train", "val", "test")
     boards = (Board("ramps", dataset="ramps", train="train", split="test", task=Classification(), main="top1"),)
     classes = ("zero", "one", "two")
     media = "videos"

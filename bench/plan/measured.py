@@ -1,0 +1,37 @@
+"""Which clips of a split a stage measures, and whether they are enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.config.schema import StageConfig
+from bench.errors import UserError
+from bench.tasks import task_of
+from datamodules.boards import Board
+from datamodules.manifest.build import Manifest
+from datamodules.manifest.exclusions import explain_exclusions
+
+
+def measurable(name: str, stage: StageConfig, board: Board | None, clips: Manifest, what: str) -> Manifest:
+    """Of the clips of a split those that the board's protocol measures; all where it is the stage's own loss.
+
+    Args:
+        name: the stage's.
+        what: the clips' name in an error.
+
+    Raises:
+        UserError: too few of them can be used.
+    """
+    if board is not None:
+        task_of(board).require_columns(clips.table)
+        told = [name for name in task_of(board).columns if name != "group"]  # which the videos' ids say
+        clips = replace(clips, told=(*clips.told, *told)) if told else clips
+        if board.per_class:
+            clips = clips.first_of_each_class(board.per_class)
+    if clips.coverage < stage.data.min_coverage:
+        reasons = explain_exclusions(clips.excluded, clips.examples)
+        raise UserError(
+            f"stage {name}: only {clips.used} of the {clips.official} official clips of {what} can be used "
+            f"({clips.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
+        )
+    return clips
