@@ -24,8 +24,8 @@ def measurable(name: str, stage: StageConfig, board: Board | None, clips: Manife
     """
     if board is not None:
         task_of(board).require_columns(clips.table)
-        told = [name for name in task_of(board).columns if name != "group"]  # which the videos' ids say
-        clips = replace(clips, told=(*clips.told, *told)) if told else clips
+        described = [name for name in task_of(board).columns if name != "group"]  # which the videos' ids say
+        clips = replace(clips, described=(*clips.described, *described)) if described else clips
         if board.per_class:
             clips = clips.first_of_each_class(board.per_class)
     if clips.coverage < stage.data.min_coverage:

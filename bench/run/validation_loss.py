@@ -27,7 +27,8 @@ class LossValidation(Validation):
 
     def _outcome(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> tuple[int, dict[str, float]]:
         sums: dict[str, Tensor] = {}
-        ids, views = set(), 0
+        ids: set[str] = set()
+        views = 0
         stage = cast(Stage[Any, Any], module)
         with evaluating(trainer, stage), as_it_was(stage):
             for place, batch in batches(trainer):

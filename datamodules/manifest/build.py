@@ -88,7 +88,7 @@ class Manifest:
     """Group -> the classes that are to be found in it, in their order."""
     pack: Packed | None = None
     """Where the clips lie, if they were packed; the table then has the columns `shards.WHERE` instead of paths."""
-    told: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
     """Columns of the official files, beside labels and text, with what is read or measured of the clips: what happens
     in them when, answers, the names of masks."""
 
@@ -184,10 +184,10 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, class names, texts and what else is `told` of them: equal if and only if the same clips
+        """Hash of ids, labels, class names, texts and what else is `described` of them: equal if and only if the same clips
         are used with the same of each."""
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
-        ordered = self.table[[name for name in ("clip_id", "labels", "text", *self.told) if name in self.table]]
+        ordered = self.table[[name for name in ("clip_id", "labels", "text", *self.described) if name in self.table]]
         ordered = ordered.sort_values("clip_id")
         counts, flat = label_arrays(ordered["labels"])
         digest.update("\x1e".join(ordered["clip_id"]).encode())
@@ -197,7 +197,7 @@ class Manifest:
             digest.update("\x1e".join(ordered["text"].fillna("")).encode())
         if self.captions is not None:
             digest.update(self.captions.fingerprint.encode())
-        for name in (name for name in sorted(set(self.told)) if name in ordered):
+        for name in (name for name in sorted(set(self.described)) if name in ordered):
             digest.update(f"\x1c{name}\x1d{json.dumps(arrow(ordered[name]).to_pylist())}".encode())
         return digest.hexdigest()[:16]
 
@@ -299,7 +299,7 @@ def usable_clips(
             stream.measure(table, exclusions)
 
     usable = table[exclusions.none].reset_index(drop=True)
-    told = tuple(dict.fromkeys(column for stream in streams for column in stream.columns))
+    described = tuple(dict.fromkeys(column for stream in streams for column in stream.columns))
     manifest = Manifest(
         usable,
         source.classes,
@@ -311,7 +311,7 @@ def usable_clips(
         overlong=listed.overlong,
         sample=source.is_sample,
         narrated=source.narrated,
-        told=told,
+        described=described,
     )
     if source.narrated and any(stream.reads_text for stream in streams):
         manifest.captions = source.captions

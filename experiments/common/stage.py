@@ -171,8 +171,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
                 from stage to stage and is the same where a run goes on.
 
         Returns:
-            name -> [N] whole numbers from 0. A stream of kind `pseudo_label` reads those of the name that is its
-            `column`.
+            name -> [N] whole numbers from 0; a stream of kind `pseudo_label` names those that it reads, as `column`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} gives clips no labels; name another stage in `labels`, or write its pseudo_labels"
