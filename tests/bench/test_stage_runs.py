@@ -26,11 +26,11 @@ from bench.plan.identity import file_hash, shareable
 from bench.run.callbacks import KeepEpochs, epoch_weights
 from bench.run.results import read_predictions
 from bench.tasks.ensembles import mean_probability
-from datamodules import sample
 from datamodules.features import extracted
 from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
 from tests.bench.stages import arguments, planned, scores, user_error, weights
 from tests.conftest import REPOSITORY
+from tests.sample_data import SampleMaker
 
 COUNTS = {
     "audioset": {"unbalanced_train": 4, "balanced_train": 16, "eval": 21},
@@ -39,9 +39,9 @@ COUNTS = {
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("stage_runs")
-    sample.make(root, counts=COUNTS, workers=1)
+    make_sample(root, list(COUNTS), counts=COUNTS)
     return root
 
 
