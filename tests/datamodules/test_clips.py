@@ -116,7 +116,7 @@ def test_a_narrated_video_gives_several_clips_with_what_is_said_in_them(howto100
     config = DataConfig(inputs=INPUTS, narration=NarrationConfig(per_video=3, seconds=4.0))
     clips = ClipDataset(howto100m, config, seed=0)
     sampler = TrainSampler(len(howto100m), 1, 2)
-    batches = list(Loader(clips, batch_sampler=sampler, collate_fn=collate))
+    batches = list(Loader(clips, batch_sampler=sampler, num_workers=1, collate_fn=collate))
     assert [len(raw["clip_id"]) for raw in batches] == [6] * 3
     assert len({clip for raw in batches for clip in raw["clip_id"]}) == 18
     assert len({int(key) for raw in batches for key in raw["key"]}) == 18
