@@ -1,11 +1,16 @@
-"""What several tests share: one thread, no GPU needed, sample data rendered once, media judged without processes."""
+"""What several tests share: one thread, no GPU needed, sample data rendered once, media judged and packed without
+processes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import pyarrow as pa
@@ -73,6 +78,20 @@ def judged_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checks, "_judgements", _judgements)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packed_here() -> Iterator[None]:
+    """A pack that asks for one process is written by the test's own: starting one takes longer than packing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datamodules.packing.pack.ProcessPoolExecutor", _pool)
+        yield
+
+
+def _pool(workers: int, *arguments: Any, **options: Any) -> Any:
+    return (
+        nullcontext(SimpleNamespace(map=map)) if workers == 1 else ProcessPoolExecutor(workers, *arguments, **options)
+    )
 
 
 def _judgements(checks: Checks, paths: pa.ChunkedArray) -> Iterator[Judgement]:
