@@ -48,6 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_sample: SampleMak
     forget(NAME)
 
 
+@pytest.mark.slow
 def test_the_guide_leads_to_a_method_that_trains_and_is_measured(here: Path, monkeypatch, capsys) -> None:
     typed, printed = [], ""
     for file, text in steps():

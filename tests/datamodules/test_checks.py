@@ -89,6 +89,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_check_that_is_killed_goes_on_where_it_was(tmp_path):
     paths = [film(tmp_path / f"{i:02}.mp4") for i in range(16)]
     script = tmp_path / "check.py"

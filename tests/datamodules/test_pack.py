@@ -249,6 +249,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_packing_that_is_killed_goes_on_and_ends_the_same(vggsound, url, tmp_path):
     import pickle
 

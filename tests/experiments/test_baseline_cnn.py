@@ -74,6 +74,7 @@ def test_a_record_does_not_say_where_things_lie_on_this_machine():
     assert "s3://mine" not in str(shareable(StageConfig(data=data)))
 
 
+@pytest.mark.slow
 def test_five_folds_become_one_row(tmp_path: Path, capsys, make_sample: SampleMaker):
     """Each fold is scored by what was trained on the other four, and the row is the mean over all clips."""
     make_sample(tmp_path / "data", ["esc50"], counts={"esc50": {f"fold{i}": 16 for i in range(1, 6)}})
