@@ -12,7 +12,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 RANKS = 2
-LIMIT = timedelta(seconds=120)
+LIMIT = timedelta(seconds=240)
+"""For one of them to wait for the others: first of all, until they have imported everything."""
+GRACE_SECONDS = 60
+"""For the others to end after rank 0."""
 
 
 def on_two_ranks(function: Callable[[int], Any], folder: Path, ranks: int = RANKS) -> Any:
@@ -34,11 +37,11 @@ def on_two_ranks(function: Callable[[int], Any], folder: Path, ranks: int = RANK
     try:
         found = _on_a_rank(0, function, folder, ranks)
     except Exception:
-        others.join(timeout=LIMIT.total_seconds())  # where another rank has failed, that is raised
+        others.join(timeout=GRACE_SECONDS)  # where another rank has failed, that is raised
         raise
     finally:
         for process in others.processes:
-            process.join(LIMIT.total_seconds())
+            process.join(GRACE_SECONDS)
             process.kill()
     others.join()
     return found
