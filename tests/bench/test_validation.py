@@ -265,7 +265,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, where: str, count: int) -> None:
     monkeypatch.setattr(owner, name, stopping)
 
 
-@pytest.mark.parametrize(("where", "count"), [("training", 6), ("validating", 2)])
+@pytest.mark.parametrize(("where", "count"), [("training", 6), pytest.param("validating", 2, marks=pytest.mark.slow)])
 def test_cut_off_it_goes_on_to_the_same_weights_the_same_epoch_and_the_same_curves(
     clips: Path, best, folder, monkeypatch, where: str, count: int
 ):
