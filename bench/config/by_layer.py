@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,7 +52,7 @@ def _schema(
         if kind is not None:
             stage.options = OmegaConf.structured(kind.options_config)
         if name in sources:
-            stage.data = OmegaConf.merge(stage.data, sources[name].defaults)
+            stage.data = OmegaConf.unsafe_merge(stage.data, sources[name].defaults)
         for part, source in mixtures.sources_of(sources, name).items():
             stage.mixture.parts[part] = OmegaConf.structured(PartConfig)
             stage.mixture.parts[part].data = OmegaConf.merge(stage.mixture.parts[part].data, source.defaults)
@@ -82,18 +83,18 @@ def _of_parts(layers: list[Layer], sources: Mapping[str, type[Source]]) -> Itera
 def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
     """Merges the layers in their order, each checked on its own so that an error names its source; what is
     missing from all of them is an error of the method's `file`."""
-    valid = list(_keys(schema))
+    valid = dict.fromkeys(_keys(schema))  # a list that is searched quickly
     for layer in layers:
         for key in _keys(layer.values):
             if key not in valid and not _is_entry(schema, key):
-                raise UserError(_unknown_key(key, valid, layer.source))
+                raise UserError(_unknown_key(key, list(valid), layer.source))
             below = OmegaConf.select(schema, key)
             if isinstance(below, DictConfig) and below and (value := _value(layer.values, key)) is not None:
                 raise UserError(
                     f"{layer.source}: {key}={value!r}: it has keys of its own, e.g. {key}.{next(iter(below))!s}"
                 )
         try:
-            schema = cast(DictConfig, OmegaConf.merge(schema, layer.values))
+            schema = cast(DictConfig, OmegaConf.unsafe_merge(schema, deepcopy(layer.values)))
         except (OmegaConfBaseException, TypeError) as error:
             key = getattr(error, "full_key", "") or ", ".join(map(str, layer.values))
             value = _value(layer.values, key)

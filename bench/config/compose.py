@@ -19,7 +19,7 @@ from bench.config import folds, merge, mixtures
 from bench.config.by_layer import merge_by_layer
 from bench.config.defaults import stage_classes
 from bench.config.launched import as_launched
-from bench.config.layers import Layer, by_name, with_included, without_removed
+from bench.config.layers import Layer, by_name, read, with_included, without_removed
 from bench.config.schema import BenchConfig, StageObjects
 from bench.errors import UserError, unknown
 from datamodules.frozen import freeze
@@ -28,6 +28,8 @@ from experiments.common.stage import Stage
 if TYPE_CHECKING:
     pass
 
+NAMES = ["module", "ensemble", "dataset", "mixture"]
+"""Of a stage, what decides about the types of the rest."""
 OF_THE_CODE = ("version", "parameters")
 """What a method's file says of its code, which is no setting."""
 
@@ -45,7 +47,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     """
     command_line = Layer("command line", _parse_overrides(overrides))
     file = registry.method_folder(method) / "config.yaml"
-    content = cast(DictConfig, OmegaConf.load(file))
+    content = read(file)
     presets, variants = content.pop("presets", {}), content.pop("variants", {})
     for own in OF_THE_CODE:
         content.pop(own, None)
@@ -58,16 +60,17 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     variant = command_line.values.get("variant") or ""
     if variant and variant not in variants:
         raise unknown(f"variant of {method}", str(variant), variants)
-    written = [Layer(str(file), content), Layer(f"{file}, preset {preset}", presets[preset] or OmegaConf.create({}))]
+    said = {str(file): content, f"{file}, preset {preset}": presets[preset]}
     if variant:
-        written.append(Layer(f"{file}, variant {variant}", variants[variant]))
+        said[f"{file}, variant {variant}"] = variants[variant]
+    written = [Layer(source, OmegaConf.create(values or {})) for source, values in said.items()]
     _check_stages([*written, command_line])
     declared = list(content.get("stages", {}))
     layers = [each for layer in written for each in with_included(layer, file.parent)]
     layers, stage_names = without_removed(by_name([*layers, command_line]))
 
     try:
-        raw = OmegaConf.merge(*({"stages": layer.values.get("stages", {})} for layer in layers)).stages
+        raw = _named_objects(layers)
     except TypeError as error:  # it does not say where
         raise UserError(f"{layers[-1].source} or {file}: stages: a mapping stands where another has a list") from error
     classes = _classes(method, {name: raw[name] for name in stage_names}, declared)
@@ -92,6 +95,16 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     config.trainer = as_launched(config.trainer)
     freeze(config)
     return config
+
+
+def _named_objects(layers: Sequence[Layer]) -> DictConfig:
+    """Stage -> what the layers say of it that stands for an object."""
+
+    def named(stage: Any) -> Any:
+        return OmegaConf.masked_copy(stage, NAMES) if isinstance(stage, DictConfig) else stage
+
+    found = [{name: named(stage) for name, stage in (layer.values.get("stages") or {}).items()} for layer in layers]
+    return cast(DictConfig, OmegaConf.merge(*found))
 
 
 def _check_stages(layers: Sequence[Layer]) -> None:

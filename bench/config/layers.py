@@ -3,9 +3,12 @@ are left out."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +24,19 @@ class Layer:
 
     source: str
     values: DictConfig
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a file of settings says, as plain data that may be changed."""
+    return deepcopy(_parsed(str(file), file.read_text(encoding="utf-8")))
+
+
+@cache
+def _parsed(file: str, text: str) -> dict[str, Any]:
+    """Parsing takes its time, and the same text is parsed whenever something is composed."""
+    stream = io.StringIO(text)
+    stream.name = file  # for YAML's errors
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(stream)))
 
 
 def with_included(layer: Layer, folder: Path) -> list[Layer]:
@@ -43,7 +59,7 @@ def _with_included(layer: Layer, folder: Path, above: tuple[Path, ...]) -> list[
         path = _recipe(str(name), folder, layer.source)
         if path in above:
             raise UserError(f"{layer.source}: include: {name} includes itself")
-        included = Layer(str(path), cast(DictConfig, OmegaConf.load(path)))
+        included = Layer(str(path), OmegaConf.create(read(path)))
         found += _with_included(included, path.parent, (*above, path))
     return [*found, layer]
 

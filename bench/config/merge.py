@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import field, fields, make_dataclass
+from dataclasses import field, fields, make_dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from omegaconf import OmegaConf
 
 from bench.config import mixtures
 from bench.config.layers import Layer
-from bench.config.schema import BenchConfig, MixtureConfig, StageConfig, ValidationConfig
+from bench.config.schema import BenchConfig, StageConfig
 from datamodules.types import DataConfig
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import Stage
@@ -23,17 +24,8 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 Settings = TypeVar("Settings")
 
-PARTS = ("data", "optim", "mixture", "validation", "options")
-"""Of a stage: what many stages have alike."""
-_Flat = make_dataclass(
-    "_Flat",
-    [
-        (f.name, get_type_hints(StageConfig)[f.name], field(default=f.default, default_factory=f.default_factory))
-        for f in fields(StageConfig)
-        if f.name not in PARTS
-    ],
-)
-"""A stage's configuration without these parts: OmegaConf takes its time for every nested field."""
+_TYPED: dict[tuple[type, str, str], Any] = {}
+"""(dataclass, field, repr of what is said of it) -> its value: OmegaConf takes its time, and most stages are alike."""
 
 
 class NotAtOnce(Exception):
@@ -61,14 +53,13 @@ def at_once(
         raise NotAtOnce
     said: Plain = whole.pop("stages", None) or {}
     model, data = whole.pop("model", {}), whole.get("data") or {}
-    typed = _Typed()
-    config = typed(BenchConfig, whole)
-    config.model = typed([kind.model_config for kind in classes.values() if kind is not None][-1], model)
+    config = _typed(BenchConfig, whole)
+    config.model = _typed([kind.model_config for kind in classes.values() if kind is not None][-1], model)
     for name, kind in classes.items():
         defaults = sources[name].defaults if name in sources else {}
         own = _merged({"data": _merged(defaults, data)}, said[name])
         own["mixture"] = _mixture(said[name], data, mixtures.sources_of(sources, name))
-        config.stages[name] = _stage(typed, kind, own)
+        config.stages[name] = _stage(kind, own)
     return config
 
 
@@ -90,34 +81,47 @@ def _mixture(said: Plain, data: Plain, sources: Mapping[str, type[Source]]) -> P
     return mixture | {"parts": parts}
 
 
-def _stage(typed: _Typed, kind: type[Stage[Any, Any]] | None, said: Plain) -> StageConfig:
-    if kind is None and said.get("options"):
+def _stage(kind: type[Stage[Any, Any]] | None, said: Plain) -> StageConfig:
+    options = said.pop("options", {})
+    if kind is None and options:
         raise NotAtOnce
-    flat: Any = typed(_Flat, {key: value for key, value in said.items() if key not in PARTS})
-    return StageConfig(
-        **vars(flat),
-        data=typed(DataConfig, said["data"]),
-        optim=typed(OptimConfig, said.get("optim", {})),
-        mixture=typed(MixtureConfig, said.get("mixture", {})),
-        validation=typed(ValidationConfig, said.get("validation", {})),
-        options=typed(kind.options_config, said.get("options", {})) if kind else None,
+    data, optim = _typed(DataConfig, said.pop("data")), _typed(OptimConfig, said.pop("optim", {}))
+    return replace(
+        _typed(StageConfig, said),
+        data=data,
+        optim=optim,
+        options=_typed(kind.options_config, options) if kind else None,
     )
 
 
-class _Typed:
-    """Makes dataclasses of plain settings, and copies of those that it has made already: most stages share them."""
+def _typed(kind: type[Settings], settings: Any) -> Settings:
+    """The dataclass with these settings and the defaults of all others."""
+    types = _field_types(cast(type, kind))
+    if not isinstance(settings, Mapping) or not settings.keys() <= types.keys():
+        raise NotAtOnce
+    return kind(**{name: _value(kind, name, settings) for name in types})
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
 
-    def __call__(self, kind: type[Settings], settings: Any) -> Settings:
-        key = f"{kind.__module__}.{kind.__qualname__} {settings!r}"
-        if not isinstance(settings, Mapping):
-            raise NotAtOnce
-        if key not in self._made:
-            merged = OmegaConf.unsafe_merge(OmegaConf.structured(kind), settings)
-            self._made[key] = OmegaConf.to_object(merged)
-        return cast(Settings, deepcopy(self._made[key]))
+def _value(kind: type, name: str, settings: Mapping[str, Any]) -> Any:
+    """A field's value by itself: what is said of it, or its default."""
+    said = {name: settings[name]} if name in settings else {}
+    key = kind, name, repr(said)
+    if key not in _TYPED:
+        merged = OmegaConf.unsafe_merge(OmegaConf.structured(_field_types(kind)[name]), said)
+        _TYPED[key] = getattr(OmegaConf.to_object(merged), name)
+    return deepcopy(_TYPED[key])
+
+
+@cache
+def _field_types(kind: type) -> dict[str, type]:
+    """Field -> a dataclass that has it alone."""
+    hints = get_type_hints(kind)
+    return {
+        f.name: make_dataclass(
+            f.name, [(f.name, hints[f.name], field(default=f.default, default_factory=f.default_factory))]
+        )
+        for f in fields(kind)
+    }
 
 
 def _merged(earlier: Mapping[str, Any], later: Any) -> Plain:

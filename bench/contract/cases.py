@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bench import registry
 from bench.config.compose import compose
+from bench.config.layers import read
 from bench.config.mixtures import as_stages
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
@@ -72,8 +72,7 @@ def variants(method: str) -> list[str]:
 
 def _variants(method: str) -> dict[str, Any]:
     """Variant -> what it changes."""
-    content = cast(DictConfig, OmegaConf.load(registry.method_folder(method) / "config.yaml"))
-    return cast(dict[str, Any], OmegaConf.to_container(content.get("variants") or OmegaConf.create({})))
+    return read(registry.method_folder(method) / "config.yaml").get("variants") or {}
 
 
 def _chooses(changes: Any, of_network: bool = False) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +13,15 @@ import torch.multiprocessing as mp
 
 RANKS = 2
 LIMIT = timedelta(seconds=240)
+"""For one of them to wait for the others: first of all, until they have imported everything."""
+GRACE_SECONDS = 60
+"""For the others to end after rank 0."""
 
 
 def on_two_ranks(function: Callable[[int], Any], folder: Path, ranks: int = RANKS) -> Any:
     """What `function(rank)` gives on rank 0, all ranks being in one process group.
+
+    Rank 0 is this process, so that one less has to import everything.
 
     Args:
         function: of a module, so that another process can import it.
@@ -25,25 +29,33 @@ def on_two_ranks(function: Callable[[int], Any], folder: Path, ranks: int = RANK
         ranks: how many; two, unless it is a test of other numbers.
 
     Raises:
-        TimeoutError: they have not ended after `LIMIT`.
+        RuntimeError: one of them has waited for the others for longer than `LIMIT`.
+        ProcessRaisedException: another rank than 0 has failed.
     """
     # Daemons end with this process, whatever becomes of the test.
-    processes = mp.spawn(_on_a_rank, (function, str(folder), ranks), nprocs=ranks, join=False, daemon=True)
-    deadline = time.monotonic() + LIMIT.total_seconds()
-    while not processes.join(timeout=1):
-        if time.monotonic() > deadline:
-            for process in processes.processes:
-                process.kill()
-            raise TimeoutError(f"the {ranks} processes have not ended after {LIMIT}")
-    return torch.load(folder / "results.pt")
+    others = mp.spawn(_on_another_rank, (function, folder, ranks), nprocs=ranks - 1, join=False, daemon=True)
+    try:
+        found = _on_a_rank(0, function, folder, ranks)
+    except Exception:
+        others.join(timeout=GRACE_SECONDS)  # where another rank has failed, that is raised
+        raise
+    finally:
+        for process in others.processes:
+            process.join(GRACE_SECONDS)
+            process.kill()
+    others.join()
+    return found
 
 
-def _on_a_rank(rank: int, function: Callable[[int], Any], folder: str, ranks: int) -> None:
+def _on_another_rank(index: int, function: Callable[[int], Any], folder: Path, ranks: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks, timeout=LIMIT / 2
-    )
-    results = function(rank)
-    if rank == 0:
-        torch.save(results, f"{folder}/results.pt")
-    dist.destroy_process_group()
+    _on_a_rank(1 + index, function, folder, ranks)
+
+
+def _on_a_rank(rank: int, function: Callable[[int], Any], folder: Path, ranks: int) -> Any:
+    meeting = f"file://{folder / 'rendezvous'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks, timeout=LIMIT)
+    try:
+        return function(rank)
+    finally:
+        dist.destroy_process_group()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
+from tests.sample_data import SampleMaker
 
 PAGE = (
     (REPOSITORY / "docs" / "adding_a_method.md").read_text(encoding="utf-8").partition("\n## What a stage can say")[0]
@@ -40,14 +40,15 @@ def steps() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_sample: SampleMaker) -> Iterator[Path]:
     """An empty working directory, and the small sample data where `bench run` looks for it."""
-    sample.make(tmp_path / "data" / "sample", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}}, workers=1)
+    make_sample(tmp_path / "data" / "sample", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}})
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     forget(NAME)
 
 
+@pytest.mark.slow
 def test_the_guide_leads_to_a_method_that_trains_and_is_measured(here: Path, monkeypatch, capsys) -> None:
     typed, printed = [], ""
     for file, text in steps():

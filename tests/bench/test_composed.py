@@ -15,9 +15,9 @@ from bench.config.compose import compose
 from bench.config.schema import StageConfig
 from bench.plan.combinations import check_combinations
 from bench.plan.graph import make_plan
-from datamodules import sample
 from experiments.common.stage import Stage
 from experiments.mavil.method import Distill, DistillOptions, MAViLConfig
+from tests.sample_data import SampleMaker
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_a_composed_configuration_is_frozen_and_a_copy_is_not():
         setattr(replace(part), name, None)
 
 
-def test_planning_leaves_the_configuration_as_it_is(tmp_path: Path):
+def test_planning_leaves_the_configuration_as_it_is(tmp_path: Path, make_sample: SampleMaker):
     """The stage listens only: what it does not look at is read of no clip, but its configuration has it still."""
-    sample.make(tmp_path, ["esc50"], counts={"esc50": {f"fold{n}": 8 for n in range(1, 6)}}, workers=1)
+    make_sample(tmp_path, ["esc50"], counts={"esc50": {f"fold{n}": 8 for n in range(1, 6)}})
     settings = ["stages.train_esc10.fold=1", "stages.train_esc10.batch_size=4", "data.inputs.video.frames=2"]
     places = [f"data_root={tmp_path}", f"runs={tmp_path / 'runs'}", "preset=tiny", "stage=train_esc10"]
     config = compose("baseline_cnn", [*places, *settings])

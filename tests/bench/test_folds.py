@@ -13,8 +13,8 @@ from bench.config.folds import base_name, expand, fold_name
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import make_plan
-from datamodules import sample
 from tests.bench.hand_made import looked_up
+from tests.sample_data import SampleMaker
 
 FOLDS = range(1, 6)
 
@@ -91,9 +91,9 @@ def test_names_lead_back_to_the_configuration():
 
 
 @pytest.fixture(scope="module")
-def esc50_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def esc50_root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("folds")
-    sample.make(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in FOLDS}}, workers=1)
+    make_sample(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in FOLDS}})
     return root
 
 

@@ -180,13 +180,17 @@ def test_a_stage_whose_training_is_taken_away_needs_a_head_and_measures_its_own(
 
 
 def measuring() -> list[Case]:
-    """Every stage of every method that has outputs and does not train."""
-    return [
-        Case(method, name)
-        for method in registry.methods()
-        for name, stage in composed(method).stages.items()
-        if not stage.train and not stage.ensemble and not stage.average_outputs
-    ]
+    """The stages of every method that have outputs and do not train; of those whose networks, tasks and parents are of
+    one kind, the first."""
+    found: dict[str, Case] = {}
+    for method in registry.methods():
+        stages = composed(method).stages
+        for name, stage in stages.items():
+            if not stage.train and not stage.ensemble and not stage.average_outputs:
+                pair = [(each.module, each.modality, each.options) for each in (stage, stages[stage.after or name])]
+                task = stage.objects.board and stage.objects.board.task
+                found.setdefault(repr((method, pair, task, stage.features)), Case(method, name))
+    return list(found.values())
 
 
 @pytest.mark.parametrize("case", measuring(), ids=str)

@@ -27,12 +27,12 @@ from bench.errors import UserError
 from bench.plan.graph import make_plan
 from bench.plan.row_settings import row_settings
 from bench.records.archive import read_all
-from datamodules import sample
 from datamodules.loading.clips import ClipDataset
 from datamodules.media.decode import MediaError
 from tests.bench.runs import SCRIPT, TWO_PROCESSES, environment
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
+from tests.sample_data import SampleMaker
 
 PYPROJECT = """
 [project]
@@ -64,7 +64,7 @@ class Theirs:
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theirs]:
+def theirs(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Iterator[Theirs]:
     """The package, as if installed."""
     root = tmp_path_factory.mktemp("mixing")
     package = root / "site" / "their_mixing"
@@ -72,7 +72,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theirs]:
     for folder in (package, package / "mixer"):
         (folder / "__init__.py").touch()
     install(package.parent, PYPROJECT)
-    sample.make(root / "data", list(COUNTS), counts=COUNTS, workers=1)
+    make_sample(root / "data", list(COUNTS), counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
         forget("their_mixing")

@@ -17,9 +17,9 @@ from bench.cli import main
 from bench.commands.new import LONGEST
 from bench.config.compose import compose
 from bench.plan.code import code_of
-from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
+from tests.sample_data import SampleMaker
 
 SHARED = ("bench", "datamodules", "experiments/__init__.py", "experiments/common", "pyproject.toml", "setup.cfg")
 
@@ -98,11 +98,13 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     forget("avl_new_net")
 
 
-def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(outside, tmp_path, capsys):
+def test_a_method_of_a_package_of_its_own_trains_and_comes_on_the_board(
+    outside, tmp_path, capsys, make_sample: SampleMaker
+):
     assert registry.methods()["avl_new_net"] == "avl_new_net"
     paper = compose("avl_new_net", ["preset=paper"])
     assert paper.model.widths == [32, 64, 128, 256] and list(paper.stages) == ["train_vggsound"]
-    sample.make(tmp_path / "data", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}}, workers=1)
+    make_sample(tmp_path / "data", ["vggsound"], counts={"vggsound": {"train": 16, "test": 12}})
     quick = ["stages.train_vggsound.epochs=1", "stages.train_vggsound.batch_size=8", "model.widths=[8,8]"]
     places = [f"sample_root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}", f"leaderboards={tmp_path / 'boards'}"]
     assert main(["run", "avl_new_net", *quick, *places]) == 0

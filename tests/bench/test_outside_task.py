@@ -25,9 +25,9 @@ from bench.tables.boards import current_tables, rebuild
 from bench.tables.export import card
 from bench.tables.formats import to_markdown
 from bench.tasks import EvaluationError, metric_infos, task_of
-from datamodules import sample
 from tests.conftest import REPOSITORY
 from tests.installed import forget, install
+from tests.sample_data import SampleMaker
 
 GUIDE = REPOSITORY / "docs" / "adding_a_task.md"
 
@@ -56,7 +56,7 @@ class Followed:
 
 
 @pytest.fixture(scope="module")
-def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+def guide(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Iterator[Followed]:
     """The guide's package, as if installed, and its commands, on a few clips of the sample data."""
     root = tmp_path_factory.mktemp("counting")
     package = root / "site"
@@ -68,7 +68,7 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     for folder in ("their_counting", "their_counting/counter"):
         (package / folder / "__init__.py").touch()
     install(package, files["pyproject.toml"])
-    sample.make(root / "data", ["fsd50k"], counts={"fsd50k": {"train": 32, "val": 4, "eval": 24}}, workers=1)
+    make_sample(root / "data", ["fsd50k"], counts={"fsd50k": {"train": 32, "val": 4, "eval": 24}})
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(package))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
-from bench.tasks import EvaluationError, Predictions, evaluate, metrics
+from bench.tasks import EvaluationError, Predictions, evaluate, metrics, statistic
 from bench.tasks import ranks as ranking
 from bench.tasks import retrieval as task
 from tests.bench.made_up import board, predictions, values
@@ -306,9 +306,13 @@ def test_random_embeddings_of_clips_with_captions_measure_as_chance_says(name: s
     asked = board(name, "vt".replace(name, ""))
     found = []
     for _ in range(150):
-        scores = {"t": rng.normal(size=(42, 5)), "v": rng.normal(size=(42, 5))}
-        evaluation = evaluate(asked, "vt", predictions(scores, group=group))
-        found.append(list(values(evaluation).values()))
+        drawn = predictions({"t": rng.normal(size=(42, 5)), "v": rng.normal(size=(42, 5))}, group=group)
+        measured = statistic(asked, "vt", drawn)  # without the bootstrap
+        found.append(
+            [float(value[0]) for value in measured.measure(np.ones((len(measured.units), 1), np.float32)).values()]
+        )
+    evaluation = evaluate(asked, "vt", drawn)
+    assert found[-1] == list(values(evaluation).values())
     error = np.std(found, axis=0) / np.sqrt(len(found))
     expected = np.array(list(evaluation.chance.values()))
     unbiased = np.array([metric != "MedR" for metric in evaluation.chance])  # a median of few is not

@@ -53,6 +53,7 @@ def test_a_run_leaves_boards_records_and_predictions(finished: Path):
     assert "top-1" in (finished / "stdout").read_text() and "Made-up sample data" in (finished / "stdout").read_text()
 
 
+@pytest.mark.slow
 def test_run_again_finds_everything_done(forked: Server, sample_root: Path, finished: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     again = forked(None, whole_plan(sample_root, finished))
@@ -61,6 +62,7 @@ def test_run_again_finds_everything_done(forked: Server, sample_root: Path, fini
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run_on_the_same_row(forked: Server, sample_root: Path, finished: Path, tmp_path: Path):
     shutil.copytree(finished, tmp_path / "copy")
     done = forked(None, arguments(sample_root, tmp_path / "copy", "seed=1"))

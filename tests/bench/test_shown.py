@@ -10,8 +10,8 @@ import pytest
 
 from bench.cli import main
 from bench.records.archive import write
-from datamodules import sample
 from tests.bench.test_tables import BOARD, record
+from tests.sample_data import SampleMaker
 
 QUICK = [
     *("preset=tiny", "stage=train_esc10", "stages.train_esc10.fold=1", "stages.train_esc10.batch_size=8"),
@@ -20,9 +20,9 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def media(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("esc10")
-    sample.make(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in range(1, 6)}}, workers=1)
+    make_sample(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in range(1, 6)}})
     return root
 
 
@@ -41,9 +41,11 @@ def test_a_grid_is_shown_as_rows_that_differ_by_its_setting(media: Path, tmp_pat
     assert all(f"train_esc10 epochs={epochs}" in printed for epochs in (1, 2))
 
 
-def test_a_run_on_too_few_clips_shows_chance_and_coverage_and_has_no_rank(media: Path, tmp_path: Path, capsys):
+def test_a_run_on_too_few_clips_shows_chance_and_coverage_and_has_no_rank(
+    media: Path, tmp_path: Path, capsys, make_sample: SampleMaker
+):
     root = tmp_path / "data"
-    sample.make(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in range(1, 6)}}, workers=1)
+    make_sample(root, ["esc50"], counts={"esc50": {f"fold{n}": 16 for n in range(1, 6)}})
     for path in (*sorted(root.rglob("1-*.wav"))[4:], *root.rglob("SAMPLE.json")):  # as if it were real
         path.unlink()
     places = [f"data_root={root}", f"runs={tmp_path / 'runs'}", f"leaderboards={tmp_path / 'boards'}"]

@@ -38,8 +38,12 @@ CASES = {
     "mix-up drawn from torch's own generator": ("mbt", "train_audioset_av"),
 }
 
+LONG = ("a teacher", "stochastic depth, clipped, in two parts")
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, case in CASES.items()]
+)
 def test_the_plain_loop_s_losses_and_weights_are_the_harness_s(case, sample_root: Path, tmp_path: Path):
     job = timed(sample_root, tmp_path, *case)
     fresh = training.untrained(job.stage, job.settings.seed)

@@ -15,8 +15,8 @@ from bench.config.folds import expand
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage, make_plan
-from datamodules import sample
 from tests.bench.hand_made import looked_up
+from tests.sample_data import SampleMaker
 
 FOLDS = range(1, 6)
 COUNTS = {
@@ -38,9 +38,9 @@ AUDIOSET = ["ensemble_audioset20k", "average_ast_audioset20k", "checkpoints_ast_
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def places(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> dict[str, str]:
     root = tmp_path_factory.mktemp("relations")
-    sample.make(root / "sample", list(COUNTS), counts=COUNTS, workers=1)
+    make_sample(root / "sample", list(COUNTS), counts=COUNTS)
     return {"sample_root": str(root / "sample"), "runs": str(root / "runs")}
 
 

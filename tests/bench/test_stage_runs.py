@@ -26,11 +26,11 @@ from bench.plan.identity import file_hash, shareable
 from bench.run.callbacks import KeepEpochs, epoch_weights
 from bench.run.results import read_predictions
 from bench.tasks.ensembles import mean_probability
-from datamodules import sample
 from datamodules.features import extracted
 from datamodules.features.extracted import ExtractedFeatures, FeatureWriter, extracted_ids
 from tests.bench.stages import arguments, planned, scores, user_error, weights
 from tests.conftest import REPOSITORY
+from tests.sample_data import SampleMaker
 
 COUNTS = {
     "audioset": {"unbalanced_train": 4, "balanced_train": 16, "eval": 21},
@@ -39,9 +39,9 @@ COUNTS = {
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("stage_runs")
-    sample.make(root, counts=COUNTS, workers=1)
+    make_sample(root, list(COUNTS), counts=COUNTS)
     return root
 
 
@@ -264,8 +264,18 @@ def cut_off(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uavm(clips: Path, cut_off: Path) -> SimpleNamespace:
-    """The same run, gone on with to its end, and what it wrote."""
+def uavm(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """An undisturbed run, which writes the features of each batch into a part of its own."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extracted, "PART_BYTES", 1)
+        assert main(["run", *arguments(clips, folder, "uavm", *UAVM)]) == 0
+    return SimpleNamespace(stages=planned(clips, folder, "uavm", *UAVM), folder=folder)
+
+
+@pytest.fixture(scope="module")
+def gone_on(clips: Path, cut_off: Path) -> SimpleNamespace:
+    """The run that was killed, gone on with to its end, and what it wrote."""
     found = planned(clips, cut_off, "uavm", *UAVM)
     sound = found["extract_vggsound_a"]
     there = {path.name: path.read_bytes() for path in extracted.parts(sound.folder / "features")}
@@ -280,17 +290,17 @@ def uavm(clips: Path, cut_off: Path) -> SimpleNamespace:
 
         patch.setattr(FeatureWriter, "add", noted)
         assert main(["run", *arguments(clips, cut_off, "uavm", *UAVM)]) == 0
-    return SimpleNamespace(stages=found, there=there, before=before, state=state, added=added, folder=cut_off)
+    return SimpleNamespace(stages=found, there=there, before=before, state=state, added=added)
 
 
 @pytest.mark.slow
-def test_extraction_goes_on_where_it_was_killed(uavm):
-    sound = uavm.stages["extract_vggsound_a"]
+def test_extraction_goes_on_where_it_was_killed(gone_on):
+    sound = gone_on.stages["extract_vggsound_a"]
     wanted, folder = set(sound.extracted.table["clip_id"]), sound.folder / "features"
-    assert uavm.state == "cut off" and len(uavm.there) == 2 and len(uavm.before) == 16
-    assert sorted(uavm.added[folder]) == sorted(wanted - uavm.before)
+    assert gone_on.state == "cut off" and len(gone_on.there) == 2 and len(gone_on.before) == 16
+    assert sorted(gone_on.added[folder]) == sorted(wanted - gone_on.before)
     assert sorted(extracted_ids(folder)) == sorted(wanted) and len(wanted) == 33
-    assert all((folder / name).read_bytes() == content for name, content in uavm.there.items())
+    assert all((folder / name).read_bytes() == content for name, content in gone_on.there.items())
 
 
 def test_features_are_what_the_extractor_s_network_gives(uavm):

@@ -25,10 +25,10 @@ from bench.plan.graph import make_plan
 from bench.records import archive
 from bench.run.blocks import prepare_blocks
 from bench.run.ema import Ema
-from datamodules import sample
 from datamodules.loading import loader as loaders
 from tests.conftest import REPOSITORY
 from tests.experiments import mavil_tiny
+from tests.sample_data import SampleMaker
 
 COUNTS = {
     "audioset": {"unbalanced_train": 4, "balanced_train": 4, "eval": 4},
@@ -38,9 +38,9 @@ LAUNCHERS = ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_STE
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("trainer")
-    sample.make(root, counts=COUNTS, workers=1)
+    make_sample(root, list(COUNTS), counts=COUNTS)
     return root
 
 

@@ -25,9 +25,9 @@ from bench.run.callbacks import Cost, epoch_weights
 from bench.run.validation import Validation, evaluating
 from bench.tables import show
 from bench.tasks import Predictions
-from datamodules import sample
 from experiments.baseline_cnn.method import Train
 from tests.bench.stages import arguments, planned, user_error, weights
+from tests.sample_data import SampleMaker
 
 COUNTS = {"fsd50k": {"train": 32, "val": 13, "eval": 9}}
 STAGE, EPOCHS, STEPS = "train_fsd50k", 4, 4
@@ -43,9 +43,9 @@ AGAIN = "dataset: fsd50k, board: fsd50k, modality: a, module: Train, data: {inpu
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("validation")
-    sample.make(root, ["fsd50k"], counts=COUNTS, workers=1)
+    make_sample(root, ["fsd50k"], counts=COUNTS)
     return root
 
 
@@ -265,7 +265,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, where: str, count: int) -> None:
     monkeypatch.setattr(owner, name, stopping)
 
 
-@pytest.mark.parametrize(("where", "count"), [("training", 6), ("validating", 2)])
+@pytest.mark.parametrize(("where", "count"), [("training", 6), pytest.param("validating", 2, marks=pytest.mark.slow)])
 def test_cut_off_it_goes_on_to_the_same_weights_the_same_epoch_and_the_same_curves(
     clips: Path, best, folder, monkeypatch, where: str, count: int
 ):
@@ -304,9 +304,9 @@ def test_nothing_is_scored_on_what_a_stage_before_it_chose_by(clips: Path, folde
     assert "stage child is scored on 13 clips that are (" in text and f"stages.{STAGE}.validation" in text
 
 
-def test_a_split_of_which_too_little_is_there_is_refused(clips: Path, tmp_path, capsys):
+def test_a_split_of_which_too_little_is_there_is_refused(tmp_path, capsys, make_sample: SampleMaker):
     root = tmp_path / "data"
-    sample.make(root, ["fsd50k"], counts=COUNTS, workers=1)
+    make_sample(root, ["fsd50k"], counts=COUNTS)
     dev = pd.read_csv(next(root.rglob("dev.csv")))
     for name in dev[dev["split"] == "val"]["fname"][:4]:
         next(root.rglob(f"{name}.wav")).unlink()

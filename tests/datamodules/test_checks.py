@@ -20,6 +20,11 @@ from tests.media_files import noise, numbered_frame, write_media
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def judged_here() -> None:
+    """Here the processes that judge are what is tested."""
+
+
 def film(path: Path, still: bool = False) -> Path:
     frames = [numbered_frame(0 if still else i) for i in range(20)]
     return write_media(path, frames=frames, sound=noise(2.0, 16000))
@@ -84,6 +89,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_check_that_is_killed_goes_on_where_it_was(tmp_path):
     paths = [film(tmp_path / f"{i:02}.mp4") for i in range(16)]
     script = tmp_path / "check.py"

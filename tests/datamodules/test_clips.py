@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import sample
 from datamodules.audioset import AudioSet
 from datamodules.base import Features
 from datamodules.howto100m import HowTo100M
@@ -32,15 +31,16 @@ from datamodules.types import (
 )
 from datamodules.youcook2 import YouCook2
 from tests.media_files import noise, number_of, numbered_frame, write_media
+from tests.sample_data import SampleMaker
 
 INPUTS = Inputs(AudioInputs(frames=96), VideoInputs(frames=2, fps=2.0, size=32, train_size=32), TextInputs(length=12))
 COUNTS = {"youcook2": {"training": 3, "validation": 8}, "howto100m": {"train": 6}}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("narrated")
-    sample.make(root, list(COUNTS), counts=COUNTS)
+    make_sample(root, list(COUNTS), counts=COUNTS)
     return root
 
 
@@ -112,12 +112,11 @@ def test_texts_are_padded_to_their_length_on_the_device(youcook2):
         assert (text[:length] > 0).all() and (text[length:] == 0).all() and length > 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_narrated_video_gives_several_clips_with_what_is_said_in_them(howto100m, workers):
+def test_a_narrated_video_gives_several_clips_with_what_is_said_in_them(howto100m):
     config = DataConfig(inputs=INPUTS, narration=NarrationConfig(per_video=3, seconds=4.0))
     clips = ClipDataset(howto100m, config, seed=0)
     sampler = TrainSampler(len(howto100m), 1, 2)
-    batches = list(Loader(clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
+    batches = list(Loader(clips, batch_sampler=sampler, num_workers=1, collate_fn=collate))
     assert [len(raw["clip_id"]) for raw in batches] == [6] * 3
     assert len({clip for raw in batches for clip in raw["clip_id"]}) == 18
     assert len({int(key) for raw in batches for key in raw["key"]}) == 18

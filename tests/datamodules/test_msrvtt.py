@@ -12,7 +12,6 @@ import pytest
 
 from bench import registry
 from bench.tasks import Evaluation, Predictions, evaluate, task_of
-from datamodules import sample
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.samplers import ClipRef
 from datamodules.manifest.build import Manifest, build_manifest
@@ -24,6 +23,7 @@ from datamodules.sample import msrvtt as layout
 from datamodules.sample.narration import VOCABULARY
 from datamodules.source import DataError
 from datamodules.types import DataConfig, FeatureInputs, Inputs, TextInputs
+from tests.sample_data import SampleMaker
 
 HEADER = "key,vid_key,video_id,sentence\n"
 JOINED, TRAINVAL, TEST = "MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json"
@@ -154,9 +154,9 @@ def test_sizes_are_those_of_twenty_captions_a_video_and_nested_splits_are_known(
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("msrvtt")
-    sample.make(root, ("msrvtt",), workers=1)
+    make_sample(root, ("msrvtt",))
     return root / "MSRVTT"
 
 

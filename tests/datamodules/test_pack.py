@@ -20,7 +20,6 @@ import pytest
 import torch
 import webdataset
 
-from datamodules import sample
 from datamodules.audioset import AudioSet
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import Loader, collate
@@ -35,6 +34,7 @@ from datamodules.types import AudioInputs, DataConfig, Inputs, LoaderConfig, Tex
 from datamodules.vggsound import VGGSound
 from datamodules.youcook2 import YouCook2
 from tests.datamodules.packs import FORMAT, INPUTS, SHARD_CLIPS, assert_same_manifest, clip_of, clips, packed
+from tests.sample_data import SampleMaker
 
 REPOSITORY = Path(__file__).parents[2]
 COUNTS = {
@@ -45,10 +45,10 @@ COUNTS = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     """Sample data of which one VGGSound clip is missing."""
     root = tmp_path_factory.mktemp("media")
-    sample.make(root, list(COUNTS), counts=COUNTS, workers=1)
+    make_sample(root, list(COUNTS), counts=COUNTS)
     next((root / "VGGSound" / "video").iterdir()).unlink()
     return root
 
@@ -249,6 +249,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_packing_that_is_killed_goes_on_and_ends_the_same(vggsound, url, tmp_path):
     import pickle
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import sample
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.samplers import ClipRef
 from datamodules.manifest.build import Manifest
@@ -21,12 +20,13 @@ from datamodules.source import DataError
 from datamodules.types import AudioInputs, DataConfig, FeatureInputs, Inputs, TextInputs, VideoInputs
 from datamodules.vggsound import VGGSound
 from tests.datamodules.packs import FORMAT, INPUTS, assert_same_manifest, clip_of, clips, packed
+from tests.sample_data import SampleMaker
 
 
 @pytest.fixture(scope="module")
-def vggsound(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def vggsound(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Manifest:
     root = tmp_path_factory.mktemp("media")
-    sample.make(root, ["vggsound"], counts={"vggsound": {"train": 1, "test": 8}}, workers=1)
+    make_sample(root, ["vggsound"], counts={"vggsound": {"train": 1, "test": 8}})
     return clips(root, VGGSound, "test")
 
 

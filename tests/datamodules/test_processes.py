@@ -65,6 +65,7 @@ def break_off(pid: int) -> NoReturn:
     raise ConnectionResetError
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_it_hands_over_a_batch_is_reported_as_any_that_dies():
     with pytest.raises(RuntimeError, match="DataLoader worker .*(killed by signal|exited unexpectedly)"):
         list(Loader(Breaking(), batch_size=None, num_workers=1))
@@ -76,6 +77,7 @@ def hang_up_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_process_whose_connections_ended_is_waited_for():
     process = get_context("spawn").Process(target=hang_up_and_die)
     process.start()

@@ -18,6 +18,7 @@ from datamodules import sample
 from datamodules.sample import media, picture, sound, world
 from datamodules.sample.ids import ALPHABET
 from tests.datamodules.sample_files import official_files, read_csv
+from tests.sample_data import SampleMaker
 
 SMALL = {
     "audioset": {"unbalanced_train": 60, "balanced_train": 30, "eval": 30},
@@ -28,9 +29,9 @@ SEEN = [kind for kind, k in enumerate(world.KINDS) if k.group == "seen"]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("sample")
-    sample.make(root, counts=SMALL)
+    make_sample(root, tuple(SMALL), counts=SMALL)
     return root
 
 

@@ -10,20 +10,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from datamodules import sample
 from datamodules.features import stored as reader
 from datamodules.media.decode import Media
 from datamodules.sample import features, howto100m, picture, timeline, world
 from datamodules.sample.media import Clip, write
+from tests.sample_data import SampleMaker
 
 TINY = {"howto100m": {"train": 2}, "youcook2": {"validation": 6}, "crosstask": {"annotated": 2}}
 KINDS = tuple(features.RATES)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("features")
-    sample.make(root, tuple(TINY), counts=TINY, workers=1)
+    make_sample(root, tuple(TINY), counts=TINY)
     return root
 
 
@@ -31,6 +31,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[timeline.Timeline]:
     clips = howto100m.lay_out(tmp_path_factory.mktemp("lists"), 1, {"train": 64})
     return [clip.scene for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def rows(videos: list[timeline.Timeline]) -> dict[str, list[NDArray[np.float16]]]:
+    """Kind -> what is seen of each video."""
+    found: dict[str, list[NDArray[np.float16]]] = {kind: [] for kind in KINDS}
+    for video in videos:
+        frames = timeline.render_picture(video)
+        for kind in KINDS:
+            found[kind].append(features.describe(frames, kind))
+    return found
 
 
 def looks(video: timeline.Timeline, kind: str) -> NDArray[np.int64]:
@@ -75,11 +86,13 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, videos: list[timeli
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_have_length_one_and_none_is_negative_or_like_all_others(videos: list[timeline.Timeline], kind: str):
-    rows = np.concatenate([features.describe(timeline.render_picture(video), kind) for video in videos[:6]])
-    assert np.linalg.norm(rows.astype(float), axis=1) == pytest.approx(1, abs=2e-3) and rows.min() >= 0
-    assert (rows.astype(float) @ rows.astype(float).mean(axis=0)).mean() < 0.7
-    assert (rows > 0).any(axis=0).all(), "a number that is always 0"
+def test_rows_have_length_one_and_none_is_negative_or_like_all_others(
+    rows: dict[str, list[NDArray[np.float16]]], kind: str
+):
+    few = np.concatenate(rows[kind][:6])
+    assert np.linalg.norm(few.astype(float), axis=1) == pytest.approx(1, abs=2e-3) and few.min() >= 0
+    assert (few.astype(float) @ few.astype(float).mean(axis=0)).mean() < 0.7
+    assert (few > 0).any(axis=0).all(), "a number that is always 0"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,12 +123,13 @@ def test_an_actor_is_described_alike_wherever_it_stands():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_look_of_the_actor_on_stage_can_be_read_off_linearly(videos: list[timeline.Timeline], kind: str):
-    rows = [features.describe(timeline.render_picture(video), kind) for video in videos]
+def test_the_look_of_the_actor_on_stage_can_be_read_off_linearly(
+    videos: list[timeline.Timeline], rows: dict[str, list[NDArray[np.float16]]], kind: str
+):
     seen = [looks(video, kind) for video in videos]
 
     def on_stage(part: slice) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        x, y = np.concatenate(rows[part]).astype(np.float32), np.concatenate(seen[part])
+        x, y = np.concatenate(rows[kind][part]).astype(np.float32), np.concatenate(seen[part])
         return x[y >= 0], y[y >= 0]
 
     half = len(videos) // 2

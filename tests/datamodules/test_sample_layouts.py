@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules import sample
 from datamodules.media.decode import Media
 from datamodules.sample import esc50, fsd50k
 from tests.datamodules.sample_files import RATE, official_files, read_csv, read_sound, read_table, spectrum_of
+from tests.sample_data import SampleMaker
 
 SMALL = {
     "esc50": {f"fold{fold}": 32 for fold in range(1, 6)},
@@ -21,9 +21,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("layouts")
-    sample.make(root, tuple(SMALL), counts=SMALL, workers=1)
+    make_sample(root, tuple(SMALL), counts=SMALL)
     return root
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from datamodules import sample
+from tests.sample_data import SampleMaker
 
 TINY = {"audioset": {"balanced_train": 4}, "vggsound": {"train": 4, "test": 4}}
 REPOSITORY = Path(sample.__file__).parents[2]
@@ -30,6 +31,14 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> 
     assert not set(hashes(tmp_path / "one/VGGSound/video").values()) & set(
         hashes(tmp_path / "other/VGGSound/video").values()
     )
+
+
+def test_what_other_tests_share_is_what_is_made(tmp_path: Path, make_sample: SampleMaker) -> None:
+    counts = TINY | {"youcook2": {"validation": 1}}
+    sample.make(tmp_path / "made", tuple(counts), counts=counts, workers=1)
+    for name in ("rendered", "copied"):
+        make_sample(tmp_path / name, tuple(counts), counts=counts)
+        assert hashes(tmp_path / name) == hashes(tmp_path / "made")
 
 
 def test_what_is_complete_is_left_alone_and_what_differs_is_replaced(

@@ -22,6 +22,7 @@ from datamodules.sample import howto100m, media, narration, picture, recipes, so
 from datamodules.sample.ids import ALPHABET
 from datamodules.streams.text import SAMPLE_WORDS
 from tests.datamodules.sample_files import RATE, official_files, read_csv, read_sound, read_table, spectrum_of
+from tests.sample_data import SampleMaker
 
 SMALL = {
     "howto100m": {"train": 11},
@@ -32,9 +33,9 @@ REPOSITORY = Path(sample.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, make_sample: SampleMaker) -> Path:
     root = tmp_path_factory.mktemp("layouts")
-    sample.make(root, tuple(SMALL), counts=SMALL, workers=1)
+    make_sample(root, tuple(SMALL), counts=SMALL)
     return root
 
 

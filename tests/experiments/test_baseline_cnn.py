@@ -12,11 +12,11 @@ import torch
 from bench.cli import main
 from bench.config.schema import StageConfig
 from bench.run.results import shareable
-from datamodules import sample
 from datamodules.types import AudioInputs, Batch, DataConfig, FeatureInputs, Inputs
 from experiments.baseline_cnn.method import Train, TrainOptions
 from experiments.baseline_cnn.model import CNN, CNNConfig
 from experiments.common.stage import StageSpec
+from tests.sample_data import SampleMaker
 
 
 def test_the_mean_over_time_and_the_loudest_moment_are_both_heard():
@@ -74,9 +74,10 @@ def test_a_record_does_not_say_where_things_lie_on_this_machine():
     assert "s3://mine" not in str(shareable(StageConfig(data=data)))
 
 
-def test_five_folds_become_one_row(tmp_path: Path, capsys):
+@pytest.mark.slow
+def test_five_folds_become_one_row(tmp_path: Path, capsys, make_sample: SampleMaker):
     """Each fold is scored by what was trained on the other four, and the row is the mean over all clips."""
-    sample.make(tmp_path / "data", ["esc50"], counts={"esc50": {f"fold{i}": 16 for i in range(1, 6)}}, workers=1)
+    make_sample(tmp_path / "data", ["esc50"], counts={"esc50": {f"fold{i}": 16 for i in range(1, 6)}})
     quick = ["stages.train_esc10.epochs=1", "stages.train_esc10.batch_size=8", "data.loader.workers=0"]
     places = [f"sample_root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}", f"leaderboards={tmp_path / 'boards'}"]
     assert main(["run", "baseline_cnn", "stage=train_esc10", *quick, *places]) == 0

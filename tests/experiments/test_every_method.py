@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from omegaconf import OmegaConf
 
 from bench import registry
 from bench.config.compose import compose
+from bench.config.layers import read
 from bench.contract import cases, checks, parameters, two_ranks
 from bench.errors import UserError
 from bench.plan.graph import Plan
@@ -26,8 +26,8 @@ def configurations() -> list[tuple[str, str, str]]:
     """(method, preset, variant) of all that can be asked for."""
     found = []
     for method in registry.methods():
-        content = OmegaConf.load(registry.method_folder(method) / "config.yaml")
-        found += [(method, preset, variant) for preset in content.presets for variant in cases.variants(method)]
+        presets = read(registry.method_folder(method) / "config.yaml")["presets"]
+        found += [(method, preset, variant) for preset in presets for variant in cases.variants(method)]
     return found
 
 
