@@ -184,8 +184,8 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, class names, texts and what else is `described` of them: equal if and only if the same clips
-        are used with the same of each."""
+        """Hash of ids, labels, class names, texts and what else is `described` of them: equal if and only if the same
+        clips are used with the same of each."""
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
         ordered = self.table[[name for name in ("clip_id", "labels", "text", *self.described) if name in self.table]]
         ordered = ordered.sort_values("clip_id")
