@@ -127,7 +127,8 @@ class MSRVTT(source.Source):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        category, sentences = {}, []
+        category: dict[str, int] = {}
+        sentences: list[tuple[str, Any, str]] = []
         for path in self._json_files or [self.find(DATA, *OLDER)]:  # which says what was looked for
             of_videos, said = source.read_json(path, SHAPE, _annotations_of)
             category |= of_videos

@@ -57,7 +57,9 @@ def test_a_list_of_classes_that_does_not_count_them_is_refused(written, text, wh
 def test_what_a_reader_leaves_out_is_a_whole_recording_without_labels(written):
     rows = read_rows(written("a,3\nb,\n"), ("id", "end"))
     whole = rows.official({"clip_id": rows["id"]})
-    assert whole.clips.to_numpy().tolist() == [[x, x, 0.0, float("inf"), []] for x in "ab"]
+    assert list(whole.clips) == ["clip_id", "video_id", "start", "end", "labels"]
+    assert whole.clips["labels"].tolist() == [[], []]
+    assert whole.clips.iloc[:, :4].to_numpy().tolist() == [[x, x, 0.0, float("inf")] for x in "ab"]
     assert [stems.tolist() for stems in whole.stems] == [["a", "b"]]
     cut = read_rows(rows.path, ("id", "end"))
     cut = cut.official({"clip_id": cut["id"] + "_0", "video_id": cut["id"], "end": cut.numbers("end")})
