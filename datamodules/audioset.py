@@ -47,16 +47,7 @@ class AudioSet(source.Source):
     @cached_property
     def _class_rows(self) -> source.Rows:
         rows = source.read_rows_by_header(self.find("class_labels_indices.csv"), ("index", "mid", "display_name"))
-        if rows.malformed or not len(rows):
-            raise source.DataError(
-                f"{rows.path}: expected one row a class; {' '.join(rows.malformed[:1]) or 'there is none'}"
-            )
-        if rows["index"].tolist() != [str(i) for i in range(len(rows))]:
-            raise source.DataError(f"{rows.path}: the indices are not 0..{len(rows) - 1} in order")
-        for name in ("mid", "display_name"):
-            if (twice := rows[name].duplicated()).any():
-                raise source.DataError(f"{rows.path}: the {name} {rows[name][twice].iloc[0]} stands there twice")
-        return rows
+        return rows.numbered("index", "mid", "display_name")
 
     @cached_property
     def classes(self) -> list[str]:

@@ -11,7 +11,6 @@ Of `videos.csv`, the videos of the 65 related tasks are left out: nothing is ann
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,15 +23,8 @@ BLOCK = 6
 """Lines a task, the blank one included."""
 
 
-@dataclass(frozen=True)
-class Task:
-    first: int
-    """The class of its first step; those of the others follow."""
-    steps: tuple[str, ...]
-
-    @property
-    def classes(self) -> list[int]:
-        return list(range(self.first, self.first + len(self.steps)))
+Steps = dict[int, str]
+"""The steps of a task in their order: class index -> what is done."""
 
 
 class CrossTask(source.Source):
@@ -63,102 +55,72 @@ class CrossTask(source.Source):
         return (TASKS,)
 
     @cached_property
-    def _tasks(self) -> dict[str, Task]:
-        """Task number, as text -> its steps.
+    def _tasks(self) -> dict[str, Steps]:
+        """Task number, as text -> its steps; classes are counted through all tasks.
 
         Raises:
             DataError: a block of the file is not as it should be.
         """
         path = self.find(TASKS)
         lines = [line.strip() for line in source.read_text(path).rstrip().splitlines()]
-        tasks: dict[str, Task] = {}
+        tasks: dict[str, Steps] = {}
         first = 0
         for top in range(0, len(lines), BLOCK):
             number, _, _, count, listed, *end = (lines[top : top + BLOCK] + [""] * BLOCK)[:BLOCK]
-            steps = tuple(step.strip() for step in listed.split(","))
+            steps = [step.strip() for step in listed.split(",")]
             if not number.isdigit() or number in tasks or end != [""] or count != str(len(steps)) or "" in steps:
                 raise source.DataError(
                     f"{path}:{top + 1}: this is no block of a task of its own: its number, title, URL, how many steps, "
                     f"as many steps between commas, and a blank line; found {number!r}, …, {count!r}, {listed!r}"
                 )
-            tasks[number] = Task(first, steps)
+            tasks[number] = dict(enumerate(steps, first))
             first += len(steps)
         return tasks
 
     @cached_property
     def classes(self) -> list[str]:
         """`<task>/<n> <step>`, e.g. `16815/1 pour jello powder`: two tasks, and even one, may have a step twice."""
-        return [f"{number}/{n} {step}" for number, task in self._tasks.items() for n, step in enumerate(task.steps, 1)]
+        tasks = self._tasks.items()
+        return [f"{number}/{n} {step}" for number, steps in tasks for n, step in enumerate(steps.values(), 1)]
 
     @property
     def class_texts(self) -> list[str]:
-        return [step for task in self._tasks.values() for step in task.steps]
+        return [step for steps in self._tasks.values() for step in steps.values()]
 
     def read_split(self, split: str) -> source.Official:
         rows = source.read_rows(self.find(LISTS[split]), ("task", "video_id", "url"))
-        clip_id = rows["task"] + "_" + rows["video_id"]
         rows.belongs_elsewhere(~rows["task"].isin(list(self._tasks)))
-        folder = self._annotations()
+        folder = self.find_folder("crosstask_release/annotations", "annotations", archive="crosstask_release.zip")
+        clip_id = rows["task"] + "_" + rows["video_id"]
+        steps = [list(self._tasks.get(task, ())) for task in rows["task"]]
 
-        def read(task: str, clip: str) -> list[source.Segment]:
-            return _annotation(folder / f"{clip}.csv", self._tasks[task]) if task in self._tasks else []
+        def read(clip: str, classes: list[int]) -> list[source.Segment]:
+            return _annotated(source.file_of(folder, clip, ".csv"), classes) if classes else []
 
-        segments: list[list[source.Segment]] = source.read_each(rows, read, rows["task"], clip_id, otherwise=[])
-        found = dict(zip(clip_id, segments, strict=True))
-        official = rows.official(
-            {
-                "clip_id": clip_id,
-                "video_id": rows["video_id"],
-                "start": 0.0,
-                "end": math.inf,
-                "labels": source.class_lists([sorted({label for label, _, _ in found[clip]}) for clip in clip_id]),
-            },
-            stems=[rows["video_id"], clip_id],
-        )
-        clips = official.clips["clip_id"]
-        return replace(
-            official,
-            segments=source.segments_table(clips, found),
-            steps=source.class_lists([self._tasks[clip.partition("_")[0]].classes for clip in clips]),
-        )
-
-    def _annotations(self) -> Path:
-        folder = self.find(TASKS).parent / "annotations"
-        if not folder.is_dir():
-            raise source.DataError(f"{folder}: there is no such folder; unpack it from crosstask_release.zip")
-        return folder
+        segments: list[list[source.Segment]] = source.read_each(rows, read, clip_id, steps, otherwise=[])
+        clips = {"clip_id": clip_id, "video_id": rows["video_id"]}
+        return source.timed_steps(rows, clips, segments, steps, stems=[rows["video_id"], clip_id])
 
 
-def _annotation(path: Path, task: Task) -> list[source.Segment]:
-    """The steps that are annotated in a video.
+def _annotated(path: Path, classes: list[int]) -> list[source.Segment]:
+    """The steps of a video that are annotated, of a task with these classes.
 
     One may end where it starts: `read_assignment` of DmZhukov/CrossTask rounds starts down and ends up, so that it
     covers a second all the same.
 
     Raises:
-        DataError: there is no such file, or a row of it is none.
+        DataError: a row is no step.
     """
-    name = f"{path.parent.name}/{path.name}"
-    if not path.is_file():
-        raise source.DataError(f"no {name}")
     segments = []
-    for line, row in enumerate(source.read_text(path).splitlines(), 1):
-        if not row.strip():
-            continue
+    for place, row in source.lines_of(path):
         try:
             step, start, end = row.split(",")
-            segment = task.classes[_counted(step) - 1], float(start), float(end)
+            if int(step) < 1:  # none counts from the end
+                raise ValueError(f"step {step}")
+            segment = classes[int(step) - 1], float(start), float(end)
         except (ValueError, IndexError) as error:
-            raise source.DataError(f"{name}:{line}: not a step of the task, start and end: {row!r}") from error
+            raise source.DataError(f"{place}: not a step of the task, start and end: {row!r}") from error
         if not (math.isfinite(segment[2]) and 0 <= segment[1] <= segment[2]):
-            raise source.DataError(f"{name}:{line}: {start} to {end} s is no segment")
+            raise source.DataError(f"{place}: {start} to {end} s is no segment")
         segments.append(segment)
     return segments
-
-
-def _counted(step: str) -> int:
-    """A number of 1 or more, so that none counts from the end."""
-    number = int(step)
-    if number < 1:
-        raise ValueError(f"step {number}")
-    return number

@@ -65,8 +65,7 @@ class ESC50(source.Source):
         labels = rows.labels("category", self.classes)
         rows.belongs_elsewhere(fold.isin(FOLDS) & (fold != split))
         rows.belongs_elsewhere(marks.isin(("true", "false")) & ~self._of_this_set(rows))
-        clips = {"clip_id": stem, "video_id": rows["src_file"], "start": 0.0, "end": float("inf"), "labels": labels}
-        return rows.official(clips, stems=[stem])
+        return rows.official({"clip_id": stem, "video_id": rows["src_file"], "labels": labels}, stems=[stem])
 
 
 class ESC10(ESC50):

@@ -48,14 +48,7 @@ class FSD50K(source.Source):
     @cached_property
     def _vocabulary(self) -> source.Rows:
         """`vocabulary.csv`, in the order of the class index; it has no header: index,label,mid."""
-        rows = source.read_rows(self.find("vocabulary.csv"), ("index", "label", "mid"))
-        in_order = rows["index"].tolist() == [str(i) for i in range(len(rows))]
-        if not len(rows) or rows.malformed or not in_order or rows["label"].duplicated().any():
-            raise source.DataError(
-                f"{rows.path}: expected rows index,label,mid without a header, the indices 0, 1, … in order and each "
-                f"label once"
-            )
-        return rows
+        return source.read_rows(self.find("vocabulary.csv"), ("index", "label", "mid")).numbered("index", "label")
 
     def read_split(self, split: str) -> source.Official:
         if split == "eval":
@@ -65,5 +58,4 @@ class FSD50K(source.Source):
             rows.keep_split("split", split, ("train", "val"))
         fname = rows["fname"].str.removesuffix(".wav")
         labels = rows.labels("labels", self.classes, separator=",")
-        clips = {"clip_id": fname, "video_id": fname, "start": 0.0, "end": float("inf"), "labels": labels}
-        return rows.official(clips, stems=[fname])
+        return rows.official({"clip_id": fname, "labels": labels})

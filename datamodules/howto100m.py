@@ -72,11 +72,4 @@ class HowTo100M(source.Source):
         video_id = rows[column].str.rsplit("/", n=1).str[-1]
         if column != "video_id":
             video_id = video_id.str.replace(r"\.(mp4|mkv|webm)$", "", regex=True)
-        clips = {
-            "clip_id": video_id,
-            "video_id": video_id,
-            "start": 0.0,
-            "end": float("inf"),
-            "labels": source.class_lists([[]] * len(rows)),
-        }
-        return rows.official(clips, stems=[video_id])
+        return rows.official({"clip_id": video_id})

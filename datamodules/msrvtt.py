@@ -9,12 +9,10 @@ the YouTube video they are from. A clip's class is its category. The full test s
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from datamodules import source
 from datamodules.boards import retrieval_boards
@@ -26,26 +24,19 @@ DATA = "MSRVTT_data.json"
 OLDER = ("train_val_videodatainfo.json", "test_videodatainfo.json")
 TEST_1K = "MSRVTT_JSFUSION_test.csv"
 TRAIN = {"train_9k": "MSRVTT_train.9k.csv", "train_7k": "MSRVTT_train.7k.csv"}
-FULL_TEST = (7010, 9999)
-"""The first and the last number of its videos, by the dataset's own readme."""
+FULL_TEST = range(7010, 10_000)
+"""The numbers of its videos, by the dataset's own readme."""
+SHAPE = "the JSON of MSR-VTT, {videos: [{video_id, category, …}], sentences: [{video_id, sen_id, caption}]}"
 CATEGORIES = (
     *("music", "people", "gaming", "sports/actions", "news/events/politics", "education", "tv shows", "movie/comedy"),
     *("animation", "vehicles/autos", "howto", "travel", "science/technology", "animals/pets", "kids/family"),
     *("documentary", "food/drink", "cooking", "beauty/fashion", "advertisement"),
 )
 """As `category.txt` numbers them."""
-NUMBERS = range(len(CATEGORIES))
 
 
-class Annotations(NamedTuple):
-    """The content of the JSON files."""
-
-    path: Path
-    """Of it, or of the first of several."""
-    category: dict[str, int]
-    """Video -> place in `CATEGORIES`."""
-    sentences: pd.DataFrame
-    """Columns video_id, sen_id, caption."""
+Annotations = tuple[dict[str, int], list[tuple[str, Any, str]]]
+"""Video -> place in `CATEGORIES`; and of each sentence its video, number and text."""
 
 
 class MSRVTT(source.Source):
@@ -103,39 +94,29 @@ class MSRVTT(source.Source):
             # Of the 1,000 captions 995 are different, so that not every video can be found by its caption.
             rows = source.read_rows_by_header(self.find(TEST_1K), ("video_id", "sentence"))
             return self._official(rows, rows["video_id"], rows["sentence"])
+        _, sentences = self._annotations
+        rows = source.rows_of(self._json_files[0], ("video_id", "sen_id", "caption"), sentences)
+        malformed: list[str] = []
         if split == "test_full":
-            import pandas as pd  # here, so that nothing that does not read waits for it
+            chosen = rows["video_id"].isin([f"video{number}" for number in FULL_TEST])
+        else:
+            listed = self._listed(self.find(TRAIN[split]), captioned=rows["video_id"])
+            chosen, malformed = rows["video_id"].isin(listed.clips["video_id"]), listed.malformed
+        rows.belongs_elsewhere(~chosen)
+        official = self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
+        return replace(official, malformed=[*malformed, *official.malformed])
 
-            number = pd.to_numeric(self._annotations.sentences["video_id"].str.removeprefix("video"), errors="coerce")
-            return self._captions(number.between(*FULL_TEST))
-        captioned = self._annotations.sentences["video_id"]
-        rows = source.read_rows_by_header(self.find(TRAIN[split]), ("video_id",))
+    def _listed(self, path: Path, captioned: pd.Series) -> source.Official:
+        """The videos of a list, of those that have captions."""
+        rows = source.read_rows_by_header(path, ("video_id",))
         video_id = rows["video_id"]
-        rows.reject(~video_id.isin(captioned), "no caption of " + video_id + f" in {self._annotations.path.name}")
-        listed = rows.official({"clip_id": video_id, "video_id": video_id, "start": 0.0, "end": math.inf}, [])
-        captions = self._captions(captioned.isin(listed.clips["video_id"]))
-        return replace(captions, malformed=[*listed.malformed, *captions.malformed])
-
-    def _captions(self, mask: pd.Series) -> source.Official:
-        """The sentences of a boolean mask."""
-        import numpy as np
-
-        chosen = self._annotations.sentences[mask]
-        rows = source.rows_of(self._annotations.path, {name: chosen[name] for name in chosen}, np.flatnonzero(mask) + 1)
-        return self._official(rows, rows["video_id"] + "_" + rows["sen_id"], rows["caption"])
+        rows.reject(~video_id.isin(captioned), "no caption of " + video_id + f" in {self._json_files[0].name}")
+        return rows.official({"clip_id": video_id})
 
     def _official(self, rows: source.Rows, clip_id: pd.Series, text: pd.Series) -> source.Official:
-        video_id = rows["video_id"]
-        category = self._annotations.category if self._json_files else {}
-        clips = {
-            "clip_id": clip_id,
-            "video_id": video_id,
-            "start": 0.0,
-            "end": math.inf,
-            "labels": source.class_lists([[category[video]] if video in category else [] for video in video_id]),
-            "text": text.str.strip(),
-        }
-        return rows.official(clips, stems=[video_id])
+        video_id, category = rows["video_id"], self._annotations[0] if self._json_files else {}
+        labels = source.class_lists([[category[video]] if video in category else [] for video in video_id])
+        return rows.official({"clip_id": clip_id, "video_id": video_id, "labels": labels, "text": text.str.strip()})
 
     @cached_property
     def _json_files(self) -> list[Path]:
@@ -146,22 +127,17 @@ class MSRVTT(source.Source):
 
     @cached_property
     def _annotations(self) -> Annotations:
-        import pandas as pd
-
-        paths = self._json_files
-        if not paths:
-            self.find(DATA, *OLDER)  # says what was looked for
         category: dict[str, int] = {}
-        sentences: list[tuple[str, str, str]] = []
-        for path in paths:
-            try:
-                content = json.loads(source.read_text(path))
-                category |= {video["video_id"]: NUMBERS.index(video["category"]) for video in content["videos"]}
-                sentences += [(said["video_id"], str(said["sen_id"]), said["caption"]) for said in content["sentences"]]
-            except (ValueError, KeyError, TypeError) as error:
-                raise source.DataError(
-                    f"{path}: not the JSON of MSR-VTT, {{videos: [{{video_id, category, …}}], sentences: [{{video_id, "
-                    f"sen_id, caption}}]}}: {error!r}"
-                ) from error
-        table = pd.DataFrame(sentences, columns=["video_id", "sen_id", "caption"], dtype="str")
-        return Annotations(paths[0], category, table)
+        sentences: list[tuple[str, Any, str]] = []
+        for path in self._json_files or [self.find(DATA, *OLDER)]:  # which says what was looked for
+            of_videos, said = source.read_json(path, SHAPE, _annotations_of)
+            category |= of_videos
+            sentences += said
+        return category, sentences
+
+
+def _annotations_of(content: Any) -> Annotations:
+    """Those of a file; a category that there is not is a `ValueError`."""
+    numbers = range(len(CATEGORIES))
+    category = {video["video_id"]: numbers.index(video["category"]) for video in content["videos"]}
+    return category, [(said["video_id"], said["sen_id"], said["caption"] or "") for said in content["sentences"]]

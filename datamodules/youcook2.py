@@ -9,7 +9,7 @@ recipe type.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,9 +22,9 @@ TEST = ("youcookii_annotations_test_segments_only.json", "youcookii_annotations_
 RETRIEVAL = ("validation_youcook.csv",)
 DIRECTIONS = (("t", "v"), ("v", "t"), ("a", "v"), ("v", "a"), ("t", "a"), ("t", "av"), ("at", "v"))
 """Of retrieval, as MIL-NCE, AVLnet, AVLnet-Text and Everything at Once report it: (query, gallery)."""
+COLUMNS = ("video_id", "start", "end", "text", "task")
+SHAPE = 'the JSON of YouCook2\'s annotations, {"database": {video: …}}'
 SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
-
-
 BOARDS: dict[str, Any] = {
     "dataset": "youcook2",
     "train": "none or train",
@@ -89,15 +89,13 @@ class YouCook2(source.Source):
 
     def read_split(self, split: str) -> source.Official:
         if split == "retrieval":
-            columns = ("video_id", "start", "end", "text", "task")
-            rows = source.read_rows_by_header(self.find(*RETRIEVAL), columns)
+            rows = source.read_rows_by_header(self.find(*RETRIEVAL), COLUMNS)
         else:
-            rows = _segments(self.find(*(TEST if split == "test" else TRAINVAL)), SUBSETS[split])
+            path = self.find(*(TEST if split == "test" else TRAINVAL))
+            rows = source.rows_of(path, COLUMNS, _segments(path, SUBSETS[split]))
         video_id, start, end = rows["video_id"], rows.numbers("start"), rows.numbers("end")
-        clip_id = video_id + "_" + rows["start"] + "_" + rows["end"]
-        again = clip_id.groupby(clip_id).cumcount()  # two sentences of one segment are two clips
         clips: dict[str, Any] = {
-            "clip_id": clip_id.where(again == 0, clip_id + "_" + again.astype("str")),
+            "clip_id": source.segment_ids(video_id, rows["start"], rows["end"]),
             "video_id": video_id,
             "start": start,
             "end": end,
@@ -105,24 +103,16 @@ class YouCook2(source.Source):
         }
         if self.has_text(split):
             clips["text"] = rows["text"]
-        return rows.official(clips, stems=[video_id])
+        return rows.official(clips)
 
 
 def _database(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        database = json.loads(source.read_text(path))["database"]
-        if not all(isinstance(video, dict) for video in database.values()):
-            raise TypeError("a video is no object")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise source.DataError(
-            f'{path}: not the JSON of YouCook2\'s annotations, {{"database": {{video: …}}}}: {error}'
-        ) from error
-    return database
+    """Video -> what is said of it."""
+    return source.read_json(path, SHAPE, lambda content: {name: {**of} for name, of in content["database"].items()})
 
 
-def _segments(path: Path, subset: str) -> source.Rows:
-    """The segments of a subset as rows."""
-    columns: dict[str, list[str]] = {name: [] for name in ("video_id", "start", "end", "text", "task")}
+def _segments(path: Path, subset: str) -> Iterator[tuple[Any, ...]]:
+    """The segments of a subset, with the values of `COLUMNS`."""
     for video_id, video in _database(path).items():
         if video.get("subset") != subset:
             continue
@@ -133,7 +123,4 @@ def _segments(path: Path, subset: str) -> source.Rows:
                 raise source.DataError(
                     f"{path}: {video_id}: a step is not {{segment: [start, end], …}}: {error}"
                 ) from error
-            values = (video_id, start, end, str(sentence).strip(), video.get("recipe_type", ""))
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(str(value))
-    return source.rows_of(path, columns)
+            yield video_id, start, end, str(sentence).strip(), video.get("recipe_type", "")

@@ -11,7 +11,15 @@ from datamodules.source.dataset import MediaKind, Official, Source, find_root
 from datamodules.source.official_text import read_text
 
 if TYPE_CHECKING:
-    from datamodules.source.annotations import Segment, read_each, rows_of, segments_table
+    from datamodules.source.annotations import (
+        Segment,
+        file_of,
+        lines_of,
+        read_each,
+        read_json,
+        rows_of,
+        timed_steps,
+    )
     from datamodules.source.rows import (
         LABELS,
         Rows,
@@ -20,11 +28,16 @@ if TYPE_CHECKING:
         padded,
         read_rows,
         read_rows_by_header,
+        read_words,
+        segment_ids,
     )
 else:
     READERS = {
-        "annotations": ("Segment", "read_each", "rows_of", "segments_table"),
-        "rows": ("LABELS", "Rows", "class_lists", "milliseconds", "padded", "read_rows", "read_rows_by_header"),
+        "annotations": ("Segment", "file_of", "lines_of", "read_each", "read_json", "rows_of", "timed_steps"),
+        "rows": (
+            *("LABELS", "Rows", "class_lists", "milliseconds", "padded"),
+            *("read_rows", "read_rows_by_header", "read_words", "segment_ids"),
+        ),
     }
 
     def __getattr__(name: str) -> Any:
@@ -43,13 +56,18 @@ __all__ = [
     "Segment",
     "Source",
     "class_lists",
+    "file_of",
     "find_root",
+    "lines_of",
     "milliseconds",
     "padded",
     "read_each",
+    "read_json",
     "read_rows",
     "read_rows_by_header",
     "read_text",
+    "read_words",
     "rows_of",
-    "segments_table",
+    "segment_ids",
+    "timed_steps",
 ]

@@ -150,6 +150,25 @@ class Source(ABC):
         places = (path for name in names for path in (self.root / name, *sorted(self.root.glob(f"*/{name}"))))
         return next((path for path in places if path.is_file()), None)
 
+    def find_folder(self, *names: str, archive: str) -> Path:
+        """The first of these folders that is there, in the root or at most two folders below it.
+
+        Args:
+            names: also as paths, such as `release/annotations`.
+            archive: what it is unpacked from, for the error.
+
+        Raises:
+            DataError: naming all that was looked for.
+        """
+        patterns = (depth + name for name in names for depth in ("", "*/", "*/*/"))
+        for path in (path for pattern in patterns for path in sorted(self.root.glob(pattern))):
+            if path.is_dir():
+                return path
+        raise DataError(
+            f"{self.title}: no folder {' or '.join(names)} in {self.root} or two folders below it; unpack {archive} "
+            f"there"
+        )
+
 
 SAMPLE_MARK = "SAMPLE.json"
 """The file that says that a dataset's folder is made-up sample data."""

@@ -117,14 +117,46 @@ class Rows:
         mask[rows] = True
         return mask
 
+    def numbered(self, index: str, *names: str) -> Rows:
+        """The same rows, of a file that lists the classes: one a row, in the order of the class index.
+
+        Args:
+            index: the column that counts them from 0.
+            names: columns in which each class has a name, code, … of its own.
+
+        Raises:
+            DataError: a row is none, the index does not count them, or a name stands there twice.
+        """
+        if self._malformed or not len(self):
+            raise DataError(f"{self.path}: expected one row a class; {' '.join(self.malformed[:1]) or 'there is none'}")
+        if self[index].tolist() != [str(number) for number in range(len(self))]:
+            raise DataError(
+                f"{self.path}: the indices are not 0..{len(self) - 1} in order; they begin with {self[index].iloc[0]!r}"
+            )
+        for name in names:
+            if (twice := self[name].duplicated()).any():
+                raise DataError(f"{self.path}: the {name} {self[name][twice].iloc[0]} stands there twice")
+        return self
+
     def official(
-        self, clips: dict[str, Any], stems: Sequence[pd.Series], timed_stems: Sequence[pd.Series] = ()
+        self,
+        clips: dict[str, Any],
+        stems: Sequence[pd.Series] | None = None,
+        timed_stems: Sequence[pd.Series] = (),
     ) -> Official:
         """The rows that can be used, with the columns of `Official.clips`.
 
         Also rejected are rows without an id, clips that stand there twice, and segments that are none.
+
+        Args:
+            clips: the columns. Where they are left out, a clip is a whole recording, which has its id, and no labels.
+            stems: of `Official`; default: the id of the recording.
+            timed_stems: of `Official`.
         """
-        table = pd.DataFrame(clips).astype({"clip_id": "str", "video_id": "str"})
+        whole = {"clip_id": clips["clip_id"], "video_id": clips["clip_id"], "start": 0.0, "end": np.inf}
+        unlabelled = {} if "labels" in clips else {"labels": class_lists([[]] * len(self))}
+        table = pd.DataFrame(whole | unlabelled | clips).astype({"clip_id": "str", "video_id": "str"})
+        stems = [table["video_id"]] if stems is None else stems
         for name in ("video_id", "clip_id"):
             self.reject((table[name] == "") | table[name].isna(), "no " + name.replace("_", " "))
         no_segment = ~((table["start"] >= 0) & (table["start"] < table["end"]))
@@ -175,6 +207,19 @@ def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
         return _read(path, reader, names, [header.index(name) for name in names], len(header))
 
 
+def read_words(path: Path, names: Sequence[str]) -> Rows:
+    """Reads a file without a header whose lines are as many words, blanks between and perhaps after them.
+
+    Args:
+        path: the file.
+        names: of its columns, in their order.
+    """
+    with open_text(path) as file:
+        lines = (" ".join(line.split()) for line in file)
+        reader = csv.reader(lines, delimiter=" ", quoting=csv.QUOTE_NONE)
+        return _read(path, reader, names, range(len(names)), len(names))
+
+
 def _read(path: Path, reader: Any, names: Sequence[str], at: Sequence[int], fields: int) -> Rows:
     chunks: list[list[pa.Array]] = [[] for _ in names]
     lines: list[np.ndarray] = []
@@ -213,6 +258,13 @@ def _csv(path: Path, reader: Any) -> Iterator[list[str]]:
 def class_lists(lists: Sequence[Sequence[int]]) -> pd.Series:
     """Lists of class indices as a column of type `LABELS`."""
     return pd.Series(pa.array(lists, LABELS.pyarrow_dtype), dtype=LABELS)
+
+
+def segment_ids(video_id: pd.Series, start: pd.Series, end: pd.Series) -> pd.Series:
+    """`<video>_<start>_<end>`, the times as the file has them; two sentences of one segment are two clips."""
+    clip_id = video_id + "_" + start + "_" + end
+    again = clip_id.groupby(clip_id).cumcount()
+    return clip_id.where(again == 0, clip_id + "_" + again.astype("str"))
 
 
 def milliseconds(seconds: pd.Series) -> pd.Series:

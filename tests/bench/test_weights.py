@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import pathlib
 import pickle
@@ -18,11 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench import registry
 from datamodules.weight_files import read_checkpoint
-from experiments.common.stage import Stage
+from tests.experiments import golden
 
 WEIGHTS = OrderedDict({"layer.weight": torch.arange(4.0).view(2, 2), "layer.bias": torch.ones(2)})
 
@@ -90,34 +88,12 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
 """Method -> how its authors' code saves."""
 
 
-def small(method: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A small network of the method, and its weights under the names that the authors' code gives them."""
-    tests = importlib.import_module(f"tests.experiments.test_{method}_{OF_NETWORKS.get(method, 'parity')}")
-    if method == "mavil":
-        net, weights = tests.STARTS["retrieve"](), tests.official()
-        net.load_parent(weights)
-        return net, weights
-    if method == "mbt":
-        return tests.recorded("bottleneck_2"), tests.scenic_weights("bottleneck_2", 4)
-    if method == "cmkd":
-        net = tests.stage("ast", 512).net
-        return net, tests.released(net)
-    if method == "uavm":
-        name = tests.SINGLE[0]
-        return tests.network(name), tests.released(tests.NETWORKS["cases"][name]["keys"])
-    if method == "avlnet":
-        return tests.stage("tri"), tests.released("tri")
-    return tests.stage(), tests.released()
-
-
-OF_NETWORKS = {"mavil": "checkpoints"}
-
-
 @pytest.mark.parametrize(
     ("method", "save"), [pytest.param(m, save, id=f"{m}-{save.__name__}") for m in SAVED for save in SAVED[m]]
 )
 def test_a_file_as_the_authors_code_saves_it_fills_the_network(method, save, tmp_path):
-    net, weights = small(method)
+    file = golden.methods()[method].RELEASED[0]
+    net, weights = file.made(), file.weights()
     save(weights, tmp_path / "file.pth")
     read = read_checkpoint(str(tmp_path / "file.pth"))
     assert same(read, weights)
@@ -125,17 +101,13 @@ def test_a_file_as_the_authors_code_saves_it_fills_the_network(method, save, tmp
     with torch.no_grad():
         for value in other.state_dict().values():
             value.zero_()
-        if isinstance(net, Stage):
-            other.load_parent(read)
-        else:
-            importlib.import_module(f"experiments.{method}.checkpoints").load(other, read)
+    file.load(other, read)
     expected = net.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in other.state_dict().items())
 
 
 def test_every_method_that_has_authors_files_is_tested_with_them():
-    ours = {"baseline_cnn"}  # nobody has published weights of it
-    assert set(SAVED) == set(registry.methods()) - ours
+    assert set(SAVED) == golden.methods().keys()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

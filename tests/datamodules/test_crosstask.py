@@ -128,7 +128,7 @@ def test_a_broken_list_of_tasks_is_refused_with_its_line(tmp_path, old, new):
 def test_a_missing_folder_of_annotations_is_named_with_its_archive(tmp_path):
     source = write(tmp_path, row("16815", "a"), {})
     (tmp_path / "crosstask_release/annotations").rmdir()
-    with pytest.raises(DataError, match=r"annotations: there is no such folder.*crosstask_release\.zip"):
+    with pytest.raises(DataError, match=r"no folder .*annotations in .*unpack crosstask_release\.zip"):
         source.read_split("annotated")
 
 

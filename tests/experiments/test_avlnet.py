@@ -1,6 +1,6 @@
 """What is AVLnet's own: it reads no words, its clips are found as they were trained, and its files are of three kinds.
 
-Embeddings and losses are compared with the authors' in `test_avlnet_parity.py`; what AVLnet does as MCN and Everything
+Embeddings and losses are compared with the authors' in `recorded/avlnet.py`; what AVLnet does as MCN and Everything
 at Once do stands in `test_narrated_stages.py`.
 """
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from experiments.avlnet.checkpoints import NAMES
 from tests.experiments.narrated_tiny import avlnet_stage, batch_of
-from tests.experiments.test_avlnet_parity import CASES, released, stage
+from tests.experiments.recorded.avlnet import CASES, released, stage
 
 
 @torch.no_grad()

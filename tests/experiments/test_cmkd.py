@@ -13,10 +13,12 @@ from torch import nn
 from bench.contract.cases import Case, composed, made_up_batch, spec
 from datamodules.types import AudioInputs, Inputs
 from experiments.cmkd.method import FAMILY, Distill, DistillOptions, Train, TrainOptions
-from experiments.cmkd.model import PSLA, CNNConfig, PSLAConfig
+from experiments.cmkd.model import PSLA, AttentionHead, CNNConfig, PSLAConfig
 from experiments.common.losses.classification import classification_loss
 from experiments.common.losses.distillation import distillation_loss
 from tests.experiments.every_stage import trained
+from tests.experiments.recorded.cmkd import audio
+from tests.experiments.recorded.cmkd import stage as recorded
 
 CASE = Case("cmkd", "distill_ast_audioset20k")
 SPEC, BATCH = spec(CASE.config, CASE.stage), made_up_batch(CASE)
@@ -95,6 +97,20 @@ def test_attention_pooling_is_of_any_cnn_and_starts_at_no_prior():
     stage.losses(BATCH)["loss"].backward()
     assert all(p.grad is not None and p.grad.any() for p in stage.net.parameters())
     assert stage.eval().predict_step(BATCH, 0).keys() == {"probabilities"}
+
+
+@torch.no_grad()
+def test_probabilities_of_psla_are_clamped_in_the_loss_alone():
+    """`validate` ranks the head's numbers as they are; `train` clamps them to 1e-7 .. 1 - 1e-7."""
+    assert AttentionHead(2, 1, heads=4).weight_H.tolist() == [0.25] * 4  # where they start
+    psla, batch = deepcopy(recorded("psla", 1056)), {"audio": audio(1056), "label": torch.eye(2, 527)}
+    found = psla.predict_step(batch, 0)["probabilities"]["a"]
+    psla.net.head.weight_H *= 2
+    ranked = psla.predict_step(batch, 0)["probabilities"]["a"]
+    torch.testing.assert_close(ranked, 2 * found)
+    assert (ranked > 1).float().mean() > 0.3
+    clamped = nn.functional.binary_cross_entropy(ranked.clamp(1e-7, 1 - 1e-7), batch["label"])
+    torch.testing.assert_close(psla.losses(batch)["loss"], clamped, rtol=1e-4, atol=1e-6)
 
 
 def test_norms_have_the_authors_epsilons():

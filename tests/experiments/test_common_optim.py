@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from torch import nn
 
 from experiments.common.optim import OptimConfig, lr_factor, schedule_factor
 from experiments.common.stage import Stage, StageSpec
+from tests.experiments import golden
 
 
 class TwoLayers(Stage):
@@ -104,7 +103,7 @@ def test_steps_down_are_those_of_multi_step_lr_at_the_ends_of_epochs():
         milestones.step()
 
 
-MCN_RATES = json.loads((Path(__file__).parent.parent / "golden" / "schedule_mcn.json").read_text())["rates"]
+MCN_RATES = golden.recorded("mcn")["schedule"]["rates"]
 
 
 @pytest.mark.parametrize("steps", MCN_RATES)

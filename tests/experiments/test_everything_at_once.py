@@ -1,4 +1,4 @@
-"""What is Everything at Once's own beyond its embeddings and losses, which `test_everything_at_once_parity.py` compares
+"""What is Everything at Once's own beyond its embeddings and losses, which `recorded/everything_at_once.py` compares
 with the authors', and what it does as AVLnet and MCN do (`test_narrated_stages.py`)."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from experiments.everything_at_once.checkpoints import load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig
 from experiments.everything_at_once.objective import PairWeights, combinatorial_loss, embeddings_of
 from tests.experiments.narrated_tiny import EVERYTHING, batch_of, everything_stage
-from tests.experiments.test_everything_at_once_parity import GOLDEN
+from tests.experiments.recorded.everything_at_once import GOLDEN
 
 
 @torch.no_grad()

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from bench.config.compose import compose
 from bench.config.schema import BenchConfig, StageConfig
-from experiments.common.optim import peak_lr, schedule_factor
+from tests.experiments import golden
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "schedules_gong.json").read_text())["repositories"]
+GOLDEN = golden.recorded("schedules_gong")["repositories"]
 UAVM_AUDIOSET, UAVM_VGGSOUND = "uavm egs/audioset/run_", "uavm egs/vggsound/run_"
 OFF = ", balanced, lr_adapt=False"
 SCRIPTS = {
@@ -73,16 +71,12 @@ def test_each_step_has_the_rate_of_the_authors_loop(method, variant, name):
 
 def check_rates(stage: StageConfig, name: str, script: str) -> None:
     repository, _, of = script.partition(" ")
-    golden = GOLDEN[repository]["scripts"][of]
-    theirs = [rate for rate, steps in golden["rates"] for _ in range(steps)]
-    epochs = len(theirs) / golden["steps_per_epoch"]
+    of_script = GOLDEN[repository]["scripts"][of]
+    theirs = [rate for rate, steps in of_script["rates"] for _ in range(steps)]
+    epochs = len(theirs) / of_script["steps_per_epoch"]
     assert stage.epochs >= epochs and (stage.epochs == epochs or name.endswith("cnn_fsd50k"))  # a third party's epochs
-    peak = peak_lr(stage.optim, stage.batch_size)
-    ours = [
-        peak * schedule_factor(stage.optim, stage.batch_size, step, golden["steps_per_epoch"], stage.epochs)
-        for step in range(len(theirs))
-    ]
-    assert ours == pytest.approx(theirs, rel=1e-6)
+    ours = golden.rates(stage, of_script["steps_per_epoch"])
+    assert ours[: len(theirs)] == pytest.approx(theirs, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", ["cmkd", "uavm"])

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from datamodules.types import AudioInputs, Inputs, VideoInputs
+from datamodules.base import Features
+from datamodules.loading.clips import ClipDataset
+from datamodules.loading.loader import collate
+from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.types import AudioInputs, Batch, Inputs, VideoInputs
+from datamodules.vggsound import VGGSound
 from experiments.mavil.downstream import Retrieve, RetrieveOptions
 from experiments.mavil.method import Distill, DistillOptions
 from experiments.mavil.model import Decoder, Trunk, audio_positions, video_positions
 from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, spec, tiny_config
+from tests.experiments.recorded import mavil as recorded
+
+REAL, CLIPS = Path(__file__).parents[3] / "shared" / "data" / "VGGSound", recorded.GOLDEN["real_clips"]["clips"]
 
 # --- stage 1 ------------------------------------------------------------------------------------------------------
 
 
 def patches(batch, normalised: bool) -> list[Tensor]:
-    """[B, L, P] of sound and of pictures, in the order of the encoders' tokens (`test_mavil_parity.py`)."""
+    """[B, L, P] of sound and of pictures, in the order of the encoders' tokens (`recorded/mavil.py`)."""
     video = batch["video"].unflatten(4, (-1, 16)).unflatten(3, (-1, 16)).unflatten(2, (-1, 2))
     video = video.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4).flatten(1, 3)  # of [B, 3, t, 2, h, 16, w, 16]
     raw = [F.unfold(batch["audio"], 16, stride=16).mT, video]
@@ -158,3 +170,51 @@ def test_tiled_positions_tell_no_time_and_transposed_ones_are_of_a_grid_of_mel_b
 def test_what_has_no_meaning_is_an_error_that_names_it(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# --- real files and recipes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """The nine clips as `evaluate_vggsound_av` reads them."""
+    if not REAL.is_dir():
+        pytest.skip("the real clips of VGGSound are not here")
+    data = recorded.paper()["evaluate_vggsound_av"].data
+    manifest = build_manifest(VGGSound(REAL), ("test",), data.inputs, Checks(tmp_path_factory.mktemp("checks")))
+    assert set(manifest.table["clip_id"]) == set(CLIPS)
+    clips = ClipDataset(manifest, data, seed=0)
+    raw = collate([clips[ClipRef(index, EVALUATION)] for index in range(len(clips))])
+    return Features(data.inputs, data.augment)(raw, train=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("modality", ["a", "v", "av"])
+def test_logits_of_real_files_are_those_of_the_authors_class_but_for_the_picture_scaler(real_batch, modality):
+    """Theirs is torchvision's bilinear `Resize` with antialiasing, ours swscale's bicubic, and the README says what
+    that does to logits; the golden numbers have both."""
+    ours = recorded.stage(modality).logits(real_batch)[:, ::31]
+
+    def largest_difference(kind: str) -> float:
+        theirs = torch.tensor([CLIPS[clip][kind] for clip in real_batch["clip_id"]])
+        return (ours - theirs).abs().max().item()
+
+    assert largest_difference("a" if modality == "a" else f"{modality}_swscale") < 1e-4
+    assert modality == "a" or 0.063 < largest_difference(modality) < 0.07
+
+
+def test_stages_with_the_same_script_have_the_same_schedule():
+    """What is compared above holds for every stage that trains, but for VGGSound's, whose recipe is unknown."""
+    known = [
+        (stage.optim, stage.batch_size, stage.epochs)
+        for stage in map(recorded.paper().get, recorded.SCHEDULES["rates"])
+    ]
+    others = [stage for name, stage in recorded.paper().items() if stage.train and "vggsound" not in name]
+    assert all((stage.optim, stage.batch_size, stage.epochs) in known for stage in others)
+
+
+@pytest.mark.parametrize("modality", ["a", "v", "av"])
+def test_audioset_2m_is_drawn_as_argparse_reads_the_published_flags(modality):
+    """`--replacement False` of `type=bool` (AudioMAE `submit_ft_mask_bal.sh`, `main_finetune_as.py`)."""
+    loader = recorded.paper()[f"finetune_audioset2m_{modality}"].data.loader
+    assert (loader.weighted_draws, loader.weighted_replacement) == (200_000, bool("False"))

@@ -1,7 +1,9 @@
-"""How MBT is trained, and of its network what the authors' numbers (`test_mbt_parity.py`) do not show."""
+"""How MBT is trained, and of its network what the authors' numbers (`recorded/mbt.py`) do not show."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,20 +12,40 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from datamodules.types import Inputs
-from experiments.mbt.model import MBT, MBTConfig
-from tests.experiments.mbt_tiny import CLASSES, MBT_INPUTS, mbt_batch, mbt_train
+from bench.contract.cases import CLASSES, Case, made_up_batch, spec
+from datamodules.types import Batch, Inputs
+from experiments.mbt.method import Train, TrainOptions
+from experiments.mbt.model import MBT
+from tests.experiments.recorded import mbt as recorded
 
+CASE = Case("mbt", "train_audioset_av")
+SPEC, BATCH = spec(CASE.config, CASE.stage), made_up_batch(CASE)
 NAME = {"a": "audio", "v": "video"}
-TINY = MBTConfig(dim=48, depth=4, heads=4, mlp_ratio=2.0, fusion_layer=2, drop_path=0.0)
 
 
-def mbt(modality: str = "av", inputs: Inputs = MBT_INPUTS, **changes) -> MBT:
-    """With a classifier that is not zero, so that logits tell something."""
+def mbt(modality: str = "av", inputs: Inputs = SPEC.inputs, **changes) -> MBT:
+    """Of four layers, with a classifier that is not zero, so that logits tell something."""
     torch.manual_seed(0)
-    model = MBT(replace(TINY, **changes), inputs, modality, CLASSES)
+    model = MBT(replace(SPEC.model, **changes), inputs, modality, CLASSES)
     nn.init.normal_(model.head.weight)
     return model
+
+
+def train(multilabel: bool = True, **options) -> Train:
+    torch.manual_seed(4)
+    stage = Train(replace(SPEC, options=TrainOptions(**options), multilabel=multilabel))
+    nn.init.normal_(stage.net.head.weight, std=0.5)  # it starts at zero, which hides the trunk's gradients
+    for tokens in stage.net.tokens.values():
+        nn.init.normal_(tokens.cls_token)  # at zero as well, and so alike in both streams
+    return stage
+
+
+def batch_of(clips: int, multilabel: bool) -> Batch:
+    """Of one label each, or of about two."""
+    batch = {key: BATCH[key][:clips] for key in ("key", "audio", "video", "label")}
+    if multilabel:
+        batch["label"] = batch["label"].maximum(batch["label"].roll(2, 0))
+    return batch
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -42,7 +64,7 @@ def test_the_loss_is_the_mean_of_each_modality_s_own_by_what_it_was_mixed_by(
     shares, smoothing, multilabel, monkeypatch
 ):
     """Binary cross-entropy is summed over classes; both are averaged over clips."""
-    stage, batch = mbt_train(multilabel=multilabel, label_smoothing=smoothing), mbt_batch(5, multilabel=multilabel)
+    stage, batch = train(multilabel, label_smoothing=smoothing), batch_of(5, multilabel)
     monkeypatch.setattr(stage, "weights_of_mixing", lambda: shares)
     terms = stage.losses(batch)
     logits = stage.net({NAME[m]: mixed(batch[NAME[m]], share) for m, share in shares.items()})
@@ -58,7 +80,7 @@ def test_the_loss_is_the_mean_of_each_modality_s_own_by_what_it_was_mixed_by(
 @pytest.mark.parametrize("alpha", [0.3, 2.0])
 @pytest.mark.parametrize("modality_mixup", [False, True])
 def test_lambda_is_of_beta_alpha_alpha_and_of_each_modality_only_where_asked(alpha, modality_mixup):
-    stage = mbt_train(mixup_alpha=alpha, modality_mixup=modality_mixup)
+    stage = train(mixup_alpha=alpha, modality_mixup=modality_mixup)
     torch.manual_seed(0)
     drawn = torch.tensor([[w["a"], w["v"]] for w in (stage.weights_of_mixing() for _ in range(3000))])
     for column in drawn.T:
@@ -69,7 +91,7 @@ def test_lambda_is_of_beta_alpha_alpha_and_of_each_modality_only_where_asked(alp
 
 @torch.no_grad()
 def test_measured_are_the_mean_logits_of_both_unmixed():
-    stage, batch = mbt_train(mixup_alpha=2.0, modality_mixup=True).eval(), mbt_batch()
+    stage, batch = train(mixup_alpha=2.0, modality_mixup=True).eval(), BATCH
     streams = stage.net(batch)
     assert not torch.allclose(streams["a"], streams["v"], atol=1e-2)
     torch.testing.assert_close(stage.predict_step(batch, 0), {"logits": {"av": (streams["a"] + streams["v"]) / 2}})
@@ -81,7 +103,7 @@ def test_measured_are_the_mean_logits_of_both_unmixed():
 @pytest.mark.parametrize(("modality", "other"), ["av", "va"])
 def test_gradient_reaches_the_bottleneck_and_the_other_stream_up_to_the_last_layer_but_one(modality, other):
     model = mbt(fusion_layer=1)
-    model(mbt_batch())[modality].square().sum().backward()
+    model(BATCH)[modality].square().sum().backward()
     assert model.bottleneck.grad.abs().sum(dim=1).all()
     reached = {m: [any(p.grad is not None for p in block.parameters()) for block in model.blocks[m]] for m in "av"}
     assert reached == {modality: [True] * 4, other: [True, True, True, False]}
@@ -93,13 +115,13 @@ def test_gradient_reaches_the_bottleneck_and_the_other_stream_up_to_the_last_lay
 def test_every_parameter_is_trained(fusion, fusion_layer, modality):
     """So there is no bottleneck where nothing is fused through it; DDP would stop at one."""
     model = mbt(modality, fusion=fusion, fusion_layer=fusion_layer, share_encoder=fusion == "full")
-    sum(logits.square().sum() for logits in model(mbt_batch()).values()).backward()
+    sum(logits.square().sum() for logits in model(BATCH).values()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     assert (model.bottleneck is not None) == (fusion == "bottleneck" and modality == "av" and fusion_layer < 4)
 
 
 def test_without_an_image_vit_the_network_starts_as_in_flax():
-    model = MBT(replace(TINY, dim=768, depth=1, fusion_layer=0, bottlenecks=64), MBT_INPUTS, "av", CLASSES)
+    model = MBT(replace(SPEC.model, dim=768, depth=1, fusion_layer=0, bottlenecks=64), SPEC.inputs, "av", CLASSES)
     for normal in (model.bottleneck, *(tokens.positions for tokens in model.tokens.values())):
         assert normal.std().item() == pytest.approx(0.02, rel=0.05)
     assert not any(zero.any() for zero in (model.head.weight, *(tokens.cls_token for tokens in model.tokens.values())))
@@ -109,6 +131,23 @@ def test_stochastic_depth_rises_linearly():
     blocks = mbt("v", drop_path=0.3).blocks["v"]
     rates = [[module.drop_prob for module in block.modules() if isinstance(module, DropPath)] for block in blocks]
     assert rates == [[], *([pytest.approx(rate)] * 2 for rate in (0.1, 0.2, 0.3))]
+
+
+@torch.no_grad()
+def test_each_recorded_draw_of_stochastic_depth_is_one_of_ours_without_rescaling():
+    """Two layers of rates 0 and 0.5: each clip keeps or loses the branches of the second, so has one of four logits."""
+    model = recorded.network("drop_path_video", drop_path=0.5, depth=2)
+    last = model.blocks["v"][1]
+    assert isinstance(last.drop_path1, DropPath) and not last.drop_path1.scale_by_keep
+    possible = []
+    for kept in itertools.product((True, False), repeat=2):
+        last.drop_path1, last.drop_path2 = (nn.Identity() if keep else nn.Threshold(math.inf, 0.0) for keep in kept)
+        possible.append(model(recorded.batch())["v"])
+    draws = torch.tensor(recorded.NETWORK["runs"]["drop_path_video"]["logits"])  # [seeds, B, C]
+    distance = (draws[:, None] - torch.stack(possible)).abs().amax(dim=-1)  # [seeds, 4, B]
+    nearest = distance.min(dim=1)
+    assert nearest.values.max() < recorded.TOLERANCE
+    assert len(nearest.indices.unique()) == 4
 
 
 @pytest.mark.parametrize(

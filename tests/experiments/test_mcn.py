@@ -1,6 +1,6 @@
 """What is MCN's own in its stages: joint clusters of three modalities, and decoders whose targets learn, too.
 
-Embeddings and losses are compared with the authors' in `test_mcn_parity.py`; the clusters by themselves are in
+Embeddings and losses are compared with the authors' in `recorded/mcn.py`; the clusters by themselves are in
 `test_mcn_clustering.py`; what MCN does as AVLnet and Everything at Once do stands in `test_narrated_stages.py`.
 """
 
@@ -16,7 +16,7 @@ from experiments.mcn import method
 from tests.experiments.every_stage import trained
 from tests.experiments.narrated_golden import WORD2VEC
 from tests.experiments.narrated_tiny import MCN, WHOLE, batch_of, mcn_stage, spec
-from tests.experiments.test_mcn_parity import NETWORK, released, stage
+from tests.experiments.recorded.mcn import NETWORK, released, stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
 

@@ -1,4 +1,4 @@
-"""MCN's clusters where the authors' steps (`test_mcn_parity.py`) do not reach, above all clips that lack a modality.
+"""MCN's clusters where the authors' steps (`recorded/mcn.py`) do not reach, above all clips that lack a modality.
 
 Two processes are in `test_mcn_ddp.py`.
 """

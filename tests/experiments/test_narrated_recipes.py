@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.config.compose import compose
 from bench.config.schema import BenchConfig
-from experiments.common.optim import OptimConfig, peak_lr, schedule_factor
+from tests.experiments import golden
 
 METHODS = ("avlnet", "mcn", "everything_at_once")
 RECIPES = {
@@ -32,19 +31,12 @@ RECIPES = {
     ("everything_at_once", "finetune_msrvtt"): ("msrvtt", ["train_7k"], "eval", 128, 25, 5e-5, 0.9),
 }
 """(method, stage) -> dataset, splits, mode, clips of a step, epochs, rate, and by what each epoch multiplies it."""
-MCN_RATES = json.loads((Path(__file__).parent.parent / "golden" / "schedule_mcn.json").read_text())["rates"]
+MCN_RATES = golden.recorded("mcn")["schedule"]["rates"]
 
 
 @cache
 def composed(method: str) -> BenchConfig:
     return compose(method, ["preset=paper", "data_root=none"])
-
-
-def rates(optim: OptimConfig, batch_size: int, steps_per_epoch: int, epochs: int) -> list[float]:
-    """The rate of each step of a training."""
-    steps = range(steps_per_epoch * epochs)
-    factors = [schedule_factor(optim, batch_size, step, steps_per_epoch, epochs) for step in steps]
-    return [peak_lr(optim, batch_size) * factor for factor in factors]
 
 
 @pytest.mark.parametrize(("method", "name"), RECIPES)
@@ -61,7 +53,7 @@ def test_a_training_stage_is_the_authors_command_and_has_its_scheduler_s_rate_at
         expected += 7 * [optimizer.param_groups[0]["lr"]]
         optimizer.step()
         scheduler.step()
-    assert rates(stage.optim, batch_size, 7, epochs) == pytest.approx(expected, rel=1e-9)
+    assert golden.rates(stage, 7) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("steps", MCN_RATES)
@@ -70,7 +62,8 @@ def test_mcn_s_rates_are_those_of_its_scheduler_at_every_step(steps):
     stage = composed("mcn").stages["pretrain"]
     assert (stage.batch_size, stage.epochs, stage.optim.lr, stage.optim.warmup_steps) == (4096, 30, 1e-4, 5000)
     warm, total = map(int, steps.split(" of "))
-    got = rates(replace(stage.optim, warmup_steps=warm), stage.batch_size, total // 30, 30)
+    shorter = SimpleNamespace(batch_size=4096, epochs=30, optim=replace(stage.optim, warmup_steps=warm))
+    got = golden.rates(shorter, total // 30)
     assert got == pytest.approx(MCN_RATES[steps], rel=1e-9, abs=1e-18)
 
 
