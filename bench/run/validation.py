@@ -156,8 +156,6 @@ class Validation(Callback):
         collected, loader = Collect(self.task), trainer.datamodule.validation_loader()  # type: ignore[attr-defined]
         with evaluating(trainer, module):
             for place, batch in enumerate(loader):
-                if batch is None:  # not one of its clips could be read
-                    continue
                 batch = trainer.strategy.batch_to_device(batch)
                 collected.add(cast(Outputs, module.test_step(batch, place)), batch)
         found = gathered(collected, validated.table["clip_id"], trainer.world_size)
