@@ -19,6 +19,7 @@ from datamodules.errors import DataError
 from datamodules.files import replacing
 from datamodules.frozen import Freezable
 from datamodules.streams.kind import Excluding, Stream
+from datamodules.streams.packed import Format
 from datamodules.streams.reading import ClipReader
 from datamodules.table import arrow
 
@@ -85,6 +86,9 @@ class PseudoLabelStream(Stream[PseudoLabelInputs]):
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         return {"": torch.tensor(clip.row.value(f"{self.name}_label"))}
+
+    def require_packed(self, format: Format, url: str) -> None:
+        """The labels lie in a file of their own."""
 
     def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
         return {"": torch.zeros(clips, dtype=torch.int64, device=device)}
