@@ -300,16 +300,20 @@ def list_streams(options: argparse.Namespace) -> None:
 
 def check_data(options: argparse.Namespace) -> int:
     from bench.commands import data
+    from bench.config.inputs import inputs_asked
     from bench.config.settings import parse_settings
 
-    return 0 if data.check(options.dataset, parse_settings(options.overrides, **data.CHECK)) else 1
+    inputs, others = inputs_asked(options.overrides)
+    return 0 if data.check(options.dataset, parse_settings(others, **data.CHECK), inputs) else 1
 
 
 def pack_data(options: argparse.Namespace) -> None:
     from bench.commands import data
+    from bench.config.inputs import inputs_asked
     from bench.config.settings import parse_settings
 
-    data.pack(options.dataset, parse_settings(options.overrides, **data.PACK))
+    inputs, others = inputs_asked(options.overrides)
+    data.pack(options.dataset, parse_settings(others, **data.PACK), inputs)
 
 
 def extract_features(options: argparse.Namespace) -> None:

@@ -155,8 +155,18 @@ def _check_complete(name: str, place: str, source: type[Source]) -> None:
 
 @cache
 def boards() -> dict[str, Board]:
-    """Board name -> board, of all datasets."""
-    return {board.name: board for name in datasets() for board in dataset(name).boards}
+    """Board name -> board, of all datasets.
+
+    Raises:
+        UserError: two boards have one name.
+    """
+    found: dict[str, Board] = {}
+    for board in (board for name in datasets() for board in dataset(name).boards):
+        if other := found.get(board.name):
+            both = " and ".join(f"{each} ({datasets()[each]})" for each in (other.dataset, board.dataset))
+            raise UserError(f"{both} both have a board {board.name}; give one of them another name")
+        found[board.name] = board
+    return found
 
 
 def board(name: str) -> Board:

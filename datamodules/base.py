@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.features.extracted import ExtractedFeatures
+from datamodules.joined import Joined, JoinedFeatures
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import Loader, collate, worker_count
 from datamodules.loading.mixing import mixup
 from datamodules.loading.mixture import MixedClips, Mixture, MixtureSampler, collate_parts, order_of
 from datamodules.loading.samplers import ClipRef, EvalSampler, TrainSampler
 from datamodules.manifest.build import Manifest
-from datamodules.mixed import Joined, MixedFeatures
 from datamodules.parts import RawParts
 from datamodules.streams.kind import BESIDE, apart, keys_of, named, parts
 from datamodules.streams.known import streams_of
@@ -88,7 +88,7 @@ def features_of(config: DataConfig, mixture: Mixture | None) -> nn.Module:
     if mixture is None:
         return own
     others = [Features(part.config.inputs, part.config.augment) for part in mixture.parts[1:]]
-    return MixedFeatures([own, *others], Joined([part.spec for part in mixture.parts], mixture.mixes))
+    return JoinedFeatures([own, *others], Joined([part.spec for part in mixture.parts], mixture.mixes))
 
 
 class AVDataModule(L.LightningDataModule):

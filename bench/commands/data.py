@@ -20,7 +20,7 @@ from datamodules.source import DataError, MediaKind, Source, find_root
 
 if TYPE_CHECKING:  # it imports torch
     from datamodules.survey.facts import Survey
-    from datamodules.types import FeatureInputs
+    from datamodules.types import FeatureInputs, Inputs
 
 SETTINGS = {
     "data_root": "",
@@ -104,22 +104,23 @@ def streams() -> None:
     say("data.inputs.streams.NAME={kind: KIND, SETTING: …}; each with its meaning in docs/reference/streams.md")
 
 
-def check(name: str, settings: dict[str, str]) -> bool:
-    """Surveys a dataset, prints what was found and writes it down; whether all of its boards can be measured."""
+def check(name: str, settings: dict[str, str], inputs: Inputs) -> bool:
+    """Surveys a dataset, prints what was found and writes it down; whether all of its boards can be measured and all
+    streams of the inputs be read."""
     from datamodules.survey.walk import survey
 
     try:
         source = open_source(name, settings)
         coverage = number(settings, "data.min_coverage")
         features = feature_inputs(settings)
-        found = survey(source, open_checks(name, settings), media_kind(settings), coverage, features)
+        found = survey(source, open_checks(name, settings), media_kind(settings), coverage, features, inputs)
     except DataError as error:
         raise UserError(str(error)) from error
     report = Path(settings["runs"]) / "cache" / "reports" / f"{name}.json"
     write_json(report, asdict(found))
     print_survey(found)
     say(f"report: {report}")
-    return _has_something(found) and not any(found.boards.values())
+    return _has_something(found) and not any(found.boards.values()) and not found.unread
 
 
 def feature_inputs(settings: dict[str, str]) -> FeatureInputs | None:
@@ -137,17 +138,21 @@ def _has_something(found: Survey) -> bool:
     return any(counts) or any(count for facts in found.splits.values() for count in facts.with_features.values())
 
 
-def pack(name: str, settings: dict[str, str]) -> None:
-    """Packs a dataset's splits (see `datamodules.packing.shards`)."""
+def pack(name: str, settings: dict[str, str], wanted: Inputs) -> None:
+    """Packs a dataset's splits (see `datamodules.packing.shards`), with the files that the wanted streams read."""
     from datamodules.manifest.build import build_manifest
     from datamodules.packing.pack import pack as pack_split
-    from datamodules.packing.shards import PackedFormat
+    from datamodules.packing.shards import PackedFormat, files_to_pack
     from datamodules.types import AudioInputs, Inputs, TextInputs, VideoInputs
 
     if not settings["to"]:
         raise UserError("to= is missing: a folder, or any fsspec URL such as s3://bucket/folder")
-    format = PackedFormat(whole(settings, "sample_rate"), number(settings, "fps"), whole(settings, "size"))
+    files = files_to_pack(wanted)
+    format = PackedFormat(
+        whole(settings, "sample_rate"), number(settings, "fps"), whole(settings, "size"), tuple(files)
+    )
     try:
+        format.require(wanted, settings["to"])
         source = open_source(name, settings)
         splits = settings["splits"].split("+") if settings["splits"] else source.splits
         for split in splits:
@@ -155,10 +160,13 @@ def pack(name: str, settings: dict[str, str]) -> None:
                 AudioInputs() if format.sample_rate else None,
                 VideoInputs() if format.fps else None,
                 TextInputs() if source.has_text(split) else None,
+                streams=wanted.streams,
+                windows=wanted.windows,
+                rows=wanted.rows,
             )
             manifest = build_manifest(source, [split], inputs, open_checks(name, settings), media_kind(settings))
             packed = pack_split(
-                manifest, name, split, settings["to"], format, workers=whole(settings, "workers"), track=track
+                manifest, name, split, settings["to"], format, files, workers=whole(settings, "workers"), track=track
             )
             say(
                 f"{split}: {len(packed):,} of {packed.official:,} clips are in {settings['to']}/{split}; "
@@ -209,6 +217,7 @@ def print_survey(found: Survey) -> None:
     table.title, table.title_justify = f"{source.title} in {found.root}", "left"
     for split, facts in found.splits.items():
         shown = {need: usable for need, usable in facts.usable.items() if usable.clips} or facts.usable
+        shown |= facts.streams
         for i, (need, usable) in enumerate(shown.items()):
             table.add_row(
                 *((split, f"{facts.official:,}", f"{facts.listed:,}") if i == 0 else ("", "", "")),
@@ -258,6 +267,8 @@ def print_survey(found: Survey) -> None:
         say(f"[bold]{escape(finding.what)}[/]\n  next: {escape(finding.next_step)}")
     if found.sample:
         say("this is made-up sample data, whose clips are short and clean on purpose")
+    for stream in found.unread:
+        say(f"stream {stream}: [bold red]cannot be read[/]: there is nothing of it in any split")
     for board, obstacle in found.boards.items():
         say(f"board {board}: " + (f"[bold red]cannot be measured[/]: {escape(obstacle)}" if obstacle else "ready"))
 

@@ -14,6 +14,9 @@ Reports which part of a dataset can be used, and why the rest cannot. Exits with
   data.media=auto           clips, videos or auto, where the dataset's usual kind is not yours
   data.min_coverage=0.85    of a board's official clips
   kinds=2d,3d               feature files to look for, below features=FOLDER or the dataset's own folder
+  data.inputs.KEY=value     streams that methods are to read, as in their configuration: what of each is missing or
+                            damaged, e.g. data.inputs.streams.where.kind=mask data.inputs.text.length=20
+                            (kinds and their settings: bench data streams); exits with 1 if one has no clip at all
   workers=0                 processes; 0 = one a core
 """
 PACK_HELP = """\
@@ -23,6 +26,8 @@ Writes WebDataset shards with an index; resumes where it was cut off. Read them 
   sample_rate=16000     of the sound, Hz; 0 = none
   fps=4                 frames kept a second, a multiple of the methods' rates; 0 = none
   size=256              pixels, at least the methods' training size
+  data.inputs.KEY=value streams that are to be read from the pack, as in a method's configuration: it holds the files
+                        of their own that these read, e.g. data.inputs.streams.where.kind=mask
   workers=0             processes; 0 = one a core
 """
 FEATURES_HELP = """\

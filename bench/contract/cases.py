@@ -20,7 +20,7 @@ from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan import cost
 from bench.tasks import task_of
-from datamodules.mixed import Joined
+from datamodules.joined import Joined
 from datamodules.parts import PartSpec
 from datamodules.streams.example import example_batch
 from datamodules.streams.kind import apart, named

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.mixed import joined_example
+from datamodules.joined import joined_example
 from datamodules.streams.example import example_batch
 from datamodules.types import FEATURE_KEYS, Batch, Modality, Outputs
 from experiments.common.stage import Stage, StageSpec

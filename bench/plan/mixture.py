@@ -14,9 +14,9 @@ from bench.config.schema import StageConfig
 from bench.errors import UserError
 from bench.plan.sources import Data
 from datamodules.errors import DataError
+from datamodules.joined import Joined
 from datamodules.loading.mixture import Mixture, Part, quotas
 from datamodules.manifest.build import Manifest
-from datamodules.mixed import Joined
 from datamodules.parts import PartSpec
 from datamodules.streams.known import looked_at
 from datamodules.types import Modality

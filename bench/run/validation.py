@@ -197,8 +197,7 @@ def batches(trainer: L.Trainer) -> Iterator[tuple[int, Batch]]:
     """(place, batch) of the clips that are validated, those of this process."""
     loader = trainer.datamodule.validation_loader()  # type: ignore[attr-defined]
     for place, batch in enumerate(loader):
-        if batch is not None:  # one of its clips could be read
-            yield place, trainer.strategy.batch_to_device(batch)
+        yield place, trainer.strategy.batch_to_device(batch)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def pack(plan: Plan, folder: Path) -> str:
         "sample_root": config.sample_root,
         "workers": "0",
     }
-    data.pack(stage.config.dataset, settings)
+    data.pack(stage.config.dataset, settings, inputs)
     return f"stages.{stage.name}.data.packed={folder}"
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,38 +16,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.source import DataError
+from datamodules.errors import DataError
+from datamodules.features.arrays import FeatureError, open_array
 from datamodules.source.folders import Folder, walk
 from datamodules.table import arrow
 from datamodules.types import FeatureInputs
 
-REASONS = {
-    "missing": "there is no such file",
-    "unreadable": "it is no array in NumPy's format, or damaged",
-    "wrong type": "its numbers are neither float16 nor float32",
-    "wrong shape": "it is not one vector of the expected length a moment",
-    "too short": "it has no row of this clip",
-    "not finite": "it has NaN or infinite values",
-}
-"""Why a file cannot be used -> what that means."""
-
 SUFFIXES = (".npy", ".npz")
-KEY = "features"
-"""Of the array in an `.npz`, as AVLnet reads it; an archive of one array may call it what it likes."""
 CHECK_ROWS = 1 << 12
 """Rows that are looked at at a time."""
-
-
-class FeatureError(Exception):
-    """A file that cannot be used. `path` is the file, `reason` one of `REASONS`; the text has both and details."""
-
-    def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = ""):
-        self.path, self.reason, self.detail = Path(path), reason, detail or REASONS[reason]
-        super().__init__(f"{self.path}: {reason}: {self.detail}")
-
-    def __reduce__(self) -> tuple[type[FeatureError], tuple[Path, str, str]]:
-        """Errors travel from the workers that read to the process that counts them."""
-        return FeatureError, (self.path, self.reason, self.detail)
 
 
 def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -230,34 +205,3 @@ def _open(path: str | os.PathLike[str], dim: int) -> np.ndarray:
         pooled = "; this looks like one pooled vector, and one a moment is needed" if array.ndim == 1 else ""
         raise FeatureError(path, "wrong shape", f"{list(array.shape)} instead of [T, {dim}]{pooled}")
     return array
-
-
-def open_array(path: str | os.PathLike[str], name: str = KEY) -> np.ndarray:
-    """An array of a file, memory-mapped if the file allows it.
-
-    Args:
-        path: `.npy`, or `.npz`.
-        name: of the array in an archive.
-
-    Raises:
-        FeatureError: there is none.
-    """
-    try:
-        # Without pickles a file cannot run code; arrays of Python objects are pickles.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(array, np.lib.npyio.NpzFile):
-            with array as archive:
-                return archive[_key(path, archive.files, name)]
-    except FileNotFoundError as error:
-        raise FeatureError(path, "missing") from error
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise FeatureError(path, "unreadable", str(error).splitlines()[0] if str(error) else "") from error
-    return array
-
-
-def _key(path: str | os.PathLike[str], names: list[str], wanted: str) -> str:
-    if wanted in names:
-        return wanted
-    if len(names) == 1 and wanted == KEY:
-        return names[0]
-    raise FeatureError(path, "unreadable", f"arrays {', '.join(names) or '(none)'}, and none is called {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.features import stored
+from datamodules.errors import FileError
 from datamodules.features.extracted import ExtractedFeatures
 from datamodules.keyed import stable_hash, uniform
 from datamodules.loading import cache, narration
@@ -25,11 +25,11 @@ from datamodules.loading.rows import Companions
 from datamodules.loading.samplers import EVALUATION, ClipRef
 from datamodules.loading.windows import OWN, TooShort, places, window_lengths
 from datamodules.manifest.build import Manifest
-from datamodules.media.decode import Media, MediaError
-from datamodules.packing.shards import WHERE, PackedClip
+from datamodules.media.decode import Media
+from datamodules.packing.shards import WHERE, PackedClip, places_of
 from datamodules.streams.kind import named
 from datamodules.streams.known import streams_of
-from datamodules.streams.reading import ClipReader, MediaFile, Moment, Row
+from datamodules.streams.reading import ClipReader, MediaFile, Moment, NamedFiles, Row
 from datamodules.table import SharedTable
 from datamodules.types import FEATURE_KEYS, DataConfig
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 SUBSTITUTES = 10
 """Clips tried instead of one that can no longer be read, before training gives up."""
 
-UNREADABLE = (MediaError, stored.FeatureError, TooShort)
+UNREADABLE = (FileError, TooShort)
 """Faults of a clip, in whose place another one is read."""
 
 
@@ -165,6 +165,16 @@ class ClipDataset(Dataset):
             return self.pack.clip(self.table.row(index, ("clip_id", "audio_offset", "video_offset", *WHERE)))
         return files.open(self.table.value(f"{file}_path", index))
 
+    @contextmanager
+    def _lying(self, index: int, files: NamedFiles) -> Iterator[str]:
+        """Where the clip's file beside its media lies."""
+        if self.pack is None:
+            yield self.table.value(files.column, index)
+            return
+        clip = self.pack.clip(self.table.row(index, ("clip_id", "shard", *places_of(files.packed_as))))
+        with clip.file(files.packed_as) as path:
+            yield path
+
     def _moments(self, ref: ClipRef) -> list[Moment]:
         """What is read of a row: the clip, or in training clips that are cut out of a narrated video."""
         clip_id, start, seconds = (self.table.value(name, ref.index) for name in ("clip_id", "start", "seconds"))
@@ -245,6 +255,7 @@ class ClipDataset(Dataset):
                     number=number,
                     evaluation=ref.epoch == EVALUATION,
                     opened=partial(self._media, files, ref.index),
+                    lying=partial(self._lying, ref.index),
                     kept=self._kept,
                     address=self.pack.url if self.pack else None,
                 )

@@ -73,7 +73,8 @@ def cores() -> int:
 
 
 class Loader(DataLoader):
-    """A DataLoader that counts the seconds for which its batches were waited for.
+    """A DataLoader that counts the seconds for which its batches were waited for. Those of which not one clip could be
+    read, as happens in evaluation, are left out.
 
     A signal to the whole process group does not stop its workers: they serve batches until the run ends.
 
@@ -103,4 +104,5 @@ class Loader(DataLoader):
                 raise
             finally:
                 self.waited += time.monotonic() - began
-            yield batch
+            if batch is not None:
+                yield batch

@@ -29,6 +29,7 @@ from datamodules.manifest.seconds import seconds_of, steps_of
 from datamodules.source import DataError, MediaKind, Official, Source, class_lists
 from datamodules.source.captions import Captions
 from datamodules.streams.known import media_of, streams_of
+from datamodules.streams.reading import NamedFiles
 from datamodules.table import arrow
 from datamodules.types import Inputs, NarrationConfig
 
@@ -227,7 +228,7 @@ def build_manifest(
     """
     listed = list_clips(source, splits, inputs)
     judged = checks.of(listed.files.paths, f"checking {source.title} {'+'.join(splits)}")
-    manifest = usable_clips(source, listed, judged, inputs, media)
+    manifest = usable_clips(source, listed, judged, inputs, checks, media)
     if manifest.table.empty:
         what = " and ".join(streams_of(inputs))
         reasons = explain_exclusions(manifest.excluded, manifest.examples)
@@ -275,7 +276,7 @@ def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> Listed:
 
 
 def usable_clips(
-    source: Source, listed: Listed, judged: pd.DataFrame, inputs: Inputs, media: MediaKind | None
+    source: Source, listed: Listed, judged: pd.DataFrame, inputs: Inputs, checks: Checks, media: MediaKind | None
 ) -> Manifest:
     """The manifest of listed clips whose files have been judged; it may be empty.
 
@@ -284,6 +285,7 @@ def usable_clips(
         listed: its clips, with the files of all that the inputs want.
         judged: the judgement on each of the files, see `Checks.of`.
         inputs: what the clips must have.
+        checks: judges the files that clips have beside their media.
         media: what the files are; None = as the source says.
     """
     official = listed.official
@@ -293,6 +295,8 @@ def usable_clips(
     streams = streams_of(inputs).values()
     for stream in streams:
         stream.find(table, source, exclusions)
+        for files in stream.files():
+            exclude_damaged(table, files, checks, exclusions, f"checking each {files.what} of {source.title}")
     add_media(table, listed.files, judged, media_of(inputs), media or source.media, exclusions)
     if official.segments is not None:
         for stream in streams:
@@ -319,6 +323,23 @@ def usable_clips(
         manifest.steps = steps_of(usable)
         manifest.table = seconds_of(usable, official.segments)
     return manifest
+
+
+def exclude_damaged(table: pd.DataFrame, files: NamedFiles, checks: Checks, exclusions: Exclusions, title: str) -> None:
+    """Excludes the clips whose file beside their media cannot be used.
+
+    Args:
+        table: the clips.
+        files: in one of its columns; clips without such a file are left to the stream.
+        checks: of the dataset.
+        exclusions: of these clips.
+        title: of the progress display.
+    """
+    place, paths = pd.factorize(table[files.column])
+    judged = checks.beside_media(files.judged_as, files.check).of(pa.array(paths, pa.large_string()), title)
+    reason = judged["reason"].reindex(place).fillna("").to_numpy()
+    for why in sorted(set(reason) - {""}):
+        exclusions.add(f"{files.what}: {why}", reason == why)
 
 
 def add_media(

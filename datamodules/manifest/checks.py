@@ -1,4 +1,4 @@
-"""Which media files can be used, and why the others cannot: judged once each, in parallel, and remembered.
+"""Which files can be used, and why the others cannot: judged once each, in parallel, and remembered.
 
 A judgement holds while the file's size and modification time are what they were. Judgements are written down every
 `SLICE` files, so that a check that is cut off goes on where it was.
@@ -11,10 +11,11 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +31,7 @@ from filelock import FileLock
 
 from datamodules.compat import time_tasks_steadily
 from datamodules.files import replacing
-from datamodules.manifest.judge import Judgement, judge
+from datamodules.manifest.judge import fault, judge
 from datamodules.progress import Track, no_progress
 
 time_tasks_steadily()
@@ -47,12 +48,17 @@ SLOW_DISK_SECONDS = 5e-5
 CRASHED, TOO_SLOW = "crashes the decoder", "takes too long"
 """Reasons beside those of `container.REASONS`."""
 
-SCHEMA = pa.schema(
+STAMPS = pa.schema(
     [
         ("file", pa.uint64()),  # a hash of the path: it is looked up in a fraction of the memory
         ("path", pa.large_string()),
         ("size", pa.int64()),
         ("mtime_ns", pa.int64()),
+    ]
+)
+"""Which files were judged."""
+JUDGEMENTS = pa.schema(
+    [
         ("audio_reason", pa.large_string()),
         ("audio_duration", pa.float64()),
         ("sound_end", pa.float64()),
@@ -61,6 +67,9 @@ SCHEMA = pa.schema(
         ("still", pa.bool_()),
     ]
 )
+"""What is said of a media file: a `Judgement`."""
+FAULTS = pa.schema([("reason", pa.large_string())])
+"""What is said of any other: a `Fault`."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,25 @@ class Checks:
         folder: made if missing; one dataset's.
         workers: processes that judge; 0 = one a core.
         track: shows progress.
+        judge: says of a file what `said` lists: a `Judgement` of media, a `Fault` of others. It travels to other
+            processes.
+        said: text is a reason for which the file cannot be used.
     """
 
     folder: Path
     workers: int = 0
     track: Track = no_progress
+    judge: Callable[[str], tuple] = judge
+    said: pa.Schema = JUDGEMENTS
+
+    def beside_media(self, name: str, check: Callable[[str], object]) -> Checks:
+        """The checks of files of one kind that clips have beside their media.
+
+        Args:
+            name: of the kind; another one where files are judged differently.
+            check: raises a `FileError` of a file that cannot be used; travels to other processes.
+        """
+        return replace(self, folder=self.folder / name, judge=partial(fault, check), said=FAULTS)
 
     def of(self, paths: pa.Array, title: str) -> pd.DataFrame:
         """The judgement on each of these files, row by row.
@@ -85,7 +108,7 @@ class Checks:
             title: of the progress display.
 
         Returns:
-            Columns as in `Judgement`.
+            Columns as in `said`.
         """
         stamps = _stamps(paths)
         gone = stamps["size"].to_numpy() < 0
@@ -97,23 +120,29 @@ class Checks:
                 self._judge(stamps.filter(pa.array(~(same | gone))), title)
                 known = self._known()
                 rows, _ = _remembered(stamps, known)
-        judged = known.select(list(Judgement._fields)).take(rows).to_pandas()
-        for need in ("audio", "video"):
-            judged.loc[gone, f"{need}_reason"] = [_why_gone(number) for number in stamps["mtime_ns"].to_numpy()[gone]]
-            judged.loc[gone, f"{need}_duration"] = math.nan
-        judged.loc[gone, "sound_end"] = math.nan
-        return judged.assign(still=judged["still"].eq(True) & ~gone)
+        judged = known.select(self.said.names).take(rows).to_pandas()
+        why = [_why_gone(number) for number in stamps["mtime_ns"].to_numpy()[gone]]
+        for field in self.said:
+            if field.type == pa.bool_():
+                judged[field.name] = judged[field.name].eq(True) & ~gone
+            else:
+                judged.loc[gone, field.name] = math.nan if field.type == pa.float64() else why
+        return judged
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return pa.schema([*STAMPS, *self.said])
 
     def _known(self) -> pa.Table:
         """Everything remembered, the newest of each file."""
         parts = sorted(self.folder.glob(f"v{CHECK_VERSION}-*.parquet"))
         if not parts:
-            return SCHEMA.empty_table()
+            return self._schema.empty_table()
         # Names begin with the time they were written; the first of several rows of a file is found.
-        dataset = ds.dataset([str(part) for part in reversed(parts)], schema=SCHEMA)
+        dataset = ds.dataset([str(part) for part in reversed(parts)], schema=self._schema)
         if len(parts) > 64:
             return self._joined(dataset.to_table(), parts)
-        return dataset.to_table(columns=[name for name in SCHEMA.names if name != "path"])
+        return dataset.to_table(columns=[name for name in self._schema.names if name != "path"])
 
     def _joined(self, table: pa.Table, parts: list[Path]) -> pa.Table:
         """Puts many parts together, leaving out what newer ones replace."""
@@ -129,7 +158,7 @@ class Checks:
         """Judges files and writes the judgements down, slice by slice."""
         paths = stamps["path"]
         judged = self.track(self._judgements(paths), title, len(paths))
-        slice_: list[Judgement] = []
+        slice_: list[tuple] = []
         done = 0
         try:
             for judgement in judged:
@@ -139,11 +168,11 @@ class Checks:
         finally:
             self._note(stamps, done, slice_)
 
-    def _note(self, stamps: pa.Table, done: int, judgements: list[Judgement]) -> int:
+    def _note(self, stamps: pa.Table, done: int, judgements: list[tuple]) -> int:
         if judgements:
             part = stamps.slice(done, len(judgements))
             columns = [pa.array(column) for column in zip(*judgements, strict=True)]
-            self._write(pa.table([*part.columns, *columns], names=SCHEMA.names).cast(SCHEMA))
+            self._write(pa.table([*part.columns, *columns], names=self._schema.names).cast(self._schema))
             done += len(judgements)
             judgements.clear()
         return done
@@ -153,28 +182,31 @@ class Checks:
         with replacing(self.folder / name) as temporary:
             pq.write_table(table, temporary)
 
-    def _judgements(self, paths: pa.ChunkedArray) -> Iterator[Judgement]:
+    def _judgements(self, paths: pa.ChunkedArray) -> Iterator[tuple]:
         """One a file, in order. A file that kills or blocks its process is judged so; the others go on."""
         workers = min(self.workers or os.cpu_count() or 1, len(paths))
         with pebble.ProcessPool(workers, context=get_context("spawn")) as pool:
             try:
                 for start in range(0, len(paths), SLICE):
                     batch = paths.slice(start, SLICE).to_pylist()
-                    results = pool.map(judge, batch, timeout=SECONDS_A_FILE).result()
+                    results = pool.map(self.judge, batch, timeout=SECONDS_A_FILE).result()
                     for _ in batch:
-                        yield _next(results)
+                        yield self._next(results)
             except BaseException:  # asked to stop: the rest of the slice is not waited for
                 pool.stop()
                 raise
 
+    def _next(self, results: Iterator[tuple]) -> tuple:
+        try:
+            return next(results)
+        except FutureTimeoutError:
+            return self._given_up(TOO_SLOW)
+        except pebble.ProcessExpired:
+            return self._given_up(CRASHED)
 
-def _next(results: Iterator[Judgement]) -> Judgement:
-    try:
-        return next(results)
-    except FutureTimeoutError:
-        return Judgement(TOO_SLOW, math.nan, math.nan, TOO_SLOW, math.nan, False)
-    except pebble.ProcessExpired:
-        return Judgement(CRASHED, math.nan, math.nan, CRASHED, math.nan, False)
+    def _given_up(self, reason: str) -> tuple:
+        of_type = {pa.large_string(): reason, pa.float64(): math.nan, pa.bool_(): False}
+        return tuple(of_type[field.type] for field in self.said)
 
 
 def _why_gone(error: int) -> str:
@@ -182,7 +214,7 @@ def _why_gone(error: int) -> str:
 
 
 def _stamps(paths: pa.Array) -> pa.Table:
-    """The first columns of `SCHEMA`: which files these are, their sizes and modification times; where the disk does not
+    """As `STAMPS`: which files these are, their sizes and modification times; where the disk does not
     return these of a file, -1 and the number of its error.
 
     On network disks, where an answer takes long, many are waited for at once; elsewhere threads would be in each
@@ -197,7 +229,7 @@ def _stamps(paths: pa.Array) -> pa.Table:
     else:
         found += map(_stamp, parts[1:])
     file, size, mtime_ns = np.concatenate([np.empty((3, 0), np.int64), *found], axis=1)
-    return pa.table([file.view(np.uint64), paths, size, mtime_ns], schema=pa.schema(list(SCHEMA)[:4]))
+    return pa.table([file.view(np.uint64), paths, size, mtime_ns], schema=STAMPS)
 
 
 def _stamp(paths: pa.Array) -> np.ndarray:

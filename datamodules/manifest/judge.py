@@ -1,12 +1,14 @@
-"""What is to be said of one media file. The processes that judge import this alone: it is quick to import."""
+"""What is to be said of one file. The processes that judge media import this alone: it is quick to import."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from datamodules.errors import FileError
 from datamodules.media.container import MediaError
 from datamodules.media.decode import Media
 
@@ -17,7 +19,8 @@ STILL_DIFFERENCE = 1.0
 
 
 class Judgement(NamedTuple):
-    """What is to be said of a file. A reason is why it cannot be used for its sound or pictures, empty if it can."""
+    """What is to be said of a media file. A reason is why it cannot be used for its sound or pictures, empty if it
+    can."""
 
     audio_reason: str
     audio_duration: float
@@ -28,6 +31,22 @@ class Judgement(NamedTuple):
     video_duration: float
     still: bool
     """Its pictures are all the same one. That is a fact, not a fault: such clips are used."""
+
+
+class Fault(NamedTuple):
+    """What is to be said of any other file."""
+
+    reason: str
+    """Why it cannot be used, empty if it can."""
+
+
+def fault(check: Callable[[str], object], path: str) -> Fault:
+    """What a check says, which raises a `FileError` of a file that cannot be used."""
+    try:
+        check(path)
+    except FileError as error:
+        return Fault(error.reason)
+    return Fault("")
 
 
 def judge(path: str) -> Judgement:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,8 @@ import av
 from av.audio.stream import AudioStream
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
+
+from datamodules.errors import FileError
 
 REASONS = {
     "missing": "there is no such file",
@@ -39,16 +40,10 @@ CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 """A frame may say another size than the header; decoders refuse it before they allocate."""
 
 
-class MediaError(Exception):
-    """A file that cannot be used. `path` is the file, `reason` one of `REASONS`; the text has both and details."""
+class MediaError(FileError):
+    """A media file that cannot be used."""
 
-    def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = ""):
-        self.path, self.reason, self.detail = Path(path), reason, detail or REASONS[reason]
-        super().__init__(f"{self.path}: {reason}: {self.detail}")
-
-    def __reduce__(self) -> tuple[type[MediaError], tuple[Path, str, str]]:
-        """Errors travel from the workers that decode to the process that counts them."""
-        return MediaError, (self.path, self.reason, self.detail)
+    reasons = REASONS
 
 
 class Container:

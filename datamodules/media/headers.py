@@ -82,6 +82,17 @@ def ogg_is_ended(path: Path) -> bool:
     return len(page) >= 27 + page[26] + sum(segments)
 
 
+def jpeg_is_ended(content: bytes) -> bool | None:
+    """Whether a JPEG has its end (ITU-T T.81, table B.1) after its last pixels; None if it is none."""
+    start, pixels, end = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+    return end in content[content.rfind(pixels) :] if content.startswith(start) else None
+
+
+def gif_is_ended(content: bytes) -> bool | None:
+    """Whether a GIF has its trailer after the end of its last block (GIF89a, section 27); None if it is none."""
+    return content.endswith(b"\x00\x3b") if content[:6] in (b"GIF87a", b"GIF89a") else None
+
+
 def matroska_begin(path: Path) -> float | None:
     """The stamp of a Matroska file's first cluster, in seconds; None if no cluster follows the header (RFC 9559).
 

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -39,8 +39,10 @@ from datamodules.packing.shards import (
     FULL_SCALE,
     INDEX,
     LEFT_OUT,
+    NOT_PACKED,
     VERSION,
     PackedFormat,
+    places_of,
     write_about,
     write_table,
 )
@@ -58,21 +60,6 @@ SLACK = 2
 """Samples stored past a clip's end, where there are any: so far the rounding of a window's start and length reaches."""
 GONE = 10
 """Files. If so many in a row cannot be read, their disk is gone: those clips must not be left out for good."""
-COLUMNS = (
-    *(
-        "clip_id",
-        "video_id",
-        "start",
-        "end",
-        "labels",
-        "audio_offset",
-        "video_offset",
-        "seconds",
-        "sound_seconds",
-        "text",
-    ),
-)
-"""Of the manifest's table, those that are kept where they are there; the others are paths."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +71,7 @@ class ShardJob:
     """E.g. `train/000003.tar`."""
     url: str
     format: PackedFormat
+    files: Mapping[str, str]
 
 
 def pack(
@@ -92,6 +80,7 @@ def pack(
     split: str,
     url: str,
     format: PackedFormat,
+    files: Mapping[str, str] | None = None,
     workers: int = 0,
     track: Track = no_progress,
     shard_clips: int = SHARD_CLIPS,
@@ -106,6 +95,7 @@ def pack(
         dataset, split: their names.
         url: folder, local or any fsspec URL.
         format: what to store.
+        files: of each of the format's columns of files, the one of the manifest's table with their paths.
         workers: processes; 0 = one a core.
         track: shows progress.
         shard_clips: clips a shard.
@@ -116,12 +106,15 @@ def pack(
     Raises:
         DataError: the clips cannot be packed so, another pack is there already, or the disk with the clips is gone.
     """
+    files = files or {}
     _check(manifest, dataset, format)
     fs, root = fsspec.core.url_to_fs(url.rstrip("/"))
     folder, key = f"{root}/{split}", _key(manifest, format, shard_clips)
     _claim(fs, folder, key, url, split)
     jobs = [
-        ShardJob(manifest.table.iloc[start : start + shard_clips], f"{split}/{number:06}.tar", url.rstrip("/"), format)
+        ShardJob(
+            manifest.table.iloc[start : start + shard_clips], f"{split}/{number:06}.tar", url.rstrip("/"), format, files
+        )
         for number, start in enumerate(range(0, len(manifest), shard_clips))
     ]
     done = {Path(path).stem for path in fs.glob(f"{folder}/{PARTS}/*.parquet")}
@@ -151,7 +144,7 @@ def _check(manifest: Manifest, dataset: str, format: PackedFormat) -> None:
         raise DataError(f"{dataset}: videos with steps to be found in time are read around each second and not packed")
     if manifest.pack is not None:
         raise DataError(f"{dataset}: these clips are a pack already ({manifest.pack.url})")
-    if not format.sample_rate and not format.fps:
+    if not format.sample_rate and not format.fps and not format.files:
         raise DataError(f"{dataset}: a pack needs a sample rate or frames a second")
     for kind, wanted in (("audio", format.sample_rate), ("video", format.fps)):
         if wanted and manifest.table[f"{kind}_path"].isna().any():
@@ -206,7 +199,7 @@ def write_shard(job: ShardJob) -> None:
     split, name = job.name.split("/")
     with tempfile.TemporaryDirectory() as scratch:
         where, faults = _write_tar(Path(scratch) / name, job)
-        kept = job.rows[[column for column in job.rows if column in COLUMNS]]
+        kept = job.rows.drop(columns=[*NOT_PACKED, *job.files.values()], errors="ignore")
         part = Path(scratch) / f"{Path(name).stem}.parquet"
         pq.write_table(arrow_table(kept.assign(**where, reason=faults)), part)
         _put(fs, Path(scratch) / name, f"{root}/{split}", name)
@@ -216,15 +209,17 @@ def write_shard(job: ShardJob) -> None:
 def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[str]]:
     """The columns `shards.WHERE` of the clips, and why clips could not be read (empty where they could)."""
     sounds, frames, faults = [], [], []
+    files: dict[str, list[tuple[int, int, int]]] = {column: [] for column in job.files}
     failed: set[Path] = set()
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, row in zip(job.rows.index, job.rows.to_dict("records"), strict=True):
             try:
                 sound, jpegs = _decode(row, job.format)
+                contents = {column: _content(row[path]) for column, path in job.files.items()}
                 faults.append("")
                 failed.clear()
             except MediaError as error:
-                sound, jpegs = None, []
+                sound, jpegs, contents = None, [], {}
                 faults.append(error.reason)
                 failed.add(error.path)
                 if len(failed) == GONE:
@@ -233,6 +228,10 @@ def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[st
             if not faults[-1]:
                 _add(tar, f"{key}.json", _about(row))
             sounds.append((-1, 0, 0) if sound is None else _add(tar, f"{key}.sound.npy", _npy(sound)))
+            for column, places in files.items():
+                there = column in contents
+                name = f"{key}.{column}{Path(row[column]).suffix}" if there else ""
+                places.append(_add(tar, name, contents[column]) if there else (-1, 0, 0))
             frames.append([_add(tar, f"{key}.{i:04}.jpg", jpeg) for i, jpeg in enumerate(jpegs)])
     columns: dict[str, tuple[list, Any]] = {
         "shard": ([job.name] * len(faults), "str"),
@@ -243,6 +242,9 @@ def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[st
         "frame_size": ([[size for _, size, _ in clip] for clip in frames], pd.ArrowDtype(pa.list_(pa.int32()))),
         "frame_crc": ([[crc for _, _, crc in clip] for clip in frames], pd.ArrowDtype(pa.list_(pa.uint32()))),
     }
+    for column, places in files.items():
+        for name, values in zip(places_of(column)[1:], zip(*places, strict=True), strict=True):
+            columns[name] = (list(values), "int64")
     where = {name: pd.Series(values, job.rows.index, type_) for name, (values, type_) in columns.items()}
     return where, faults
 
@@ -270,6 +272,13 @@ def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[by
             pictures = media.frames(times, format.size)
         frames = [_jpeg(picture) for picture in pictures]
     return sound, frames
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise MediaError(path, "unreadable", str(error)) from error
 
 
 def _jpeg(picture_HW3: np.ndarray) -> bytes:
@@ -306,7 +315,8 @@ def _put(fs: fsspec.AbstractFileSystem, path: Path, folder: str, name: str) -> N
 def _collect(fs: fsspec.AbstractFileSystem, folder: str, manifest: Manifest, names: list[str]) -> Manifest:
     """The manifest with the places of its clips, from the parts of all shards."""
     contents = (fs.cat_file(f"{folder}/{PARTS}/{name}.parquet") for name in names)
-    table = pandas_table(pa.concat_tables(pq.read_table(io.BytesIO(content)) for content in contents))
+    tables = (pq.read_table(io.BytesIO(content)) for content in contents)
+    table = pandas_table(pa.concat_tables(tables, promote_options="default"))  # a column may be empty in one of them
     excluded, examples = Counter(manifest.excluded), dict(manifest.examples)
     for reason, clips in table[table["reason"] != ""].groupby("reason")["clip_id"]:
         excluded[str(reason)] += len(clips)

@@ -2,8 +2,9 @@
 
 A pack is a folder with one folder a split:
 
-    <split>/000000.tar …    WebDataset shards: `<row>.json`, `<row>.sound.npy`, `<row>.0000.jpg` …
-    <split>/index.arrow     the manifest's table, and where in the shards each clip's sound and frames lie
+    <split>/000000.tar …    WebDataset shards: `<row>.json`, `<row>.sound.npy`, `<row>.0000.jpg` …, and of files that
+                            the dataset's table names `<row>.<column>.<suffix>`
+    <split>/index.arrow     the manifest's table, and where in the shards each clip's sound, frames and files lie
     <split>/left_out.arrow  the listed clips that are not in it, and why: what selects clips selects among all of them
     <split>/pack.json       what was packed and how; written last, so a pack without it is not finished
 
@@ -16,7 +17,8 @@ for any number of ranks and workers and go on anywhere, serve packs and media fi
 
 Sound is stored as decoded and resampled, without loss: 16-bit where that is exact, else float32. Frames are JPEGs
 (quality 95, 4:2:0) of the size that training wants, on a grid of `fps` frames a second from the clip's start;
-what they lose is `FRAME_LOSS`.
+what they lose is `FRAME_LOSS`. Files that the table names (masks, spoken captions, pictures) are stored as they are,
+and read from a copy on the disk for temporary files.
 
 What is read is compared with the CRC-32 in the index (0.16 ms for 10 s of float32 sound), so that damaged bytes are a
 fault of the clip and not wrong numbers. A clip's sound is therefore read whole, whatever part of it is wanted.
@@ -30,9 +32,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +50,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from datamodules.manifest.build import Manifest, none_left_out
-from datamodules.manifest.exclusions import EXAMPLES
+from datamodules.manifest.exclusions import EXAMPLES, Exclusions
 from datamodules.media.container import MediaError
-from datamodules.source import DataError
+from datamodules.source import DataError, Official, Source
 from datamodules.streams.known import streams_of
 from datamodules.table import arrow_table, pandas_table
 from datamodules.types import Inputs
@@ -58,6 +62,8 @@ INDEX, LEFT_OUT, ABOUT = "index.arrow", "left_out.arrow", "pack.json"
 WHERE = ("shard", "sound_at", "sound_size", "sound_crc", "frame_at", "frame_size", "frame_crc")
 """Columns of the index beside the manifest's: the shard's name; where in it the sound begins, its bytes and their
 CRC-32; where the first frame begins, and each frame's bytes and CRC-32. The others follow as in any tar file."""
+NOT_PACKED = ("audio_path", "video_path")
+"""Columns of a manifest's table that say where on this machine something lies. All others are in the index."""
 READ_SECONDS = 60.0
 """A remote read that takes longer is given up; s3fs by itself goes on trying a server that hangs for half an hour."""
 FULL_SCALE = np.float32(2**15)
@@ -80,11 +86,26 @@ class PackedFormat:
     """Frames a second; 0 = no frames."""
     size: int
     """Pixels, height and width."""
+    files: Sequence[str] = ()
+    """Columns of the dataset's table whose files it holds; none in older packs."""
 
     def require(self, inputs: Inputs, url: str) -> None:
         """Raises DataError where these inputs cannot be read from the pack."""
         for stream in streams_of(inputs).values():
             stream.require_packed(self, url)
+
+
+def files_to_pack(inputs: Inputs) -> dict[str, str]:
+    """The files beside media that these inputs read and a pack can hold: column of the dataset's table -> that of the
+    manifest's with their paths."""
+    each = (files for stream in streams_of(inputs).values() for files in stream.files())
+    return {files.packed_as: files.column for files in each if files.packed_as}
+
+
+def places_of(column: str) -> tuple[str, ...]:
+    """Columns of the index that belong to one of files: their names, where in the shard each begins, its bytes and
+    their CRC-32."""
+    return column, f"{column}_at", f"{column}_size", f"{column}_crc"
 
 
 class Shards:
@@ -163,6 +184,20 @@ class PackedClip:
             pictures[i] = self._picture(jpeg, size)
         return np.stack([pictures[i] for i in places.tolist()])
 
+    @contextmanager
+    def file(self, column: str) -> Iterator[str]:
+        """The path of a copy of one of its files, which is there while it is read.
+
+        Raises:
+            MediaError: it is not there, or damaged.
+        """
+        name, begin, size, crc = (self._row[place] for place in places_of(column))
+        content = self._checked(self._shards.read(self._row["shard"], begin, begin + size), crc)
+        with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as copy:
+            copy.write(content)
+            copy.flush()
+            yield copy.name
+
     def _checked(self, content: bytes | memoryview, crc: int) -> bytes | memoryview:
         if zlib.crc32(content) != crc:
             raise MediaError(self.path, "undecodable", "its bytes in the shard are not those that were packed")
@@ -185,6 +220,26 @@ def _tar_offsets(sizes: np.ndarray) -> np.ndarray:
     has a block of header before it."""
     blocks = -(-sizes.astype(np.int64) // tarfile.BLOCKSIZE) + 1
     return np.cumsum(blocks * tarfile.BLOCKSIZE) - blocks * tarfile.BLOCKSIZE
+
+
+class PackedDataset(Source):
+    """What streams ask of a dataset of which there is a pack alone."""
+
+    def __init__(self, url: str, classes: list[str]):
+        super().__init__(Path(url))
+        self.title = f"the pack {url}"  # type: ignore[misc]  # of datasets it is the class's
+        self._classes = classes
+
+    @classmethod
+    def required_files(cls) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def classes(self) -> list[str]:  # type: ignore[override]  # nothing is read
+        return self._classes
+
+    def read_split(self, split: str) -> Official:
+        raise NotImplementedError("a pack has no official files")
 
 
 class Pack:
@@ -245,8 +300,7 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
         for reason, some in about["examples"].items():
             manifest.examples[reason] = (manifest.examples.get(reason, []) + some)[:EXAMPLES]
     manifest.excluded = dict(sorted(counts.items()))
-    if any(stream.reads_text for stream in streams_of(inputs).values()):
-        _exclude_without_text(manifest, url)
+    _find(manifest, url, inputs)
     return manifest
 
 
@@ -283,17 +337,20 @@ def _read_arrow(fs: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     return pa.ipc.open_file(pa.BufferReader(fs.cat_file(path))).read_all()
 
 
-def _exclude_without_text(manifest: Manifest, url: str) -> None:
-    """A pack that was made for methods that do not read may have clips without text."""
-    if "text" not in manifest.table:
-        raise DataError(f"{url} holds no text, but the stage reads it; use a split that has text")
-    missing = manifest.table["text"].fillna("") == ""
-    if missing.any():
-        manifest.excluded["no text"] = int(missing.sum())
-        manifest.examples["no text"] = manifest.table["clip_id"][missing].head(EXAMPLES).tolist()
-        gone = manifest.table[missing][["clip_id", "labels"]].assign(reason="no text")
-        manifest.left_out = pd.concat([manifest.left_out, gone], ignore_index=True)
-        manifest.table = manifest.table[~missing].reset_index(drop=True)
+def _find(manifest: Manifest, url: str, inputs: Inputs) -> None:
+    """What streams find in the table; a pack that was made for others may have clips without it."""
+    table = manifest.table
+    exclusions, source = Exclusions(table, [], 0), PackedDataset(url, manifest.classes)
+    for stream in streams_of(inputs).values():
+        stream.find(table, source, exclusions)
+    if exclusions.none.all():
+        return
+    counts = Counter(manifest.excluded) + exclusions.counts
+    manifest.excluded = dict(sorted(counts.items()))
+    for reason, clips in exclusions.examples.items():
+        manifest.examples[reason] = (manifest.examples.get(reason, []) + clips)[:EXAMPLES]
+    manifest.left_out = pd.concat([manifest.left_out, exclusions.left_out], ignore_index=True)
+    manifest.table = table[exclusions.none].reset_index(drop=True)
 
 
 def write_about(path: Path, manifest: Manifest, format: PackedFormat, dataset: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datamodules.features.stored import FeatureError, find_features, open_array
+from datamodules.features.arrays import FeatureError, open_flow
+from datamodules.features.stored import find_features
 from datamodules.frozen import Freezable
 from datamodules.streams import video
 from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
 from datamodules.streams.named_files import features_folder
 from datamodules.streams.padding import pad_to, starting_over
-from datamodules.streams.reading import ClipReader, Row
+from datamodules.streams.reading import ClipReader, NamedFiles, Row
 from datamodules.types import AugmentConfig, FeatureInputs
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ class FlowStream(Stream[FlowInputs]):
         exclusions.add("no flow", found.isna())
         table[f"{self.name}_path"] = found
 
+    def files(self) -> Sequence[NamedFiles]:
+        return [NamedFiles(KIND, f"{self.name}_path", open_flow, "", KIND)]
+
     def video_seconds(self, row: Row) -> float:
-        return len(_open(row.value(f"{self.name}_path"))) / self.options.rate
+        return len(open_flow(row.value(f"{self.name}_path"))) / self.options.rate
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         options, path = self.options, clip.row.value(f"{self.name}_path")
@@ -107,19 +111,9 @@ class FlowStream(Stream[FlowInputs]):
         }
 
 
-def _open(path: str) -> np.ndarray:
-    """[T, H, W, 2], memory-mapped if the file allows it."""
-    flow_THW2 = open_array(path)
-    if flow_THW2.ndim != 4 or flow_THW2.shape[3] != 2:
-        raise FeatureError(path, "wrong shape", f"{list(flow_THW2.shape)} instead of [T, H, W, 2]")
-    if flow_THW2.dtype != np.uint8 and flow_THW2.dtype.kind != "f":
-        raise FeatureError(path, "wrong type", f"{flow_THW2.dtype} instead of floats or uint8")
-    return flow_THW2
-
-
 def _read(path: str, first: int, stop: int, size: int, bound: float) -> np.ndarray:
     """float32 [T, size, size, 2] in -1..1, the fields from `first` to before `stop` that are there."""
-    flow_THW2 = np.asarray(_open(path)[first:stop])
+    flow_THW2 = np.asarray(open_flow(path)[first:stop])
     scale = 2 / LEVELS if flow_THW2.dtype == np.uint8 else 1 / bound
     shift = -1.0 if flow_THW2.dtype == np.uint8 else 0.0
     scaled = torch.from_numpy(flow_THW2.astype(np.float32) * scale + shift).clamp(-1, 1)

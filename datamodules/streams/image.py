@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,24 +12,20 @@ from torch import Tensor
 
 from datamodules.frozen import Freezable
 from datamodules.keyed import uniform
-from datamodules.media.container import MediaError
-from datamodules.media.decode import read_frames
+from datamodules.media.pictures import check_picture, read_picture
 from datamodules.streams.frames import FramesTransform
 from datamodules.streams.kind import Excluding, Stream, Transform, key_of
 from datamodules.streams.named_files import find_named
-from datamodules.streams.packed import Format, require_pictures
-from datamodules.streams.reading import ClipReader, MediaFile
+from datamodules.streams.packed import Format, require_files, require_pictures
+from datamodules.streams.reading import ClipReader, MediaFile, NamedFiles
 from datamodules.types import AugmentConfig, VideoInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     import pandas as pd
 
     from datamodules.source import Source
-
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-"""Markers (ITU-T T.81, table B.1): the start of a picture, of its pixels, and its end."""
 
 
 @dataclass
@@ -87,12 +81,15 @@ class ImageStream(Stream[ImageInputs]):
                 table, column, source, exclusions, "picture", f"{self.where}.column"
             )
 
+    def files(self) -> Sequence[NamedFiles]:
+        column = self.options.column
+        return [NamedFiles("picture", f"{self.name}_path", check_picture, column, "picture")] if column else []
+
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         size = self.options.size if clip.evaluation else self.options.train_size
         if not self.options.column:
             return {"": clip.frames(np.array([self._second(clip)]), size)[0]}
-        path = clip.row.value(f"{self.name}_path")
-        return {"": clip.kept(("picture", path, size), partial(_read, path, size))}
+        return {"": clip.of_file(*self.files(), size, partial(read_picture, size=size))}
 
     def _second(self, clip: ClipReader) -> float:
         """Of its video, at which the picture is taken."""
@@ -105,29 +102,18 @@ class ImageStream(Stream[ImageInputs]):
 
     def require_packed(self, format: Format, url: str) -> None:
         if self.options.column:
-            super().require_packed(format, url)
-        require_pictures(format, url, self.where, self.options.as_video(format.fps))
+            require_files(format, url, self.where, self.options.column)
+        else:
+            require_pictures(format, url, self.where, self.options.as_video(format.fps))
 
     def packed(self) -> dict[str, float]:
-        return {"size": self.options.train_size}
+        return {"size": self.options.train_size} if not self.options.column else {}
 
     def transform(self, augment: AugmentConfig) -> Transform:
         return ImageTransform(self.options, augment)
 
     def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
         return {"": torch.zeros(clips, 3, self.options.size, self.options.size, device=device)}
-
-
-def _read(path: str, size: int) -> np.ndarray:
-    """uint8 [size, size, 3], the picture of a file.
-
-    Raises:
-        MediaError: it cannot be decoded, or is a JPEG that was cut off, of which FFmpeg would paint the rest grey.
-    """
-    content = Path(path).read_bytes() if os.path.isfile(path) else b""
-    if content.startswith(_JPEG) and _JPEG_END not in content[content.rfind(_JPEG_SCAN) :]:
-        raise MediaError(path, "truncated", "the JPEG has no end")
-    return read_frames(path, (0.0,), size)[0]
 
 
 class ImageTransform(Transform):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from datamodules.errors import DataError
 from datamodules.keyed import derived
 from datamodules.streams.packed import Format
-from datamodules.streams.reading import ClipReader, MediaFile, Row
+from datamodules.streams.reading import ClipReader, MediaFile, NamedFiles, Row
 from datamodules.types import AugmentConfig
 
 if TYPE_CHECKING:
@@ -143,6 +143,11 @@ class Stream(ABC, Generic[Options]):
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         """Adds the columns that `read` needs beside those of media; excludes the clips that have not what it reads."""
 
+    def files(self) -> Sequence[NamedFiles]:
+        """What clips have for it beside their media, in columns that `find` has added: clips whose file is damaged are
+        excluded."""
+        return ()
+
     def measure(self, table: pd.DataFrame, exclusions: Excluding) -> None:
         """Corrects `seconds` of clips whose files are not media, once what there is of these is known."""
 
@@ -168,7 +173,7 @@ class Stream(ABC, Generic[Options]):
         What differs in length from clip to clip has its `LENGTH` beside it, and is padded with zeros at the end.
 
         Raises:
-            MediaError, FeatureError: it cannot be read; another clip takes its place in training, and in evaluation
+            FileError: it cannot be read; another clip takes its place in training, and in evaluation
                 it is left out and counted.
         """
 

@@ -96,6 +96,12 @@ def looked_at(inputs: Inputs, modalities: Set[str]) -> Inputs:
     return replace(inputs, **none, streams=others)
 
 
+def only(inputs: Inputs, name: str) -> Inputs:
+    """The inputs without all streams but one."""
+    none: dict[str, Any] = {field: None for other, field in FIELDS.items() if other != name}
+    return replace(inputs, **none, streams={other: own for other, own in inputs.streams.items() if other == name})
+
+
 def _stream(name: str, inputs: Inputs) -> Stream[Any]:
     """A stream that `data.inputs.streams` names."""
     where, settings = f"data.inputs.streams.{name}", inputs.streams[name]

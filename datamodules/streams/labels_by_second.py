@@ -18,6 +18,7 @@ from datamodules.source.spans import SPANS
 from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
 from datamodules.streams.mixed import mix_in
 from datamodules.streams.named_files import require_column
+from datamodules.streams.packed import Format
 from datamodules.streams.reading import ClipReader
 from datamodules.table import arrow
 from datamodules.types import AugmentConfig
@@ -85,6 +86,9 @@ class LabelsBySecondStream(Stream[LabelsBySecondInputs]):
             stop = math.ceil((span["end"] - start - ROUNDING) / options.cell)
             labels_LC[max(0, first) : max(0, min(stop, length)), span["label"]] = 1.0
         return {"": torch.from_numpy(labels_LC), LENGTH: torch.tensor(length)}
+
+    def require_packed(self, format: Format, url: str) -> None:
+        """A pack's table has the column."""
 
     def transform(self, augment: AugmentConfig) -> Transform:
         return LabelsTransform()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor
 
 from datamodules.frozen import Freezable
-from datamodules.media.container import Container, MediaError
-from datamodules.media.frame_reader import FrameReader
+from datamodules.media.pictures import read_numbers
 from datamodules.streams import video
 from datamodules.streams.kind import Excluding, Stream, Transform
 from datamodules.streams.named_files import find_named
-from datamodules.streams.reading import ClipReader
+from datamodules.streams.packed import Format, require_files
+from datamodules.streams.reading import ClipReader, NamedFiles
 from datamodules.types import AugmentConfig
 
 if TYPE_CHECKING:
@@ -62,10 +61,15 @@ class MaskStream(Stream[MaskInputs]):
         found = find_named(table, self.options.column, source, exclusions, "mask", f"{self.where}.column")
         table[f"{self.name}_path"] = found
 
+    def files(self) -> Sequence[NamedFiles]:
+        return [NamedFiles("mask", f"{self.name}_path", read_numbers, self.options.column, "mask")]
+
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        path = clip.row.value(f"{self.name}_path")
-        size = self.options.size if clip.evaluation else self.options.train_size
-        return {"": clip.kept(("mask", path, size, self.options.step), partial(_read, path, size, self.options.step))}
+        size, step = self.options.size if clip.evaluation else self.options.train_size, self.options.step
+        return {"": clip.of_file(*self.files(), (size, step), partial(_read, size=size, step=step))}
+
+    def require_packed(self, format: Format, url: str) -> None:
+        require_files(format, url, self.where, self.options.column)
 
     def transform(self, augment: AugmentConfig) -> Transform:
         return MaskTransform(self.options, augment)
@@ -80,38 +84,9 @@ class MaskStream(Stream[MaskInputs]):
 
 def _read(path: str, size: int, step: int) -> np.ndarray:
     """int64 [size, size]."""
-    numbers_HW = read_numbers(Path(path)) // step
+    numbers_HW = read_numbers(path) // step
     rows, columns = ((np.arange(size) + 0.5) * length // size for length in numbers_HW.shape)
     return numbers_HW[np.ix_(rows.astype(int), columns.astype(int))]
-
-
-def read_numbers(path: Path) -> np.ndarray:
-    """int64 [H, W], the numbers of a picture's pixels: places in its palette, or grey values.
-
-    Raises:
-        MediaError: it cannot be decoded, or is in colours.
-    """
-    container = Container(path)
-    try:
-        container.require_decodable("video")
-        frame = FrameReader(container).shown_at(0, last=True)
-    finally:
-        container.close()
-    name = frame.format.name
-    if name == "pal8":
-        numbers = frame.to_ndarray()[0]
-    elif name in ("monob", "monow"):
-        numbers = frame.to_ndarray(format="gray")
-    elif name.startswith("gray"):
-        numbers = frame.to_ndarray()
-    elif name.startswith("yuv"):
-        raise MediaError(path, "undecodable", f"its format {name} loses what numbers pixels have; give a PNG")
-    else:
-        colours = frame.to_ndarray(format="rgb24")
-        numbers = colours[..., 0]
-        if (colours != numbers[..., None]).any():
-            raise MediaError(path, "undecodable", "its pixels are colours, and numbers are needed: a palette or grey")
-    return numbers.astype(np.int64)
 
 
 class MaskTransform(Transform):

@@ -1,4 +1,4 @@
-"""Files of clips beside their media: those that a dataset's official files name, and feature files."""
+"""Files of clips beside their media: those that a dataset's official files name, and files of features."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def require_column(table: pd.DataFrame, column: str, source: Source, setting: st
 def find_named(
     table: pd.DataFrame, column: str, source: Source, exclusions: Excluding, what: str, setting: str
 ) -> pd.Series:
-    """[n] the path of each clip's file; excludes the clips that have none.
+    """[n] the path of each clip's file, missing where there is none; excludes the clips for which none is named.
 
     Args:
         table: the clips.
@@ -49,11 +49,8 @@ def find_named(
         DataError: the dataset has no such column.
     """
     named = require_column(table, column, source, setting).fillna("").astype("str")
-    size = named.map({name: _size(os.path.join(source.root, name)) for name in named.unique()})
     exclusions.add(f"no {what}", named == "")
-    exclusions.add(f"missing {what}", size < 0)
-    exclusions.add(f"empty {what}", size == 0)
-    return (str(source.root) + os.sep + named).where(~named.str.startswith(os.sep), named)
+    return (str(source.root) + os.sep + named).where(~named.str.startswith(os.sep), named).where(named != "")
 
 
 def features_folder(root: str | None, source: Source, setting: str) -> str:
@@ -71,11 +68,3 @@ def features_folder(root: str | None, source: Source, setting: str) -> str:
     if not folder.is_dir():
         raise DataError(f"{setting}={folder}: there is no such folder; name that of the features")
     return str(folder)
-
-
-def _size(path: str) -> int:
-    """Bytes; -1 where there is no such file."""
-    try:
-        return os.stat(path).st_size if os.path.isfile(path) else -1
-    except OSError:
-        return -1

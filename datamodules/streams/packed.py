@@ -1,10 +1,12 @@
 """What streams ask of a pack.
 
-A pack holds clips' sound at one rate and their frames on one grid, see `packing.shards`.
+A pack holds clips' sound at one rate, their frames on one grid, files that the dataset's table names, and its other
+columns, see `packing.shards`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from datamodules.errors import DataError
@@ -25,6 +27,9 @@ class Format(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def files(self) -> Sequence[str]: ...
+
 
 def require_sound(format: Format, url: str, where: str, sample_rate: int) -> None:
     """Raises DataError where sound at this rate cannot be read from the pack.
@@ -38,6 +43,16 @@ def require_sound(format: Format, url: str, where: str, sample_rate: int) -> Non
     if sample_rate != format.sample_rate:
         has = f"sound of {format.sample_rate} Hz" if format.sample_rate else "no sound"
         raise DataError(f"{url} holds {has}, but {where}.sample_rate={sample_rate}; {REPACK}")
+
+
+def require_files(format: Format, url: str, where: str, column: str) -> None:
+    """Raises DataError where the files that a column of the dataset's table names are not in the pack; `where` as for
+    sound."""
+    if column not in format.files:
+        raise DataError(
+            f"{url} holds no files of the column {column}, which {where} reads; name {where}.kind and its settings "
+            f"when you pack the dataset again"
+        )
 
 
 def require_pictures(format: Format, url: str, where: str, video: VideoInputs) -> None:

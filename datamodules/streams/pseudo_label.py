@@ -131,6 +131,9 @@ class PseudoLabelStream(Stream[PseudoLabelInputs]):
         if self.options.file:
             super().require_packed(format, url)
 
+    def require_packed(self, format: Format, url: str) -> None:
+        """The labels lie in a file of their own."""
+
     def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
         return {"": torch.zeros(clips, dtype=torch.int64, device=device)}
 

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
+from datamodules.streams.kind import LENGTH, Excluding
 from datamodules.streams.named_files import require_column
 from datamodules.streams.reading import ClipReader
-from datamodules.streams.tokens import PadTransform
-from datamodules.types import AugmentConfig, TextInputs
+from datamodules.streams.tokens import Tokenised
+from datamodules.types import TextInputs
 
 if TYPE_CHECKING:
     from datamodules.source import Source
-    from datamodules.streams.text import Tokenizer
 
 ANSWER = "answer"
 
@@ -36,16 +35,13 @@ class QuestionInputs(TextInputs):
     """In the order of their indices; none = the dataset's classes."""
 
 
-class QuestionStream(Stream[QuestionInputs]):
+class QuestionStream(Tokenised[QuestionInputs]):
     """[B, L] int64 token ids of the question, 0 after the end; its length in tokens; `<name>_answer` [B] int64, the
     answer's index."""
 
     kind = "question"
     options_type = QuestionInputs
-    mixes = False
     part_names = (LENGTH, ANSWER)
-
-    tokenizer: Tokenizer | None = None
 
     def wants(self) -> Hashable:
         return self.name, self.options.column, self.options.answer_column, tuple(self.options.answers)
@@ -68,28 +64,14 @@ class QuestionStream(Stream[QuestionInputs]):
         exclusions.add("an answer that is none of those to choose from", index < 0)
         table[f"{self.name}_{ANSWER}"] = index.astype("int64")
 
-    def prepare(self) -> None:
-        from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
-
-        self.tokenizer = make_tokenizer(self.options)
-
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        assert self.tokenizer is not None, "the stream was not prepared"
-        ids = torch.from_numpy(self.tokenizer(clip.row.value(self.options.column)))
         answer = torch.tensor(clip.row.value(f"{self.name}_{ANSWER}"))
-        return {"": ids, LENGTH: torch.tensor(len(ids)), ANSWER: answer}
-
-    def transform(self, augment: AugmentConfig) -> Transform:
-        return PadTransform(self.options.length)
+        return {**self.ids(clip.row.value(self.options.column)), ANSWER: answer}
 
     def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
-        return {
-            "": torch.zeros(clips, self.options.length, dtype=torch.int64, device=device),
-            LENGTH: torch.zeros(clips, dtype=torch.int64, device=device),
-            ANSWER: torch.zeros(clips, dtype=torch.int64, device=device),
-        }
+        answer = torch.zeros(clips, dtype=torch.int64, device=device)
+        return {**super().example(clips, device), ANSWER: answer}
 
     def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
-        made = super().made_up(clips, draw)
         answer = torch.randint(max(1, len(self.options.answers)), (clips,), generator=draw)
-        return {**made, "": torch.randint(1, 50, made[""].shape, generator=draw), ANSWER: answer}
+        return {**super().made_up(clips, draw), ANSWER: answer}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -26,6 +27,22 @@ class Decodes(Protocol):
     def audio(self, start: float, seconds: float, sample_rate: int) -> np.ndarray: ...
 
     def frames(self, times: tuple[float, ...], size: int) -> np.ndarray: ...
+
+
+class NamedFiles(NamedTuple):
+    """Files of one kind, one a clip."""
+
+    what: str
+    """They are, e.g. `mask`, for the reasons."""
+    column: str
+    """Of the manifest's table, with their paths; missing where a clip has none."""
+    check: Callable[[str], object]
+    """Raises a `FileError` of a file that is damaged. A function of a module, or a partial one of it: it travels to the
+    processes that judge, so what it needs should be quick to import."""
+    packed_as: str
+    """Of the dataset's table, the column that names them, under which a pack holds them; empty: no pack does."""
+    judged_as: str
+    """Under which judgements are remembered: another name for each way to judge a file."""
 
 
 class Row(NamedTuple):
@@ -76,6 +93,8 @@ class ClipReader:
     """Of this window among those of its name."""
     evaluation: bool
     opened: Callable[[MediaFile], Decodes]
+    lying: Callable[[NamedFiles], AbstractContextManager[str]]
+    """Where its file beside its media lies; while it is read, where that is in a pack."""
     kept: Callable[[Hashable, Callable[[], np.ndarray]], Tensor]
     """What is read under a key, or what the cache has of it."""
     address: Hashable
@@ -123,6 +142,22 @@ class ClipReader:
     def frames(self, times: np.ndarray, size: int) -> Tensor:
         """[T, size, size, 3] uint8 RGB, the pictures at these times in their file."""
         return self._decoded("video", "frames", tuple(times), size)
+
+    def of_file(self, files: NamedFiles, request: Hashable, read: Callable[[str], np.ndarray]) -> Tensor:
+        """What is read of the clip's file beside its media, or what the cache has of it.
+
+        Args:
+            files: which.
+            request: what distinguishes it from all else that is read of these files.
+            read: is given the file's path.
+        """
+
+        def opened() -> np.ndarray:
+            with self.lying(files) as path:
+                return read(path)
+
+        place = self.row.value("clip_id" if self.packed else files.column)
+        return self.kept((files.judged_as, self.address, place, request), opened)
 
     @property
     def _since(self) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from datamodules.streams.decibels import source_levels
 from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
 from datamodules.streams.log_mel import LONGEST_SECONDS, LogMelStream
 from datamodules.streams.named_files import find_named
-from datamodules.streams.reading import ClipReader
+from datamodules.streams.packed import Format, require_files
+from datamodules.streams.reading import ClipReader, NamedFiles
 from datamodules.streams.waveform import WaveformInputs, WaveformStream
 from datamodules.types import AudioInputs, AugmentConfig
 
@@ -64,18 +66,20 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
         found = find_named(table, self.options.column, source, exclusions, "spoken caption", setting)
         table[f"{self.name}_path"] = found
 
+    def files(self) -> Sequence[NamedFiles]:
+        what = "spoken caption"
+        return [NamedFiles(what, f"{self.name}_path", check_sound, self.options.column, what)]
+
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        path = clip.row.value(f"{self.name}_path")
-        read = clip.kept(("spoken", path, repr(self.options)), lambda: self._read(path))
+        read = clip.of_file(*self.files(), repr(self.options), self._read)
         return {"": read, LENGTH: torch.tensor(len(read))}
 
-    def _read(self, path: str) -> np.ndarray:
-        """[T] in -1..1, or [F, mels] of log-mels that are relative to all of the file.
+    def require_packed(self, format: Format, url: str) -> None:
+        require_files(format, url, self.where, self.options.column)
 
-        Raises:
-            MediaError: it is damaged, cut off or silent; a manifest judges the files of clips alone.
-        """
-        check(path, need_audio=True, need_video=False)
+    def _read(self, path: str) -> np.ndarray:
+        """[T] in -1..1, or [F, mels] of log-mels that are relative to all of the file."""
+        check_sound(path)  # one that was cut off since it was judged would only be shorter
         of, sound = self.sound.options, self.sound
         if not isinstance(sound, LogMelStream) or sound.options.reference == "clip":
             return read_audio(path, 0.0, of.seconds, of.sample_rate)
@@ -90,6 +94,10 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
 
     def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
         return self.sound.made_up(clips, draw)
+
+
+check_sound = partial(check, need_audio=True, need_video=False)
+"""Raises `MediaError` of a sound file that is damaged, cut off or silent."""
 
 
 def _sound(name: str, options: SpokenInputs, where: str) -> Stream[Any]:

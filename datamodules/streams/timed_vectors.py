@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.features.stored import FeatureError, find_features, open_array
+from datamodules.features.arrays import TIMES, FeatureError, check_timed, open_timed, open_times
+from datamodules.features.stored import find_features
 from datamodules.frozen import Freezable
 from datamodules.keyed import stable_hash, uniform
 from datamodules.streams.kind import LENGTH, Excluding, Stream, key_of
 from datamodules.streams.named_files import features_folder
-from datamodules.streams.reading import ClipReader, Row
+from datamodules.streams.reading import ClipReader, NamedFiles, Row
 from datamodules.types import FeatureInputs
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from datamodules.source import Source
-
-TIMES = "times"
 
 
 @dataclass
@@ -65,7 +65,7 @@ class TimedVectorsStream(Stream[TimedVectorsInputs]):
         self.modality = options.modality
 
     def wants(self) -> Hashable:
-        return self.name, self.options.expert, self.options.root, self.options.missing
+        return self.name, self.options.expert, self.options.root, self.options.dim, self.options.missing
 
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         expert = self.options.expert
@@ -75,9 +75,13 @@ class TimedVectorsStream(Stream[TimedVectorsInputs]):
             exclusions.add(f"no {expert} features", found.isna())
         table[f"{self.name}_path"] = found
 
+    def files(self) -> Sequence[NamedFiles]:
+        what, dim = f"{self.options.expert} features", self.options.dim
+        return [NamedFiles(what, f"{self.name}_path", partial(check_timed, dim=dim), "", f"timed vectors of {dim}")]
+
     def video_seconds(self, row: Row) -> float:
         path = row.value(f"{self.name}_path")
-        return math.inf if path is None else float(_times(path)[:, 1].max(initial=0.0))
+        return math.inf if path is None else float(open_times(path)[:, 1].max(initial=0.0))
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         options, path = self.options, clip.row.value(f"{self.name}_path")
@@ -87,10 +91,10 @@ class TimedVectorsStream(Stream[TimedVectorsInputs]):
         if path is not None:
             wanted = options.seconds or clip.moment.seconds
             start, left = clip.stretch(wanted)
-            times_M2 = _times(path)
+            times_M2 = open_times(path)
             places = self._chosen(clip, _within(times_M2, start, start + min(wanted, left)))
             length = len(places)
-            vectors_ND[:length] = _vectors(path, len(times_M2), options.dim)[places]
+            vectors_ND[:length] = open_timed(path, len(times_M2), options.dim)[places]
             times_N2[:length] = times_M2[places] - start
             if not np.isfinite(vectors_ND).all():
                 raise FeatureError(path, "not finite")
@@ -120,31 +124,6 @@ class TimedVectorsStream(Stream[TimedVectorsInputs]):
         made[""] *= within[..., None]
         made[TIMES] += torch.arange(self.options.length)[:, None] * within[..., None]
         return made
-
-
-def _times(path: str) -> np.ndarray:
-    """float64 [N, 2], begin and end of each vector, seconds of the video."""
-    times = open_array(path, TIMES)
-    if times.dtype.kind not in "fiu":
-        raise FeatureError(path, "wrong type", f"times of {times.dtype} instead of numbers")
-    times_N2 = np.stack([times, times], 1) if times.ndim == 1 else times
-    if times_N2.ndim != 2 or times_N2.shape[1] != 2:
-        raise FeatureError(path, "wrong shape", f"times of {list(times.shape)} instead of [N] or [N, 2]")
-    if not np.isfinite(times_N2).all():
-        raise FeatureError(path, "not finite")
-    return times_N2.astype(np.float64)
-
-
-def _vectors(path: str, count: int, dim: int) -> np.ndarray:
-    """[N, D]."""
-    vectors_ND = open_array(path)
-    if vectors_ND.dtype.kind != "f":
-        raise FeatureError(path, "wrong type", f"{vectors_ND.dtype} instead of floats")
-    if vectors_ND.shape != (count, dim):
-        raise FeatureError(
-            path, "wrong shape", f"{list(vectors_ND.shape)} instead of [{count}, {dim}], a vector a time"
-        )
-    return vectors_ND
 
 
 def _within(times_N2: np.ndarray, start: float, end: float) -> np.ndarray:

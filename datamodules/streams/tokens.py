@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,37 +20,25 @@ if TYPE_CHECKING:
     from datamodules.source import Source
     from datamodules.streams.text import Tokenizer
 
+Texts = TypeVar("Texts", bound=TextInputs)
 
-class TokenStream(Stream[TextInputs]):
-    """[B, L] int64 token ids, 0 after the end; its length in tokens, 0 where a clip has no words."""
 
-    kind = "tokens"
-    options_type = TextInputs
-    modality = "t"
-    reads_text = True
+class Tokenised(Stream[Texts]):
+    """Text of a clip by a tokenizer: [B, L] int64 token ids, 0 after the end; its length in tokens."""
+
     mixes = False
 
     tokenizer: Tokenizer | None = None
-
-    def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
-        """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
-        if "text" in table:
-            exclusions.add("no text", table["text"].fillna("") == "")
-        elif source.captions is not None:
-            rows = source.captions.rows(table["video_id"])
-            exclusions.add("no captions", rows.isna())
-            table["caption_row"] = rows.fillna(-1).astype("int64")
-        else:
-            raise DataError(f"{source.title} has no text")
 
     def prepare(self) -> None:
         from datamodules.streams.text import make_tokenizer  # its libraries take a second to import
 
         self.tokenizer = make_tokenizer(self.options)
 
-    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+    def ids(self, text: str) -> dict[str, Tensor]:
+        """What is read of a clip with this text."""
         assert self.tokenizer is not None, "the stream was not prepared"
-        ids = torch.from_numpy(self.tokenizer(clip.moment.text))
+        ids = torch.from_numpy(self.tokenizer(text))
         return {"": ids, LENGTH: torch.tensor(len(ids))}
 
     def require_packed(self, format: Format, url: str) -> None:
@@ -68,6 +56,29 @@ class TokenStream(Stream[TextInputs]):
     def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
         made = super().made_up(clips, draw)
         return {**made, "": torch.randint(1, 50, made[""].shape, generator=draw)}
+
+
+class TokenStream(Tokenised[TextInputs]):
+    """[B, L] int64 token ids, 0 after the end; its length in tokens, 0 where a clip has no words."""
+
+    kind = "tokens"
+    options_type = TextInputs
+    modality = "t"
+    reads_text = True
+
+    def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
+        """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
+        if "text" in table:
+            exclusions.add("no text", table["text"].fillna("") == "")
+        elif source.captions is not None:
+            rows = source.captions.rows(table["video_id"])
+            exclusions.add("no captions", rows.isna())
+            table["caption_row"] = rows.fillna(-1).astype("int64")
+        else:
+            raise DataError(f"{source.title} has no text")
+
+    def read(self, clip: ClipReader) -> dict[str, Tensor]:
+        return self.ids(clip.moment.text)
 
 
 class PadTransform(Transform):

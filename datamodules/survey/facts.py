@@ -50,6 +50,8 @@ class SplitFacts:
     """Clips that say something; None where the dataset has no text."""
     with_features: dict[str, int]
     """Kind -> clips whose video has a feature file of it; of the kinds that were asked for."""
+    streams: dict[str, Usable]
+    """Of the streams that were asked for, each by itself, and `all of these`, where they are several."""
     scored: dict[str, Usable]
     """Board that scores this split -> the clips of it that can be, with what it looks at."""
 
@@ -93,6 +95,8 @@ class Survey:
     shared_videos: list[dict[str, Any]] = field(default_factory=list)
     """Pairs of splits that have source videos in common."""
     log_mel: SoundFacts | None = None
+    unread: list[str] = field(default_factory=list)
+    """Of the streams that were asked for, those of which no split has a clip."""
     findings: list[Finding] = field(default_factory=list)
     boards: dict[str, str] = field(default_factory=dict)
     """Board -> why it cannot be measured; empty if it can."""

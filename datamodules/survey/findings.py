@@ -20,6 +20,9 @@ QUIET_LEVEL = -60.0
 DECIBELS = 4.343
 """In a natural logarithm of power."""
 
+NOTHING_OF_IT = "not what this stream reads"
+"""Reason of the clips of a split in which a stream can find nothing."""
+
 _AGAIN = "download these files again, or remove them"
 NEXT_STEPS = {
     "missing": "download what still exists; if the files are there, compare their names with docs/data.md",
@@ -31,6 +34,7 @@ NEXT_STEPS = {
     "no video": "they are left out where pictures are needed",
     "beyond the end of its file": "the file ends before the clip begins in it; if it is the cut clip, name it with its "
     "start or set data.media=clips, else download the video again",
+    NOTHING_OF_IT: "the example says what the stream looked for; change its settings, or read it of another dataset",
     NOT_LISTED: "the list is shorter than the official one; download the official file",
     MALFORMED: "the report has their lines; download the official file again",
     **CURES,
@@ -48,11 +52,27 @@ def findings(found: Survey) -> list[Finding]:
 def _left_out(found: Survey) -> Iterator[Finding]:
     splits: dict[str, list[str]] = defaultdict(list)
     for split, facts in found.splits.items():
-        for reason, count in _best(facts).excluded.items():
+        for reason, count in _excluded(facts).items():
             splits[reason].append(f"{count:,} of {split}")
     for reason, counts in splits.items():
         meaning = f" ({REASONS[reason]})" if reason in REASONS else ""
-        yield Finding(f"{reason}{meaning}: {', '.join(counts)}", NEXT_STEPS.get(reason, "see the report"))
+        yield Finding(f"{reason}{meaning}: {', '.join(counts)}", _next_step(reason))
+
+
+def _excluded(facts: SplitFacts) -> dict[str, int]:
+    """Reason -> clips; of the streams that were asked for, reasons beside those of sound and pictures."""
+    found = dict(_best(facts).excluded)
+    for usable in facts.streams.values():
+        found |= {reason: count for reason, count in usable.excluded.items() if reason not in found}
+    return found
+
+
+def _next_step(reason: str) -> str:
+    """What to do about clips that are left out for it; those of files beside media are `what: why`."""
+    what, beside, why = reason.rpartition(": ")
+    if reason in NEXT_STEPS or not beside:
+        return NEXT_STEPS.get(reason, "see the report")
+    return f"put each {what} where the official files name it" if why == "missing" else f"get or make each {what} anew"
 
 
 def _best(facts: SplitFacts) -> Usable:

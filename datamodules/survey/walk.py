@@ -17,13 +17,15 @@ from datamodules.keyed import stable_hash
 from datamodules.loading.clips import ClipDataset
 from datamodules.loading.loader import collate
 from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.loading.windows import seconds_needed
 from datamodules.manifest.build import Listed, Manifest, label_arrays, list_clips, usable_clips
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.placing import reasons
 from datamodules.source import DataError, MediaKind, Source
 from datamodules.streams.audio import LogMel
+from datamodules.streams.known import only, streams_of
 from datamodules.survey.facts import SHARES, SoundFacts, SplitFacts, Survey, Usable
-from datamodules.survey.findings import findings
+from datamodules.survey.findings import NOTHING_OF_IT, findings
 from datamodules.types import AudioInputs, DataConfig, FeatureInputs, Inputs, VideoInputs
 
 LOG_MEL_CLIPS = 400
@@ -33,10 +35,16 @@ NEEDS = {
     "pictures": Inputs(None, VideoInputs()),
     "both": Inputs(AudioInputs(), VideoInputs()),
 }
+ALL_STREAMS = "all of these"
 
 
 def survey(
-    source: Source, checks: Checks, media: MediaKind | None, min_coverage: float, features: FeatureInputs | None = None
+    source: Source,
+    checks: Checks,
+    media: MediaKind | None,
+    min_coverage: float,
+    features: FeatureInputs | None = None,
+    asked: Inputs | None = None,
 ) -> Survey:
     """Looks at all splits of a dataset, whose files are judged or were judged before.
 
@@ -46,7 +54,9 @@ def survey(
         media: what they are; None = as the source says.
         min_coverage: share of the official clips below which a board cannot be measured.
         features: feature files to look for.
+        asked: streams that are to be read, each of which is reported by itself too.
     """
+    streams = _needs_of(asked or Inputs(None, None))
     found = Survey(source.name, str(source.root), source.is_sample)
     videos: dict[str, pd.Series] = {}
     heard: list[pd.DataFrame] = []
@@ -59,15 +69,34 @@ def survey(
             continue
         # Whole videos are counted, not their seconds.
         listed = listed._replace(official=replace(listed.official, segments=None))
-        found.splits[split], sound = _split_facts(source, split, listed, judged, media, features)
+        read = {name: _read_as(source, listed, judged, inputs, checks, media) for name, inputs in streams.items()}
+        found.splits[split], sound = _split_facts(source, split, listed, judged, checks, media, features, read)
         videos[split] = listed.official.clips["video_id"]
         heard.append(_drawn(sound))
     found.shared_videos = _shared(source, videos)
     if heard:
         found.log_mel = _sound_facts(source, _drawn(pd.concat(heard, ignore_index=True)))
+    found.unread = [name for name in streams if not any(facts.streams[name].clips for facts in found.splits.values())]
     found.findings = findings(found)
     found.boards = {board.name: _obstacle(board, found, min_coverage) for board in source.boards}
     return found
+
+
+def _needs_of(asked: Inputs) -> dict[str, Inputs]:
+    """What is reported of the streams: each by itself, and all of them together."""
+    each = {name: only(asked, name) for name in streams_of(asked)}
+    return each | ({ALL_STREAMS: asked} if len(each) > 1 else {})
+
+
+def _read_as(
+    source: Source, listed: Listed, judged: pd.DataFrame, inputs: Inputs, checks: Checks, media: MediaKind | None
+) -> Usable:
+    """The clips that have what some streams read; none, with an example of why, where nothing in the split can."""
+    try:
+        return _usable(usable_clips(source, listed, judged, inputs, checks, media).at_least(seconds_needed(inputs)))
+    except DataError as error:
+        clips = len(listed.official.clips)
+        return Usable(0, clips, 0.0, {NOTHING_OF_IT: clips}, {NOTHING_OF_IT: [str(error)]})
 
 
 def _split_facts(
@@ -75,12 +104,14 @@ def _split_facts(
     split: str,
     listed: Listed,
     judged: pd.DataFrame,
+    checks: Checks,
     media: MediaKind | None,
     features: FeatureInputs | None,
+    streams: dict[str, Usable],
 ) -> tuple[SplitFacts, pd.DataFrame]:
     """The facts, and the clips that can be heard."""
     clips, files = listed.official.clips, listed.files
-    manifests = {need: usable_clips(source, listed, judged, inputs, media) for need, inputs in NEEDS.items()}
+    manifests = {need: usable_clips(source, listed, judged, inputs, checks, media) for need, inputs in NEEDS.items()}
     usable = {need: _usable(manifest) for need, manifest in manifests.items()}
     need = "both" if usable["both"].clips else max(("sound", "pictures"), key=lambda need: usable[need].clips)
     best = manifests[need]
@@ -103,6 +134,7 @@ def _split_facts(
         still=int(still.sum()),
         with_text=_with_text(source, clips),
         with_features=_with_features(source, clips, features),
+        streams=streams,
         scored={board.name: _scored(board, manifests) for board in source.boards if split in _splits(board)},
     )
     return facts, manifests["sound"].table

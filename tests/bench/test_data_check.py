@@ -115,6 +115,9 @@ def test_log_mels_are_measured_as_torchaudio_would(data, tmp_path):
         (["vggsound", "data.media=films"], "films"),
         (["vggsound", "workers=many"], "expected a whole number"),
         (["vggsound", "data_rot=x"], "data_root"),
+        (["vggsound", "data.inputs.streams.x.kind=imge"], "no such kind of stream: 'imge'. Did you mean 'image'"),
+        (["vggsound", "data.inputs.streams.x={kind: image, sizes: 3}"], "data.inputs.streams.x.sizes"),
+        (["vggsound", "data.inputs.audoi.frames=3"], "data.inputs.audoi"),
     ],
 )
 def test_mistakes_of_data_check_are_user_errors(sample_root, arguments, part, capsys):
@@ -192,3 +195,29 @@ def test_a_board_of_selected_clips_is_judged_by_these(data, tmp_path, monkeypatc
             film.unlink()
     boards = check(data, tmp_path)[1]["boards"]
     assert boards["vggsound-a2v"] == "" and "30 of the 61" in boards["vggsound"]
+
+
+def test_streams_are_reported_by_what_of_each_is_missing_or_damaged(data, tmp_path, capsys):
+    root = data / "VGGSound"
+    rows = list(csv.reader((root / "vggsound.csv").read_text().splitlines()))
+    test = [row for row in rows if row[3] == "test"][:4]
+    (root / "vggsound.csv").write_text("".join(f'{video},{start},"{label}",test\n' for video, start, label, _ in test))
+    (root / "flow").mkdir()
+    for video, *_ in test[:3]:
+        np.save(root / "flow" / f"{video}.npy", np.zeros((10, 4, 4, 2), np.uint8))
+    whole = root / "flow" / f"{test[0][0]}.npy"
+    whole.write_bytes(whole.read_bytes()[:-9])
+    streams = ["motion.kind=flow", "still.kind=image", "where.kind=mask"]
+    status, report = check(data, tmp_path, *(f"data.inputs.streams.{each}" for each in streams), "workers=1")
+    found = report["splits"]["test"]["streams"]
+    assert {name: each["clips"] for name, each in found.items()} == {
+        "motion": 2, "still": 4, "where": 0, "all of these": 0
+    }  # fmt: skip
+    assert found["motion"]["excluded"] == {"flow: unreadable": 1, "no flow": 1}
+    assert found["motion"]["examples"]["flow: unreadable"][0].startswith(test[0][0])
+    (why,) = next(iter(found["where"]["examples"].values()))
+    assert "data.inputs.streams.where.column=mask_path: VGGSound has no such column" in why
+    assert status == 1 and report["unread"] == ["where", "all of these"]
+    shown = capsys.readouterr().out
+    assert "get or make each flow anew" in shown and "stream where: cannot be read" in shown
+    assert check(data, tmp_path, "data.inputs.streams.motion.kind=flow", "data.min_coverage=0", "workers=1")[0] == 0

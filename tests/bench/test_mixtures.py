@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,33 @@ def test_a_step_of_one_part_is_as_if_it_were_alone(ran: Path):
         assert all(("video" in clip) == own for clip in step) and "video_there" not in step[0]
     clips = [clip for step in read for clip in step]
     assert {clip["part"] for clip in clips if clip["mixed"]} == {1}, "mix-up is the part's own"
+
+
+@pytest.mark.slow
+def test_a_part_of_narrated_videos_takes_its_steps_and_is_cut_anew_each_time(theirs: Theirs, tmp_path: Path):
+    """Once through 24 clips in batches of 8 is 3 steps, and the weights are 3 to 2."""
+    sample.make(tmp_path / "data", ["howto100m"], counts={"howto100m": {"train": 3}}, workers=1)
+    (tmp_path / "data" / "VGGSound").symlink_to(theirs.data / "VGGSound")
+    cut = "{narration: {cut: windows, per_video: 2, seconds: 1.0}}"
+    part = f"{{dataset: howto100m, train: [train], modality: a, weight: 2, batch_size: 4, data: {cut}}}"
+    moved = replace(theirs, data=tmp_path / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIXING_LOG", str(tmp_path / "log"))
+        settings = ["stage=turns", f"stages.turns.mixture.parts={{said: {part}}}"]
+        assert main(["run", *moved.settings(tmp_path, *settings)]) == 0
+    read = steps(tmp_path / "log")
+    assert len(read) == EPOCHS * 5
+    for epoch in (read[:5], read[5:]):
+        assert Counter(step[0]["part_name"] for step in epoch) == {"vggsound": 3, "said": 2}
+    said = [step for step in read if step[0]["part_name"] == "said"]
+    for step in said:
+        videos = Counter(clip["clip_id"].partition("/")[0] for clip in step)
+        assert len(step) == 4 and set(videos.values()) == {2}, "two clips of each of two videos"
+        assert all(clip["part"] == 1 and not clip["label_there"] and "video" not in clip for clip in step)
+    often = Counter(clip["clip_id"] for step in said for clip in step)
+    assert len(often) == 6 and max(often.values()) - min(often.values()) <= 1
+    heard = [clip["audio"] for step in said for clip in step]
+    assert len(set(heard)) == len(heard), "cut elsewhere each time"
 
 
 def test_the_plan_and_the_record_have_each_part(ran: Path, theirs: Theirs, capsys: pytest.CaptureFixture[str]):

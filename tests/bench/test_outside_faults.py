@@ -140,3 +140,11 @@ def test_a_value_of_the_wrong_shape_is_named_with_what_is_wanted(setting, messag
 def test_own_datasets_are_whole():
     for name in registry.datasets():
         registry.dataset(name)
+
+
+def test_boards_of_one_name_are_refused_with_both_of_their_datasets(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Else the one's clips would be measured on the other's board."""
+    installed(folder, "datasets", "birds", "avl_faulty:Birds", WHOLE.replace('Board("birds"', 'Board("vggsound"'))
+    assert main(["list"]) == 2
+    said = capsys.readouterr().err
+    assert "vggsound (datamodules.vggsound:VGGSound) and birds (avl_faulty:Birds) both have a board vggsound" in said

@@ -46,7 +46,13 @@ def made(runs: Path) -> dict[str, Record]:
     board = registry.board("vggsound")
     folder = runs / "mavil" / "finetune-ab12"
     sha = write_predictions(predictions(), folder / "predictions.parquet")
-    (folder / "metrics.csv").write_text("step,lr,loss/loss\n1,0.1,2.5\n2,0.05,1.5\n3,0.01,1.2\n")
+    (folder / "metrics.csv").write_text(
+        f"step,lr,loss/loss,val/{board.main}\n2,0.1,2.5,0.31\n4,0.05,1.5,0.55\n5,0.02,1.4,\n6,0.01,1.2,0.5\n"
+    )
+    validated = record(board, clips=40, official=40).data.model_copy(update={"split": "train"})
+    validation = {"stage": "finetune", "data": validated, "metric": board.main, "keep": "best", "n": 40}
+    validation |= {"epoch": 2, "value": 0.55, "epochs": 3}
+    evidence = {"predictions_sha256": sha, "validations": [validation]}
     cost = {"parameters": 86_000_000, "total_device_hours": 12.0}
     hostile: dict[str, Any] = {
         "notes": {"remark": HOSTILE, "long": "y" * 1900},
@@ -57,7 +63,7 @@ def made(runs: Path) -> dict[str, Record]:
         "cost": cost | {"parameters": 5_000_000, "total_device_hours": 100.0},
     }
     return {
-        "mavil": record(board, value=0.6, cost=cost, predictions_sha256=sha, config={"model": {"dim": 768}}),
+        "mavil": record(board, value=0.6, cost=cost, config={"model": {"dim": 768}}, **evidence),
         "mbt": record(board, value=0.7, method="mbt", modality="a", stage="scratch", **hostile),
         "uavm": record(board, value=0.5, method="uavm", cost=cost | {"parameters": 26_000_000}),
     }
@@ -246,7 +252,13 @@ def test_a_run_shows_its_evidence(browser: Any, visit: Callable[[str], None], re
         "python -m bench run mavil",
     ):
         assert text in page, text
-    assert texts(browser, "figcaption") == ["lr", "loss/loss"] and len(texts(browser, "figure path.line")) == 2
+    validated, *others = texts(browser, "figcaption")
+    assert validated.endswith(" (%) ↑ on train") and others == ["lr", "loss/loss"]
+    assert len(texts(browser, "figure path.line")) == 3
+    assert texts(browser, "figure text.axis") == ["epoch", "", "step", "", "step", ""]
+    assert texts(browser, "figure:first-of-type text.tick")[-3:] == ["1", "2", "3"]
+    assert len(texts(browser, "circle.kept-dot")) == 1 and "epoch 2 is kept: 55.0, the best by" in page
+    assert "40 clips of vggsound train: best epoch kept, 2 of 3" in page
     assert len(texts(browser, ".matrix tbody tr")) == 5 and "class 4" in page
     click(browser, "details summary")
     assert texts(browser, "details[open] dd") == ["768"]

@@ -75,7 +75,18 @@ def batch_of(
     rows: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """What a method sees of the clips; in training where there is an epoch."""
-    manifest, augment = manifest_of(source, inputs), augment or AugmentConfig()
+    return batch_from(manifest_of(source, inputs), inputs, epoch, augment, rows)
+
+
+def batch_from(
+    manifest: Manifest,
+    inputs: Inputs,
+    epoch: int = EVALUATION,
+    augment: AugmentConfig | None = None,
+    rows: Sequence[int] | None = None,
+) -> dict[str, Tensor]:
+    """The same of a manifest's clips."""
+    augment = augment or AugmentConfig()
     clips = clips_of(manifest, inputs, augment=augment)
     raw = collate([clips[ClipRef(row, epoch)] for row in (range(len(clips)) if rows is None else rows)])
     assert raw is not None

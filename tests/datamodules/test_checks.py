@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from datamodules.manifest import checks as checks_module
-from datamodules.manifest.checks import CRASHED, TOO_SLOW, Checks, Judgement
+from datamodules.manifest.checks import CRASHED, TOO_SLOW, Checks
+from datamodules.manifest.judge import Judgement
 from tests.media_files import noise, numbered_frame, write_media
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -112,10 +113,9 @@ def crash(path: str) -> Judgement:
 
 
 def test_a_file_that_kills_or_blocks_its_process_is_reported_and_the_others_are_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks_module, "judge", crash)
     monkeypatch.setattr(checks_module, "SECONDS_A_FILE", 6.0)
     names = ["a.mp4", "crash.mp4", "b.mp4", "hang.mp4", "c.mp4"]
     for name in names:
         (tmp_path / name).touch()
-    judged = of(Checks(tmp_path / "c", workers=1), *(tmp_path / name for name in names))
+    judged = of(Checks(tmp_path / "c", workers=1, judge=crash), *(tmp_path / name for name in names))
     assert judged["audio_reason"].tolist() == ["", CRASHED, "", TOO_SLOW, ""]

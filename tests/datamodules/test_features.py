@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.features.stored import REASONS, FeatureError, check_features, index_features, read_window
+from datamodules.features.arrays import REASONS, FeatureError
+from datamodules.features.stored import check_features, index_features, read_window
 from datamodules.source import DataError
 from datamodules.types import FeatureInputs
 

@@ -11,6 +11,10 @@ from PIL import Image
 
 from datamodules.errors import DataError
 from datamodules.loading.samplers import EVALUATION, ClipRef
+from datamodules.manifest.build import build_manifest
+from datamodules.manifest.checks import Checks
+from datamodules.media.container import MediaError
+from datamodules.media.pictures import read_numbers
 from datamodules.packing.shards import PackedFormat
 from datamodules.streams.known import streams_of
 from datamodules.types import AugmentConfig, LoaderConfig, VideoInputs, WindowConfig
@@ -89,37 +93,71 @@ def test_an_image_is_cropped_flipped_and_coloured_as_the_frame_of_a_video_is(fil
 
 @pytest.fixture
 def stills(tmp_path: Path) -> Made:
-    """Pictures of all formats, one clip without, one whose file is gone, one empty, one damaged."""
+    """Pictures of all formats, one clip without, one whose file is gone, one empty, others damaged."""
     pixels = np.stack(np.broadcast_arrays(np.arange(32) * 8, np.arange(32)[:, None] * 4, 90), -1).astype(np.uint8)
     (tmp_path / "images").mkdir()
-    for suffix in ("png", "webp", "jpg"):
+    for suffix in ("png", "webp", "jpg", "gif"):
         Image.fromarray(pixels).save(
             tmp_path / "images" / f"x.{suffix}", **({"lossless": True} if suffix == "webp" else {})
         )
     (tmp_path / "images/empty.png").touch()
     (tmp_path / "images/damaged.png").write_bytes((tmp_path / "images/x.png").read_bytes()[:60])
-    jpeg = (tmp_path / "images/x.jpg").read_bytes()
-    (tmp_path / "images/cut.jpg").write_bytes(jpeg[: len(jpeg) * 9 // 10])
-    names = ["x.png", "x.webp", "x.jpg", None, "gone.png", "empty.png", "damaged.png", "cut.jpg"]
+    for suffix in ("jpg", "gif"):
+        whole = (tmp_path / f"images/x.{suffix}").read_bytes()
+        (tmp_path / f"images/cut.{suffix}").write_bytes(whole[: len(whole) * 9 // 10])
+    (tmp_path / "images/text.png").write_text("<html>")
+    bad = ["gone.png", "empty.png", "damaged.png", "cut.jpg", "cut.gif", "text.png"]
+    names = ["x.png", "x.webp", "x.jpg", "x.gif", None, *bad]
     paths = [name and f"images/{name}" for name in names]
     return Made(tmp_path, {"clip_id": [str(name) for name in names], "image": paths})
 
 
 def test_an_image_may_be_a_file_of_its_own(stills):
     inputs = inputs_of(picture=image(column="image"))
-    manifest = manifest_of(stills, inputs)
-    assert left_out(manifest) == {"empty picture": 1, "missing picture": 1, "no picture": 1}
-    batch = batch_of(stills, inputs, rows=range(3))
+    batch = batch_of(stills, inputs)
+    assert batch["clip_id"] == ["x.png", "x.webp", "x.jpg", "x.gif"]
     for name, picture in zip(batch["clip_id"], batch["picture"], strict=True):
         expected = np.asarray(Image.open(stills.root / "images" / name).convert("RGB")) / 255
-        assert np.abs(picture.permute(1, 2, 0).numpy() - expected).mean() < (0.02 if "jpg" in name else 1e-6)
+        lossy = name.endswith(("jpg", "gif"))
+        assert np.abs(picture.permute(1, 2, 0).numpy() - expected).mean() < (0.02 if lossy else 1e-6)
 
 
-def test_a_damaged_image_is_left_out_and_in_training_another_clip_stands_in_its_place(stills):
+def test_images_that_are_damaged_are_counted_by_what_is_wrong_with_them(stills):
+    manifest = manifest_of(stills, inputs_of(picture=image(column="image")))
+    assert left_out(manifest) == {
+        "no picture": 1,
+        "picture: missing": 1,
+        "picture: empty": 1,
+        "picture: undecodable": 2,
+        "picture: truncated": 2,
+    }
+    assert manifest.examples["picture: truncated"] == ["cut.jpg", "cut.gif"]
+    assert (manifest.official, manifest.coverage) == (11, 4 / 11)
+
+
+def test_an_image_that_was_damaged_since_is_left_out_and_in_training_another_clip_stands_in_its_place(stills):
     inputs = inputs_of(picture=image(column="image"))
     clips = clips_of(manifest_of(stills, inputs), inputs)
-    assert clips[ClipRef(3, EVALUATION)] == clips[ClipRef(4, EVALUATION)] == []
-    assert clips[ClipRef(3, 0)][0]["clip_id"] == clips[ClipRef(4, 0)][0]["clip_id"] == "x.png"
+    (stills.root / "images/x.jpg").write_bytes((stills.root / "images/cut.jpg").read_bytes())
+    (stills.root / "images/x.gif").unlink()
+    assert clips[ClipRef(2, EVALUATION)] == clips[ClipRef(3, EVALUATION)] == []
+    assert clips[ClipRef(2, 0)][0]["clip_id"] == clips[ClipRef(3, 0)][0]["clip_id"] == "x.png"
+
+
+def test_files_beside_media_are_looked_at_once_and_again_when_they_change(stills):
+    inputs, looked_at = inputs_of(picture=image(column="image")), []
+
+    def track(items, title, total):
+        looked_at.append((title, total))
+        return items
+
+    def usable() -> int:
+        return len(build_manifest(stills, ["all"], inputs, Checks(stills.root / "checks", 1, track)))
+
+    assert usable() == usable() == 4
+    (stills.root / "images/x.png").write_bytes((stills.root / "images/damaged.png").read_bytes())
+    assert usable() == 3
+    assert looked_at == [("checking each picture of Made", 9), ("checking each picture of Made", 1)]
 
 
 def test_a_file_that_the_table_should_name_needs_its_column(stills):
@@ -130,7 +168,10 @@ def test_a_file_that_the_table_should_name_needs_its_column(stills):
 def test_an_image_is_read_from_packs_that_hold_frames(films):
     packed = PackedFormat(0, 4.0, 32)
     streams_of(inputs_of(picture=image()))["picture"].require_packed(packed, "pack")
-    for settings, why in (({"column": "image"}, "packs hold no image"), ({"train_size": 64}, "frames of 32 pixels")):
+    for settings, why in (
+        ({"column": "image"}, "holds no files of the column image"),
+        ({"train_size": 64}, "frames of 32 pixels"),
+    ):
         with pytest.raises(DataError, match=why):
             streams_of(inputs_of(picture=image(**settings)))["picture"].require_packed(packed, "pack")
 
@@ -192,15 +233,22 @@ def test_flow_is_cropped_as_frames_are_and_x_is_negated_where_it_is_flipped(tmp_
     torch.testing.assert_close(x, torch.where(mirrored.view(-1, 1, 1, 1), -y, y))
 
 
-@pytest.mark.parametrize(
-    ("array", "reason"),
-    [(np.zeros((4, 6, 8), np.float32), "wrong shape"), (np.full((20, 6, 6, 2), np.nan), "not finite")],
-)
-def test_flow_that_is_none_is_a_fault_of_its_clip(flows, array, reason, caplog):
-    np.save(flows.root / "flow/a.npy", array)
+def test_flow_that_is_damaged_is_counted_by_what_is_wrong_with_it(flows):
+    np.save(flows.root / "flow/a.npy", np.zeros((4, 6, 8), np.float32))
+    archive = (flows.root / "b_flow.npz").read_bytes()
+    (flows.root / "b_flow.npz").write_bytes(archive[: len(archive) // 2])
+    fields = (flows.root / "flow/a.npy").read_bytes()
+    (flows.root / "flow/none.npy").write_bytes(fields[: len(fields) // 2])
+    with pytest.raises(DataError, match=r"2 flow: unreadable \(e.g. b, none\); 1 flow: wrong shape \(e.g. a\)"):
+        manifest_of(flows, inputs_of(motion=flow()))
+
+
+def test_flow_that_is_not_finite_is_a_fault_of_its_clip(flows, caplog):
+    """Its numbers are looked at when they are read."""
+    np.save(flows.root / "flow/a.npy", np.full((20, 6, 6, 2), np.nan))
     inputs = inputs_of(motion=flow())
     clips = clips_of(manifest_of(flows, inputs), inputs)
-    assert clips[ClipRef(0, EVALUATION)] == [] and reason in caplog.text
+    assert clips[ClipRef(0, EVALUATION)] == [] and "not finite" in caplog.text
     assert clips[ClipRef(0, 0)][0]["clip_id"] == "b"
 
 
@@ -219,30 +267,31 @@ def masks(tmp_path: Path) -> Made:
     Image.fromarray(numbers == 1).save(tmp_path / "black.png")
     Image.fromarray((numbers > 0)[..., None].repeat(3, 2).astype(np.uint8) * 255).save(tmp_path / "white.png")
     palette.convert("RGB").save(tmp_path / "colours.png")
-    names = ["palette", "grey", "black", "white", "colours", "gone", None]
+    palette.save(tmp_path / "whole.gif")
+    (tmp_path / "cut.gif").write_bytes((tmp_path / "whole.gif").read_bytes()[:-8])
+    names = ["palette.png", "grey.png", "black.png", "white.png", "colours.png", "cut.gif", "gone.png", None]
     for number in range(len(names)):
         write_media(
             tmp_path / f"{number}.mp4", frames=[numbers[..., None].repeat(3, 2) * 100] * 4, video_options={"crf": "0"}
         )
-    paths = [name and f"{name}.png" for name in names]
-    return Made(tmp_path, {"clip_id": [str(n) for n in range(len(names))], "mask_path": paths})
+    return Made(tmp_path, {"clip_id": [str(n) for n in range(len(names))], "mask_path": names})
 
 
 def mask(**settings) -> dict:
     return {"kind": "mask", "size": 32, "train_size": 32, **settings}
 
 
-def test_a_mask_is_the_numbers_of_its_pixels(masks, caplog):
+def test_a_mask_is_the_numbers_of_its_pixels(masks):
     manifest = manifest_of(masks, inputs_of(where=mask()))
-    assert left_out(manifest) == {"missing mask": 1, "no mask": 1}
+    reasons = ("no mask", "mask: missing", "mask: truncated", "mask: undecodable")
+    assert left_out(manifest) == dict.fromkeys(reasons, 1)
     seen = batch_of(masks, inputs_of(where=mask()), rows=range(4))["where"]
     expected = np.asarray(Image.open(masks.root / "palette.png"))
     assert np.array_equal(seen[0], expected) and np.array_equal(seen[1], expected)
     white = batch_of(masks, inputs_of(where=mask(step=255)), rows=range(4))["where"]
     assert np.array_equal(white[2], expected == 1) and np.array_equal(white[3] > 0, expected > 0)
-    clips = clips_of(manifest, inputs_of(where=mask()))
-    assert clips[ClipRef(4, EVALUATION)] == [] and "its pixels are colours" in caplog.text
-    assert clips[ClipRef(4, 0)][0]["clip_id"] == "0"
+    with pytest.raises(MediaError, match="its pixels are colours"):
+        read_numbers(masks.root / "colours.png")
 
 
 def test_a_mask_is_resized_by_the_nearest_pixel(masks):

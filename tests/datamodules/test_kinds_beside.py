@@ -43,11 +43,13 @@ def left_out(manifest) -> dict[str, int]:
 
 @pytest.fixture
 def spoken(tmp_path: Path) -> Made:
-    """Captions of 1 and 3 s, one gone and one damaged; the clips themselves have no media."""
+    """Captions of 1 and 3 s, others that cannot be used; the clips themselves have no media."""
     for name, seconds in (("one", 1.0), ("three", 3.0)):
         wavfile.write(tmp_path / f"{name}.wav", RATE, noise(seconds, RATE, seed=int(seconds))[0])
     (tmp_path / "bad.wav").write_bytes(b"RIFF and no more")
-    names = ["one", "three", "gone", "bad", ""]
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "three.wav").read_bytes()[:20000])
+    wavfile.write(tmp_path / "silent.wav", RATE, np.zeros(RATE, np.float32))
+    names = ["one", "three", "gone", "bad", "cut", "silent", ""]
     return Made(
         tmp_path, {"clip_id": [f"clip {name}" for name in names], "spoken_path": [n and f"{n}.wav" for n in names]}
     )
@@ -87,12 +89,14 @@ def test_decibels_of_a_spoken_caption_are_below_its_loudest_even_where_that_is_c
     assert 9 < difference < 15
 
 
-def test_clips_without_a_spoken_caption_are_counted_and_damaged_ones_are_replaced(spoken):
+def test_clips_without_a_sound_spoken_caption_are_counted_and_one_that_is_gone_since_is_replaced(spoken):
     inputs = inputs_of(TWO_SAME, caption={"kind": "spoken_caption", "window": "twice"})
     manifest = manifest_of(spoken, inputs)
-    assert left_out(manifest) == {"missing spoken caption": 1, "no spoken caption": 1} and len(manifest) == 3
+    reasons = [f"spoken caption: {why}" for why in ("missing", "not media", "truncated", "silent")]
+    assert left_out(manifest) == dict.fromkeys(["no spoken caption", *reasons], 1) and len(manifest) == 2
     clips = clips_of(manifest, inputs)
-    assert clips[ClipRef(2, EVALUATION)] == [] and clips[ClipRef(2, 0)][0]["clip_id"] == "clip one"
+    (spoken.root / "three.wav").unlink()
+    assert clips[ClipRef(1, EVALUATION)] == [] and clips[ClipRef(1, 0)][0]["clip_id"] == "clip one"
 
 
 def test_a_spoken_caption_is_heard_in_one_way():
@@ -154,12 +158,12 @@ def test_a_clip_without_an_expert_is_left_out_or_empty_and_never_another_clips(e
         ({"features": np.ones((8, 3), np.float32), "times": np.full(8, np.inf)}, "not finite"),
     ],
 )
-def test_timed_vectors_that_are_none_are_a_fault_of_their_clip(experts, arrays, reason, caplog):
+def test_timed_vectors_that_are_none_are_counted_by_what_is_wrong_with_them(experts, arrays, reason):
     np.savez(experts.root / "a_speech.npz", **arrays)
-    inputs = inputs_of(said=words())
-    clips = clips_of(manifest_of(experts, inputs), inputs)
-    assert clips[ClipRef(0, EVALUATION)] == [] and reason in caplog.text
-    assert clips[ClipRef(0, 0)][0]["clip_id"] == "b"
+    manifest = manifest_of(experts, inputs_of(said=words()))
+    assert left_out(manifest) == {"no speech features": 1, f"speech features: {reason}": 1}
+    empty = manifest_of(experts, inputs_of(said=words(missing="empty")))
+    assert left_out(empty) == {f"speech features: {reason}": 1} and list(empty.table["clip_id"]) == ["b", "none"]
 
 
 def test_features_lie_in_a_folder_that_is_there(experts):

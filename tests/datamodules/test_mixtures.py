@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.errors import DataError
+from datamodules.joined import Joined
 from datamodules.loading.mixture import MixtureSampler, PartRef, evenly, quotas, scheduled, shares
 from datamodules.loading.samplers import Order
-from datamodules.mixed import Joined
 from datamodules.parts import PartSpec
 from datamodules.types import AudioInputs, Inputs, TextInputs, VideoInputs
 

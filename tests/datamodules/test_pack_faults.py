@@ -77,7 +77,7 @@ def test_what_cannot_be_packed_is_an_error(vggsound, url, tmp_path):
             Inputs(None, VideoInputs(train_size=256)),
             "frames of 224 pixels, but .* train_size=256; change that",
         ),
-        (replace(INPUTS, text=TextInputs()), "holds no text"),
+        (replace(INPUTS, text=TextInputs()), "has no text"),
         (replace(INPUTS, features=FeatureInputs()), "packs hold no features"),
     ],
 )

@@ -202,31 +202,64 @@ function pointLabel(name, x, y, taken, size) {
   return null;
 }
 
-// One logged value over the steps.
-function curve(name, steps, values) {
-  const known = steps.map((step, i) => [step, values[i]]).filter(([, value]) => value !== null);
-  const size = { width: 340, height: 190, left: 56, right: 14, top: 14, bottom: 28 };
-  const [xs, ys] = [known.map(([step]) => step), known.map(([, value]) => value)];
+// One logged value over the steps; what was validated over the epochs, with the one that was kept.
+function curve(name, steps, values, validation) {
+  const metric = validation && name.startsWith("val/") ? name.slice(4) : undefined;
+  const logged = steps.map((step, i) => [step, values[i]]).filter(([, value]) => value !== null);
+  const known = metric === undefined ? logged : overEpochs(logged, metric, validation);
+  const unit = metric === undefined ? "step" : "epoch";
+  const size = { width: 340, height: 206, left: 56, right: 16, top: 16, bottom: 44 };
+  const [xs, ys] = [known.map(([at]) => at), known.map(([, value]) => value)];
   const [first, last, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const x = (step) => size.left + ((size.width - size.left - size.right) * (step - first)) / (last - first || 1);
+  const x = (at) =>
+    last > first ? size.left + ((size.width - size.left - size.right) * (at - first)) / (last - first) : size.width / 2;
   const y = (value) =>
-    size.height - size.bottom - ((size.height - size.top - size.bottom) * (value - low)) / (high - low || 1);
-  const path = known.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    high > low
+      ? size.height - size.bottom - ((size.height - size.top - size.bottom) * (value - low)) / (high - low)
+      : (size.top + size.height - size.bottom) / 2;
+  const path = known.map(([at, value], i) => `${i ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const whole = (last > first ? niceTicks(first, last, 4) : [first]).filter(Number.isInteger);
   const ticks = {
-    x: niceTicks(first, last, 4).map((step) => [x(step), amount(step)]),
+    x: whole.map((at) => [x(at), amount(at)]),
     y: (high > low ? niceTicks(low, high, 3) : [low]).map((value) => [y(value), String(Number(value.toPrecision(3)))]),
   };
-  const summary = `${name}: from ${amount(ys[0])} at step ${xs[0]} to ${amount(ys.at(-1))} at step ${xs.at(-1)}`;
+  const title = metric === undefined ? name : validatedTitle(metric, validation);
+  const kept = metric === undefined ? undefined : known.find(([at]) => at === validation.epoch);
+  const summary =
+    `${title}: from ${amount(ys[0])} at ${unit} ${xs[0]} to ${amount(ys.at(-1))} at ${unit} ${xs.at(-1)}` +
+    (kept ? `; epoch ${kept[0]} is kept, ${amount(kept[1])}` : "");
   return el(
     "figure",
     {},
-    el("figcaption", {}, name),
+    el("figcaption", {}, title),
     svg(
       "svg",
       { viewBox: `0 0 ${size.width} ${size.height}`, role: "img", "aria-label": summary },
-      frame(size, ticks, { x: "", y: "" }),
+      frame(size, ticks, { x: unit, y: "" }),
       svg("path", { class: "line", d: path }),
-      known.length === 1 && svg("circle", { class: "line-dot", cx: x(first), cy: y(low), r: 4 }),
+      (metric !== undefined || known.length === 1) &&
+        known.map(([at, value]) => svg("circle", { class: "line-dot", cx: x(at), cy: y(value), r: 3 })),
+      kept && svg("circle", { class: "kept-dot", cx: x(kept[0]), cy: y(kept[1]), r: 6.5 }),
     ),
+    kept && el("p", { class: "sub" }, keptText(metric, kept, validation)),
   );
+}
+
+// The last validation is that of the last epoch that was trained, and epochs have equally many steps.
+function overEpochs(logged, metric, validation) {
+  const steps = logged.at(-1)[0] / validation.epochs;
+  const factor = DATA.metrics[metric]?.percent ? 100 : 1;
+  return logged.map(([step, value]) => [Math.round(step / steps), value * factor]);
+}
+
+function validatedTitle(metric, validation) {
+  const unit = DATA.metrics[metric]?.percent ? " (%)" : "";
+  const better = DATA.metrics[metric] ? ` ${arrow(metric)}` : "";
+  return `${metricLabel(metric)}${unit}${better} on ${validation.data.split}`;
+}
+
+function keptText(metric, [epoch, value], validation) {
+  const why = validation.keep === "last" ? "the last one" : `the best by ${metricLabel(validation.metric)}`;
+  const shown = fixed(value, DATA.metrics[metric]?.decimals ?? 3);
+  return `○ epoch ${epoch} is kept: ${shown}` + (metric === validation.metric ? `, ${why}` : "");
 }

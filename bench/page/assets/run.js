@@ -30,7 +30,7 @@ function runPage(id) {
             "div",
             { class: "curves" },
             Object.entries(it.evidence.curves.series).map(([name, values]) =>
-              curve(name, it.evidence.curves.step, values),
+              curve(name, it.evidence.curves.step, values, ownValidation(it)),
             ),
           ),
         ),
@@ -52,6 +52,10 @@ function runPage(id) {
     ],
   };
 }
+
+// How the run's own training was validated, if it was; others are of stages before it.
+const ownValidation = (it) =>
+  it.validations?.find((each) => !it.parents.some((parent) => parent.stage === each.stage));
 
 const card = (title, ...content) => el("section", { class: "card" }, el("h2", {}, title), ...content);
 
@@ -106,6 +110,11 @@ function clips(it) {
       ...Object.entries(it.train?.excluded ?? {}).map(([reason, count]) => [
         `left out of training: ${reason}`,
         String(count),
+      ]),
+      ...(it.validations ?? []).map((each) => [
+        each === ownValidation(it) ? "validated on" : `${each.stage} validated on`,
+        `${each.n} clips of ${each.data.dataset} ${each.data.split}: ${each.keep} epoch kept, ${each.epoch} of ` +
+          `${each.epochs}, ${metricLabel(each.metric)} ${metricText(each.metric, each.value)}`,
       ]),
       ["predictions, SHA-256", it.predictions_sha256 && el("code", {}, it.predictions_sha256.slice(0, 16))],
     ]),

@@ -92,7 +92,7 @@ class Joined:
         return torch.cat(each) if isinstance(usual, Tensor) else sum(each, [])
 
 
-class MixedFeatures(nn.Module):
+class JoinedFeatures(nn.Module):
     """What the workers decoded of the parts -> what a method sees.
 
     Args:
