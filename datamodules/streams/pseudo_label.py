@@ -127,11 +127,6 @@ class PseudoLabelStream(Stream[PseudoLabelInputs]):
         return {"": torch.tensor(label)}
 
     def require_packed(self, format: Format, url: str) -> None:
-        """Labels of a stage of the run are read beside a pack."""
-        if self.options.file:
-            super().require_packed(format, url)
-
-    def require_packed(self, format: Format, url: str) -> None:
         """The labels lie in a file of their own."""
 
     def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from bench.errors import UserError
 from bench.plan.graph import make_plan
 from bench.plan.row_settings import row_settings
 from bench.records.archive import read_all
+from datamodules import sample
 from datamodules.loading.clips import ClipDataset
 from datamodules.media.decode import MediaError
 from tests.bench.runs import SCRIPT, TWO_PROCESSES, environment
