@@ -97,14 +97,14 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     return config
 
 
-def _named_objects(layers: Sequence[Layer]) -> DictConfig:
+def _named_objects(layers: Sequence[Layer]) -> dict[str, Any]:
     """Stage -> what the layers say of it that stands for an object."""
 
     def named(stage: Any) -> Any:
         return OmegaConf.masked_copy(stage, NAMES) if isinstance(stage, DictConfig) else stage
 
     found = [{name: named(stage) for name, stage in (layer.values.get("stages") or {}).items()} for layer in layers]
-    return cast(DictConfig, OmegaConf.merge(*found))
+    return cast(dict[str, Any], dict(OmegaConf.merge(*found).items()))
 
 
 def _check_stages(layers: Sequence[Layer]) -> None:

@@ -47,7 +47,7 @@ def check_labels(
                 f"{setting}.file={file}: {where}.labels.{name}={other} gives this stream its labels; leave one of "
                 f"the two out"
             )
-        if other in stages and not _gives_labels(stages[other]):
+        if other is not None and other in stages and not _gives_labels(stages[other]):
             raise UserError(
                 f"{where}.labels.{name}: {other} gives no labels: {stages[other].module or 'an ensemble'} has no "
                 f"pseudo_labels (see Stage.pseudo_labels)"

@@ -66,7 +66,8 @@ class MaskStream(Stream[MaskInputs]):
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         size, step = self.options.size if clip.evaluation else self.options.train_size, self.options.step
-        return {"": clip.of_file(*self.files(), (size, step), partial(_read, size=size, step=step))}
+        (own,) = self.files()
+        return {"": clip.of_file(own, (size, step), partial(_read, size=size, step=step))}
 
     def require_packed(self, format: Format, url: str) -> None:
         require_files(format, url, self.where, self.options.column)

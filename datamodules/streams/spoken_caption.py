@@ -71,7 +71,8 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
         return [NamedFiles(what, f"{self.name}_path", check_sound, self.options.column, what)]
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        read = clip.of_file(*self.files(), repr(self.options), self._read)
+        (own,) = self.files()
+        read = clip.of_file(own, repr(self.options), self._read)
         return {"": read, LENGTH: torch.tensor(len(read))}
 
     def require_packed(self, format: Format, url: str) -> None:
