@@ -29,7 +29,7 @@ STREAMS = "stages.train_1.data.inputs.streams"
     [
         ([STREAMS + ".other={kind: pseudo_label}"], [f"{STREAMS}.other: nothing says", "stages.train_1.labels.other="]),
         ([STREAMS + ".group.file=x"], [f"{STREAMS}.group.file=x: stages.train_1.labels.group=label_0", "leave one"]),
-        (["+stages.train_1.labels.grop=label_0"], ["(stages.train_1.labels): 'grop'. Did you mean 'group'"]),
+        (["+stages.train_1.labels.gr0up=label_0"], ["(stages.train_1.labels): 'gr0up'. Did you mean 'group'"]),
         (["stages.train_1.labels.group=label_9"], ["no such stage (stages.train_1): 'label_9'. Did you mean"]),
         (["stages.train_1.labels.group=label_1"], ["in a circle: train_1 -> label_1 -> train_1"]),
         (["stages.label_0.extract=[test]"], ["stages.train_1.labels.group: label_0 extracts test, but train is read"]),
