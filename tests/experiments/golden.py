@@ -29,7 +29,7 @@ NOT_RECORDED = {"baseline_cnn": "it is ours, and nobody else has code of it"}
 """Method of the suite -> why there are no numbers of its authors."""
 MADE_WITH = {
     *("repository", "commit", "class", "recipe", "config", "classes", "keys", "layout", "layouts", "gains"),
-    *("lengths", "frames", "mel_bins", "strides", "rows", "channels", "weights", "steps_per_epoch"),
+    *("lengths", "frames", "mel_bins", "strides", "channels", "weights", "steps_per_epoch"),
 }
 """Keys of golden files under which stands what a run was made with, and which of its numbers were written down."""
 SHOWN = 20
@@ -181,6 +181,8 @@ class Released:
     """A key of theirs, and what of ours is missing without it."""
     strange: tuple[str, ...] = ("nobody.weight",)
     """Keys that have no place here, as of another variant or in our own names."""
+    summed: tuple[str, ...] = ()
+    """Kernels of three channels, of which ours has the sum."""
     parallel: bool = True
     """Whether the authors save it out of DataParallel, too."""
     method: str = field(default="", compare=False)

@@ -204,7 +204,8 @@ def test_logits_of_real_files_are_those_of_the_authors_class_but_for_the_picture
 
 
 def test_stages_with_the_same_script_have_the_same_schedule():
-    """What is compared above holds for every stage that trains, but for VGGSound's, whose recipe is unknown."""
+    """What `recorded/mavil.py` compares holds for every stage that trains, but for VGGSound's, whose recipe is
+    unknown."""
     known = [
         (stage.optim, stage.batch_size, stage.epochs)
         for stage in map(recorded.paper().get, recorded.SCHEDULES["rates"])

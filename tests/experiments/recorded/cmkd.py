@@ -95,7 +95,7 @@ def positions(source: str, _: None) -> list[dict[str, Any]]:
     found = []
     for of in OF_AST[source]:
         ours = started(source, of)["positions"]
-        found.append({"length": len(ours), "values": ours[of["rows"]][:, of["channels"]]})
+        found.append({"length": len(ours), "rows": of["rows"], "values": ours[of["rows"]][:, of["channels"]]})
     return found
 
 

@@ -184,10 +184,14 @@ RUNS = [
         for name, stage in STAGES.items() for steps, every in ((4, 1), (318, 53))  # theirs is computed in float32
     ),
 ]  # fmt: skip
-ELSEWHERE = ("network/runs/drop_path_video", "start/both/kernel_video/shape", "start/both/kernel_audio/shape")
-"""Compared in `test_mbt.py`; and of two kernels, the shape that theirs has."""
+ELSEWHERE = (
+    "network/runs/drop_path_video",
+    *(f"start/both/{name}/shape" for name in ("kernel_video", "kernel_audio")),
+    *(f"start/both/{name}/rows" for name in ("audio_positions", "video_positions")),
+)
+"""Compared in `test_mbt.py`; of two kernels, the shape that theirs has; and which rows were written down."""
 RELEASED = [
     Released(run, partial(network, run), partial(released, run), load, missing=("clsspectrogram", "tokens.a.cls_token"),
-             strange=("pre_logits/kernel",), parallel=False)
+             strange=("pre_logits/kernel",), summed=("embedding_spectrogram/kernel",), parallel=False)
     for run in ("bottleneck_2", "full_2")
 ]  # fmt: skip
