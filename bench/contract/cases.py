@@ -26,7 +26,7 @@ from datamodules.streams.example import example_batch
 from datamodules.streams.kind import apart, named
 from datamodules.streams.known import looked_at, streams_of
 from datamodules.types import FEATURE_KEYS, Batch, Inputs
-from experiments.common.stage import Stage, StageSpec
+from experiments.common.stage import FittedStage, Stage, StageSpec
 from experiments.common.teacher import Taught
 
 CLIPS, CLASSES = 8, 5
@@ -95,7 +95,7 @@ def cases(method: str, *settings: str) -> list[Case]:
     found: dict[str, Case] = {}
     config = composed(method, settings=settings)
     for name, stage in config.stages.items():
-        if stage.train:
+        if _takes_steps(stage):
             found.setdefault(repr((_kind(config, stage), stage.modality)), Case(method, name, "", settings))
     known = {repr(_kind(case.config, case.config.stages[case.stage])) for case in found.values()}
     for variant, content in _variants(method).items():
@@ -106,10 +106,15 @@ def cases(method: str, *settings: str) -> list[Case]:
         except UserError:  # of stages that preset tiny leaves out
             continue
         for name, stage in sorted(config.stages.items(), key=lambda item: -len(item[1].modality)):
-            if stage.train and (kind := repr(_kind(config, stage))) not in known:
+            if _takes_steps(stage) and (kind := repr(_kind(config, stage))) not in known:
                 known.add(kind)
                 found[f"{variant} {kind}"] = Case(method, name, variant, settings)
     return list(found.values())
+
+
+def _takes_steps(stage: StageConfig) -> bool:
+    kind = stage.objects.stage_class
+    return bool(stage.train) and kind is not None and not issubclass(kind, FittedStage)
 
 
 def _kind(config: BenchConfig, stage: StageConfig) -> tuple[Any, ...]:

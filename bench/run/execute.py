@@ -9,7 +9,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -30,6 +30,7 @@ from bench.run.claims import claimed
 from bench.run.compat import callbacks_of
 from bench.run.faults import explained
 from bench.run.first_process import share_buffers
+from bench.run.fitting import TrainingClips, fit
 from bench.run.gathered import Collect, gathered
 from bench.run.labels import write_labels
 from bench.run.rehearsal import rehearse
@@ -43,9 +44,10 @@ from datamodules.features.extracted import extracted_ids
 from datamodules.files import remove_leftovers, replacing, write_json
 from datamodules.keyed import stable_hash
 from datamodules.manifest.build import Manifest
-from experiments.common.stage import Stage
+from experiments.common.stage import FittedStage, Stage
 
 TRAINING_COST = "training.json"
+DataModule = TypeVar("DataModule", bound=AVDataModule)
 
 
 def run(config: BenchConfig) -> Plan:
@@ -170,7 +172,9 @@ def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tr
         tracked.load_state_dict(json.loads(spent.read_text()))
         return
     with preemption.deferred():
-        if stage.train is not None:
+        if stage.train is not None and isinstance(module, FittedStage):
+            fit_once(trainer, module, stage, title, tracked)
+        elif stage.train is not None:
             trainer.fit(module, datamodule=data_module(stage, stage.scored), ckpt_path=resumed(stage, title))
             share_buffers(module, trainer.world_size)
         validation = next((each for each in callbacks_of(trainer) if isinstance(each, Validation)), None)
@@ -181,6 +185,18 @@ def learn(trainer: L.Trainer, module: Stage, stage: PlannedStage, title: str, tr
         if trainer.is_global_zero:
             write_json(spent, tracked.state_dict())
             checkpoints.save(module.state_dict(), weights)
+
+
+def fit_once(trainer: L.Trainer, module: FittedStage[Any, Any], stage: PlannedStage, title: str, tracked: Cost) -> None:
+    """Fits a stage that takes no steps."""
+    began = time.monotonic()
+    times = f", {stage.spec.epochs} windows each" if stage.spec.epochs > 1 else ""
+    say(f"{title}: features of {len(stage.train or ())} clips{times}")
+    with in_float32(trainer):
+        found = fit(trainer, module, data_module(stage, None, TrainingClips), stable_hash("fit", stage.drawn))
+    tracked.seconds += time.monotonic() - began
+    tracked.clips += len(stage.train or ()) * stage.spec.epochs
+    say(f"{title}: {found}")
 
 
 def resumed(stage: PlannedStage, title: str) -> Path | None:
@@ -206,9 +222,9 @@ def finish(
     write_json(stage.folder / DONE, {"identity": stage.identity, "weights": hash, **labels, "cost": cost})
 
 
-def data_module(stage: PlannedStage, scored: Manifest | None) -> AVDataModule:
+def data_module(stage: PlannedStage, scored: Manifest | None, kind: type[DataModule] = AVDataModule) -> DataModule:  # type: ignore[assignment]
     """The stage's clips to train on, and those of `scored` to go through once."""
-    return AVDataModule(
+    return kind(
         stage.train,
         scored,
         stage.config.data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -210,3 +211,23 @@ class Stage(L.LightningModule, Generic[Model, Options]):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's cannot be indexed
         return make_optimizer(self)
+
+
+class FittedStage(Stage[Model, Options], ABC):
+    """A stage whose weights are no result of steps: `fit` makes them of what the network, which stays as it is, gives
+    for the training clips of all epochs. Subclasses return that as `features` in `predict_step`, beside what is
+    measured."""
+
+    @abstractmethod
+    def fit(self, features_ND: np.ndarray, label_NC: np.ndarray, seed: int) -> str:
+        """Sets the weights. Called on the first process alone, whose weights the others then get.
+
+        Args:
+            features_ND: [N, D] float32, of each training clip as often as there are epochs, each time as a training
+                would see it, with its augmentation; in an order that does not depend on the processes.
+            label_NC: [N, C] float32, their labels.
+            seed: for what is drawn.
+
+        Returns:
+            What is reported of it.
+        """

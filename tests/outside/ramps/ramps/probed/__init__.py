@@ -1,0 +1,1 @@
+"""A linear SVM on where a clip lies in its video."""
