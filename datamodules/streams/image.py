@@ -85,7 +85,7 @@ class ImageStream(Stream[ImageInputs]):
         size = self.options.size if clip.evaluation else self.options.train_size
         if not self.options.column:
             return {"": clip.frames(np.array([self._second(clip)]), size)[0]}
-        return {"": clip.of_file(*self.files(), size, partial(read_picture, size=size))}
+        return {"": clip.of_file(self.files()[0], size, partial(read_picture, size=size))}
 
     def _second(self, clip: ClipReader) -> float:
         """Of its video, at which the picture is taken."""

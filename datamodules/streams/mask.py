@@ -62,7 +62,7 @@ class MaskStream(Stream[MaskInputs]):
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         size, step = self.options.size if clip.evaluation else self.options.train_size, self.options.step
-        return {"": clip.of_file(*self.files(), (size, step), partial(_read, size=size, step=step))}
+        return {"": clip.of_file(self.files()[0], (size, step), partial(_read, size=size, step=step))}
 
     def require_packed(self, format: Format, url: str) -> None:
         require_files(format, url, self.where, self.options.column)

@@ -67,7 +67,7 @@ class SpokenCaptionStream(Stream[SpokenInputs]):
         return [NamedFiles(what, f"{self.name}_path", check_sound, self.options.column, what)]
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        read = clip.of_file(*self.files(), repr(self.options), self._read)
+        read = clip.of_file(self.files()[0], repr(self.options), self._read)
         return {"": read, LENGTH: torch.tensor(len(read))}
 
     def require_packed(self, format: Format, url: str) -> None:
