@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY
 
 STAGE, BATCH, SCORED = "train_fsd50k", 4, 12
 SMALL = [
-    *("model.widths=[8,8,16,16]", f"stage={STAGE}", "trainer.accelerator=cpu"),
+    *("model.widths=[8,8,16,16]", f"stage={STAGE}", "trainer.accelerator=cpu", "data.loader.cache_gb=0"),
     *(f"stages.{STAGE}.{x}" for x in ("epochs=1", f"batch_size={BATCH}", "data.inputs.audio.frames=64")),
 ]
 
