@@ -235,7 +235,7 @@ class PackedDataset(Source):
         return ()
 
     @property
-    def classes(self) -> list[str]:  # nothing is read
+    def classes(self) -> list[str]:
         return self._classes
 
     def read_split(self, split: str) -> Official:

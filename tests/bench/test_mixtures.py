@@ -155,18 +155,18 @@ def test_a_part_of_narrated_videos_takes_its_steps_and_is_cut_anew_each_time(the
     """Once through 24 clips in batches of 8 is 3 steps, and the weights are 3 to 2."""
     sample.make(tmp_path / "data", ["howto100m"], counts={"howto100m": {"train": 3}}, workers=1)
     (tmp_path / "data" / "VGGSound").symlink_to(theirs.data / "VGGSound")
-    cut = "{narration: {cut: windows, per_video: 2, seconds: 1.0}}"
-    part = f"{{dataset: howto100m, train: [train], modality: a, weight: 2, batch_size: 4, data: {cut}}}"
+    narrated = ["dataset=howto100m", "labels=false", "data.augment.mixup=0"]
+    narrated += [f"data.narration.{setting}" for setting in ("cut=windows", "per_video=2", "seconds=1.0")]
     moved = replace(theirs, data=tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXING_LOG", str(tmp_path / "log"))
-        settings = ["stage=turns", f"stages.turns.mixture.parts={{said: {part}}}"]
+        settings = ["stage=turns", *(f"stages.turns.mixture.parts.tags.{setting}" for setting in narrated)]
         assert main(["run", *moved.settings(tmp_path, *settings)]) == 0
     read = steps(tmp_path / "log")
     assert len(read) == EPOCHS * 5
     for epoch in (read[:5], read[5:]):
-        assert Counter(step[0]["part_name"] for step in epoch) == {"vggsound": 3, "said": 2}
-    said = [step for step in read if step[0]["part_name"] == "said"]
+        assert Counter(step[0]["part_name"] for step in epoch) == {"vggsound": 3, "tags": 2}
+    said = [step for step in read if step[0]["part_name"] == "tags"]
     for step in said:
         videos = Counter(clip["clip_id"].partition("/")[0] for clip in step)
         assert len(step) == 4 and set(videos.values()) == {2}, "two clips of each of two videos"

@@ -52,7 +52,7 @@ def made(runs: Path) -> dict[str, Record]:
     validated = record(board, clips=40, official=40).data.model_copy(update={"split": "train"})
     validation = {"stage": "finetune", "data": validated, "metric": board.main, "keep": "best", "n": 40}
     validation |= {"epoch": 2, "value": 0.55, "epochs": 3}
-    evidence = {"predictions_sha256": sha, "validations": [validation]}
+    evidence = {"predictions_sha256": sha, "validations": (validation,)}
     cost = {"parameters": 86_000_000, "total_device_hours": 12.0}
     hostile: dict[str, Any] = {
         "notes": {"remark": HOSTILE, "long": "y" * 1900},
@@ -258,7 +258,7 @@ def test_a_run_shows_its_evidence(browser: Any, visit: Callable[[str], None], re
     assert texts(browser, "figure text.axis") == ["epoch", "", "step", "", "step", ""]
     assert texts(browser, "figure:first-of-type text.tick")[-3:] == ["1", "2", "3"]
     assert len(texts(browser, "circle.kept-dot")) == 1 and "epoch 2 is kept: 55.0, the best by" in page
-    assert "40 clips of vggsound train: best epoch kept, 2 of 3" in page
+    assert "40 clips of vggsound train, which keeps the best epoch, 2 of 3" in page
     assert len(texts(browser, ".matrix tbody tr")) == 5 and "class 4" in page
     click(browser, "details summary")
     assert texts(browser, "details[open] dd") == ["768"]

@@ -221,7 +221,7 @@ function curve(name, steps, values, validation) {
   const whole = (last > first ? niceTicks(first, last, 4) : [first]).filter(Number.isInteger);
   const ticks = {
     x: whole.map((at) => [x(at), amount(at)]),
-    y: (high > low ? niceTicks(low, high, 3) : [low]).map((value) => [y(value), String(Number(value.toPrecision(3)))]),
+    y: (high > low ? niceTicks(low, high, 5) : [low]).map((value) => [y(value), String(Number(value.toPrecision(6)))]),
   };
   const title = metric === undefined ? name : validatedTitle(metric, validation);
   const kept = metric === undefined ? undefined : known.find(([at]) => at === validation.epoch);

@@ -113,8 +113,8 @@ function clips(it) {
       ]),
       ...(it.validations ?? []).map((each) => [
         each === ownValidation(it) ? "validated on" : `${each.stage} validated on`,
-        `${each.n} clips of ${each.data.dataset} ${each.data.split}: ${each.keep} epoch kept, ${each.epoch} of ` +
-          `${each.epochs}, ${metricLabel(each.metric)} ${metricText(each.metric, each.value)}`,
+        `${each.n} clips of ${each.data.dataset} ${each.data.split}, which keeps the ${each.keep} epoch, ` +
+          `${each.epoch} of ${each.epochs}: ${metricLabel(each.metric)} ${metricText(each.metric, each.value)}`,
       ]),
       ["predictions, SHA-256", it.predictions_sha256 && el("code", {}, it.predictions_sha256.slice(0, 16))],
     ]),
