@@ -7,6 +7,9 @@ import pytest
 from bench.config.compose import compose
 from bench.errors import UserError
 
+FEW = tuple(f"stages.{stages}_*=null" for stages in ("finetune", "retrieval", "evaluate"))
+"""MAViL's pretraining alone: mistakes are looked for in every stage."""
+
 
 def message(*overrides: str, method: str = "mavil") -> str:
     with pytest.raises(UserError) as caught:
@@ -57,18 +60,20 @@ def test_no_such_variant():
 
 
 def test_an_unknown_key_on_the_command_line():
-    text = message("stages.pretrain.optim.base_rl=1")
+    text = message(*FEW, "stages.pretrain.optim.base_rl=1")
     assert text == (
         "command line: no such key 'stages.pretrain.optim.base_rl'. Did you mean 'stages.pretrain.optim.base_lr'?"
     )
 
 
 def test_an_unknown_option_of_a_stage():
-    assert "Did you mean 'stages.pretrain.options.mask_ratio'?" in message("stages.pretrain.options.mask_rato=0.5")
+    assert "Did you mean 'stages.pretrain.options.mask_ratio'?" in message(
+        *FEW, "stages.pretrain.options.mask_rato=0.5"
+    )
 
 
 def test_an_unknown_top_level_key():
-    assert "no such key 'sed'. Did you mean 'seed'?" in message("sed=1")
+    assert "no such key 'sed'. Did you mean 'seed'?" in message(*FEW, "sed=1")
 
 
 def test_an_unknown_stage_on_the_command_line():
@@ -77,12 +82,12 @@ def test_an_unknown_stage_on_the_command_line():
 
 
 def test_a_wrong_type_names_the_key_and_where_it_stands():
-    text = message("stages.pretrain.epochs=many")
+    text = message(*FEW, "stages.pretrain.epochs=many")
     assert text.startswith("command line: stages.pretrain.epochs: ") and "'many'" in text
 
 
 def test_a_wrong_type_in_the_model():
-    assert message("model.dim=wide").startswith("command line: model.dim: ")
+    assert message(*FEW, "model.dim=wide").startswith("command line: model.dim: ")
 
 
 def test_a_value_without_a_key():
