@@ -94,8 +94,8 @@ def _pool(workers: int, *arguments: Any, **options: Any) -> Any:
     )
 
 
-def _judgements(checks: Checks, paths: pa.ChunkedArray) -> Iterator[Judgement]:
-    return map(_judgement, paths.to_pylist())
+def _judgements(checks: Checks, paths: pa.ChunkedArray) -> Iterator[tuple]:
+    return map(_judgement if checks.judge is judge else checks.judge, paths.to_pylist())
 
 
 def _judgement(path: str) -> Judgement:

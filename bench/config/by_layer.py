@@ -87,7 +87,7 @@ def _merge(schema: DictConfig, layers: list[Layer], file: str) -> BenchConfig:
     for layer in layers:
         for key in _keys(layer.values):
             if key not in valid and not _is_entry(schema, key):
-                raise UserError(_unknown_key(key, list(valid), layer.source))
+                raise UserError(_unknown_key(key, list(valid), layer.source) + _in_a_list(schema, key))
             below = OmegaConf.select(schema, key)
             if isinstance(below, DictConfig) and below and (value := _value(layer.values, key)) is not None:
                 raise UserError(
@@ -128,6 +128,14 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
         ):
             continue
         yield from _keys(node(config, name) if isinstance(config, DictConfig) else config[name], f"{key}.")
+
+
+def _in_a_list(schema: DictConfig, key: str) -> str:
+    """What is added of a key below one that holds a list."""
+    parts = key.split(".")
+    above = [".".join(parts[:count]) for count in range(1, len(parts))]
+    found = next((each for each in above if isinstance(OmegaConf.select(schema, each), ListConfig)), None)
+    return f" At {found} a mapping stands where another has a list: write {found}=[…]." if found else ""
 
 
 def _value(values: DictConfig, key: str) -> Any:

@@ -32,7 +32,7 @@ from bench.run.faults import explained
 from bench.run.first_process import share_buffers
 from bench.run.fitting import TrainingClips, fit
 from bench.run.gathered import Collect, gathered
-from bench.run.labels import write_labels
+from bench.run.labelling import write_labels
 from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
 from bench.run.trainer import in_float32, make_trainer

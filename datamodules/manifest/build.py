@@ -28,7 +28,7 @@ from datamodules.manifest.placing import (
 from datamodules.manifest.seconds import seconds_of, steps_of
 from datamodules.source import DataError, MediaKind, Official, Source, class_lists
 from datamodules.source.captions import Captions
-from datamodules.streams.known import media_of, streams_of
+from datamodules.streams.known import columns_of, media_of, streams_of
 from datamodules.streams.reading import NamedFiles
 from datamodules.table import arrow
 from datamodules.types import Inputs, NarrationConfig
@@ -303,7 +303,6 @@ def usable_clips(
             stream.measure(table, exclusions)
 
     usable = table[exclusions.none].reset_index(drop=True)
-    described = tuple(dict.fromkeys(column for stream in streams for column in stream.columns))
     manifest = Manifest(
         usable,
         source.classes,
@@ -315,7 +314,7 @@ def usable_clips(
         overlong=listed.overlong,
         sample=source.is_sample,
         narrated=source.narrated,
-        described=described,
+        described=columns_of(inputs),
     )
     if source.narrated and any(stream.reads_text for stream in streams):
         manifest.captions = source.captions

@@ -53,7 +53,7 @@ from datamodules.manifest.build import Manifest, none_left_out
 from datamodules.manifest.exclusions import EXAMPLES, Exclusions
 from datamodules.media.container import MediaError
 from datamodules.source import DataError, Official, Source
-from datamodules.streams.known import streams_of
+from datamodules.streams.known import columns_of, streams_of
 from datamodules.table import arrow_table, pandas_table
 from datamodules.types import Inputs
 
@@ -293,6 +293,7 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
         overlong=sum(about.get("overlong", 0) for about in abouts),
         sample=any(about.get("sample", False) for about in abouts),
         pack=Pack(url, formats),
+        described=columns_of(inputs),
     )
     counts: Counter[str] = Counter()
     for about in abouts:

@@ -86,6 +86,11 @@ def media_of(inputs: Inputs) -> list[MediaFile]:
     return [file for file in get_args(MediaFile) if file in wanted]
 
 
+def columns_of(inputs: Inputs) -> tuple[str, ...]:
+    """Columns of the dataset's table with what is read of it, each once."""
+    return tuple(dict.fromkeys(column for stream in streams_of(inputs).values() for column in stream.columns))
+
+
 def looked_at(inputs: Inputs, modalities: Set[str]) -> Inputs:
     """The inputs without the streams of other modalities."""
     none: dict[str, Any] = {

@@ -15,7 +15,7 @@ from bench.cli import main
 from bench.config.compose import compose
 from bench.errors import UserError
 from bench.plan.graph import PlannedStage, make_plan
-from bench.run.labels import checked
+from bench.run.labelling import checked
 from tests.bench.test_outside_streams import site
 from tests.bench.test_rounds import BATCH, IDS, arguments, labels_of, seen
 

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         pixels = np.random.default_rng(number).integers(0, 3, (20, 24), np.uint8)
         Image.fromarray(pixels).save(root / f"{name}_mask.png")
         Image.fromarray(pixels[..., None].repeat(3, 2) * 100).save(root / f"{name}.jpg")
-    write_pseudo_labels(root / "clusters.parquet", NAMES, range(5))
+    write_pseudo_labels(root / "clusters.parquet", NAMES, {"label": range(5)})
     table = {
         "clip_id": NAMES,
         "mask_path": [*(f"{name}_mask.png" for name in NAMES[:-1]), None],
@@ -90,7 +90,7 @@ def test_all_that_a_pack_holds_is_read_as_from_the_disk(made, url, epoch):
 
 def test_what_a_table_says_is_found_in_a_pack_as_in_the_table(made, url, tmp_path):
     """Labels that a stage gives after the dataset was packed are read; clips without are counted."""
-    write_pseudo_labels(tmp_path / "newer.parquet", ["d", "a"], [2, 1])
+    write_pseudo_labels(tmp_path / "newer.parquet", ["d", "a"], {"label": [2, 1]})
     inputs = inputs_of(cluster={"kind": "pseudo_label", "file": str(tmp_path / "newer.parquet"), "classes": 3})
     opened = open_pack(url, ["all"], inputs, "made")
     assert list(opened.excluded.values()) == [1, 2] and opened.official == 5 and len(opened.left_out) == 3
