@@ -48,6 +48,7 @@ def follow(command: str, folder: Path) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_nothing_to_a_board(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(FILES) == {"make_birds.py", "avl_birds.py", "pyproject.toml"} and len(COMMANDS) == 5
     shown = {}

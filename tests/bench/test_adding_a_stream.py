@@ -39,6 +39,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     forget("their_loudness")
 
 
+@pytest.mark.slow
 def test_the_guide_leads_to_a_stream_that_is_listed_and_read_in_any_window(followed, sample_root, tmp_path, capsys):
     assert main(["data", "streams"]) == 0
     listed = capsys.readouterr().out

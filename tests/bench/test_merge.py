@@ -37,6 +37,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", registry.methods())
 def test_every_method_is_composed_at_once_and_as_by_layers(method: str, both: list[bool]):
     compose(method, ["preset=tiny", "seed=3", "data.loader.workers=2", "trainer.grad_clip=1"])

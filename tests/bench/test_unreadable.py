@@ -49,7 +49,8 @@ def damage(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-@pytest.mark.parametrize("settings", [[], pytest.param(TWO_PROCESSES, marks=pytest.mark.slow)], ids=["one", "two"])
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [[], TWO_PROCESSES], ids=["one", "two"])
 def test_where_a_batch_has_no_clip_that_can_be_read_all_others_are_measured(
     clips: Path, tmp_path: Path, settings: list[str]
 ):
