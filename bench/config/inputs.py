@@ -1,4 +1,4 @@
-"""What commands on a dataset's files are told of streams: `data.inputs.KEY=value`, as in a method's configuration."""
+"""What commands on a dataset's files say of streams: `data.inputs.KEY=value`, as in a method's configuration."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def avlnet_stage(
 
 
 def mcn_stage(name: str = "Train", model: MCNConfig = MCN, clips_per_video: int = 2, **fields: Any) -> mcn.Train:
-    """3 clusters of 2 batches' clips, found anew every 2 steps, unless told otherwise."""
+    """3 clusters of 2 batches' clips, found anew every 2 steps, unless it is said otherwise."""
     options = {key: fields.pop(key) for key in vars(mcn.TrainOptions()) if key in fields}
     small = {"clusters": 3, "queue_batches": 2, "refit_every": 2, **options}
     return made(getattr(mcn, name), spec(model, mcn.TrainOptions(**small), clips_per_video=clips_per_video, **fields))
@@ -123,7 +123,7 @@ def everything_stage(
     name: str = "Train", model: EverythingAtOnceConfig = EVERYTHING, tau: float = 0.2,
     weights: PairWeights = ALL_ALIKE, mode: str = "train", **fields: Any,
 ) -> everything.Train:  # fmt: skip
-    """Every pair counts alike unless told otherwise."""
+    """Every pair counts alike unless it is said otherwise."""
     return made(getattr(everything, name), spec(model, everything.TrainOptions(tau, weights, mode=mode), **fields))
 
 

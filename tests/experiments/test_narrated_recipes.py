@@ -43,8 +43,8 @@ def composed(method: str) -> BenchConfig:
 def test_a_training_stage_is_the_authors_command_and_has_its_scheduler_s_rate_at_every_step(method, name):
     stage = composed(method).stages[name]
     dataset, train, mode, batch_size, epochs, lr, decay = RECIPES[method, name]
-    told = (stage.dataset, stage.train, stage.options.mode, stage.batch_size, stage.epochs)
-    assert told == (dataset, train, mode, batch_size, epochs)
+    described = (stage.dataset, stage.train, stage.options.mode, stage.batch_size, stage.epochs)
+    assert described == (dataset, train, mode, batch_size, epochs)
     assert stage.optim.algorithm == "adam" and stage.optim.betas == [0.9, 0.999] and not stage.optim.weight_decay
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=lr)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
