@@ -73,6 +73,7 @@ def test_no_stage_of_any_variant_is_refused_before_training(method: str):
         for name, stage in config.stages.items():
             stages[name] = SimpleNamespace(
                 name=name, config=stage, board=stage.objects.board, train=stage.train or None, done=False,
+                extracted=stage.extract or None,
                 stage_class=stage.objects.stage_class, spec=None if stage.ensemble else cases.spec(config, name),
             )  # fmt: skip
         for stage in stages.values():
