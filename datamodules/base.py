@@ -137,6 +137,11 @@ class AVDataModule(L.LightningDataModule):
         assert self.trainer is not None  # it is a Trainer that asks for loaders
         return self.trainer
 
+    @property
+    def augments(self) -> bool:
+        """Whether clips are augmented."""
+        return self._trained.training
+
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
@@ -217,4 +222,4 @@ class AVDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: RawBatch | RawParts, dataloader_idx: int) -> Batch:
         first = next(iter(cast(RawParts, batch)["parts"].values())) if "parts" in batch else batch
         self.features.to(first["key"].device)
-        return self.features(batch, train=self._trained.training)
+        return self.features(batch, train=self.augments)

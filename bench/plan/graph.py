@@ -16,7 +16,7 @@ from bench.plan import cost, identity
 from bench.plan.chosen_by import require_unchosen, require_unseen
 from bench.plan.combinations import check_combinations
 from bench.plan.labels import columns_of, with_labels
-from bench.plan.layout import DONE, LABELS, RECORD, WEIGHTS, is_cut_off
+from bench.plan.layout import DONE, FEATURES, LABELS, RECORD, WEIGHTS, is_cut_off
 from bench.plan.measured import measurable
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
@@ -129,6 +129,16 @@ class PlannedStage:
         read = [*self.features.values(), *self.labels.values()]
         parents = [self.parent, self.teacher, self.epochs_of, *read, *self.members]
         return [stage for stage in parents if stage is not None]
+
+    @property
+    def extracted_in(self) -> dict[str, Path]:
+        """Modality -> the folder of the features that it reads instead of media."""
+        return {modality: other.folder / FEATURES for modality, other in self.features.items()}
+
+    @property
+    def labelled_in(self) -> dict[str, Path]:
+        """Stream -> the file of the pseudo-labels that it reads."""
+        return {stream: other.folder / LABELS for stream, other in self.labels.items()}
 
     @property
     def ancestors(self) -> list[PlannedStage]:

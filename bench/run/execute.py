@@ -31,7 +31,7 @@ from bench.run.compat import callbacks_of
 from bench.run.faults import explained
 from bench.run.first_process import share_buffers
 from bench.run.fitting import TrainingClips, fit
-from bench.run.gathered import Collect, gathered
+from bench.run.gathered import Collect, gathered, passed
 from bench.run.labelling import write_labels
 from bench.run.rehearsal import rehearse
 from bench.run.results import described, read_predictions, stage_cost, write_record, write_record_again
@@ -232,8 +232,8 @@ def data_module(stage: PlannedStage, scored: Manifest | None, kind: type[DataMod
         epochs=stage.config.epochs,
         seed=stage.spec.seed,
         views=stage.views,
-        extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
-        labels={stream: other.folder / LABELS for stream, other in stage.labels.items()},
+        extracted=stage.extracted_in,
+        labels=stage.labelled_in,
         mixture=stage.mixture,
         validated=stage.validated,
     )
@@ -290,15 +290,6 @@ def ensemble(stage: PlannedStage) -> tasks.Predictions:
     each = [read_predictions(member.folder / PREDICTIONS, shape) for member in stage.members]
     modalities = [member.config.modality for member in stage.members]
     return mean_probability(stage.board, stage.config.modality, each, modalities)
-
-
-def passed(trainer: L.Trainer, module: Stage, data: AVDataModule, callback: Collect | Extract) -> None:
-    """Gives all of `data.scored` to the module once, and what it makes of them to the callback."""
-    callbacks_of(trainer).append(callback)
-    try:
-        trainer.test(module, datamodule=data, verbose=False)
-    finally:
-        callbacks_of(trainer).remove(callback)
 
 
 def predict(trainer: L.Trainer, module: Stage, data: AVDataModule, task: tasks.Task[Any]) -> tasks.Predictions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -11,24 +11,20 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from bench.errors import UserError
-from bench.run.compat import callbacks_of
+from bench.run.gathered import passed
 from datamodules.base import AVDataModule
 from datamodules.loading.loader import Loader
-from datamodules.parts import RawParts
-from datamodules.types import Batch, RawBatch
+from datamodules.types import Batch
 from experiments.common.stage import FittedStage
 
 
 class TrainingClips(AVDataModule):
     """Gives a test loop the clips of all epochs as a training has them, augmented."""
 
+    augments = True
+
     def test_dataloader(self) -> Loader:
         return self.train_dataloader()
-
-    def on_after_batch_transfer(self, batch: RawBatch | RawParts, dataloader_idx: int) -> Batch:
-        raw = cast(RawBatch, batch)
-        self.features.to(raw["key"].device)
-        return self.features(raw, train=True)
 
 
 class Features(Callback):
@@ -65,11 +61,7 @@ class Features(Callback):
 def fit(trainer: L.Trainer, module: FittedStage[Any, Any], data: TrainingClips, seed: int) -> str:
     """Fits the stage on the first process and gives all the same weights; returns what is reported of it."""
     features = Features()
-    callbacks_of(trainer).append(features)
-    try:
-        trainer.test(module, datamodule=data, verbose=False)
-    finally:
-        callbacks_of(trainer).remove(features)
+    passed(trainer, module, data, features)
     found, said = features.of_all(trainer.world_size), ""
     if found is not None:
         features_ND, label_NC = found

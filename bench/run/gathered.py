@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench import tasks
 from bench.errors import UserError
+from bench.run.compat import callbacks_of
 from datamodules.types import Batch, Scale
 
 
@@ -44,6 +45,24 @@ class Collect(Callback):
             self.scores.setdefault(modality, []).append(scores.float().cpu())
 
 
+def passed(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, callback: Callback) -> None:
+    """Gives all clips of `data.test_dataloader` to the module once, and what it makes of them to the callback."""
+    callbacks_of(trainer).append(callback)
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    finally:
+        callbacks_of(trainer).remove(callback)
+
+
+def of_all_processes(mine: Any, processes: int) -> list[Any]:
+    """What each process has, in the order of their ranks; to be called on each of them."""
+    if processes == 1:
+        return [mine]
+    parts: list[Any] = [None] * processes
+    dist.all_gather_object(parts, mine)
+    return parts
+
+
 def gathered(collected: Collect, clips: pd.Series, processes: int) -> tasks.Predictions:
     """What all processes have collected; to be called on each of them.
 
@@ -61,11 +80,7 @@ def gathered(collected: Collect, clips: pd.Series, processes: int) -> tasks.Pred
         "scores": {k: torch.cat(v).numpy() for k, v in collected.scores.items()},
         "scale": collected.scale,
     }
-    parts: list[Any] = [mine]
-    if processes > 1:
-        parts = [None] * processes
-        dist.all_gather_object(parts, mine)
-    parts = [part for part in parts if part["clip_id"]]
+    parts = [part for part in of_all_processes(mine, processes) if part["clip_id"]]
     if not parts:
         raise UserError("not one of the clips to be measured could be read")
     rows = one_row_a_clip(

@@ -8,11 +8,11 @@ from copy import deepcopy
 from typing import Any, cast
 
 import lightning as L
-import torch.distributed as dist
 from torch import Tensor
 
 from bench.errors import UserError
 from bench.run.callbacks import seed_step
+from bench.run.gathered import of_all_processes
 from bench.run.validation import Validation, batches, evaluating
 from datamodules.keyed import stable_hash
 from experiments.common.stage import Stage
@@ -39,10 +39,7 @@ class LossValidation(Validation):
                 ids.update(batch["clip_id"])
                 views += count
         mine = (len(ids), views, {name: float(total) for name, total in sums.items()})
-        parts: list[Any] = [mine]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            dist.all_gather_object(parts, mine)
+        parts = of_all_processes(mine, trainer.world_size)
         clips, views = (sum(part[place] for part in parts) for place in (0, 1))
         if not clips:
             raise UserError("not one of the clips to be measured could be read")

@@ -20,7 +20,6 @@ from torch.utils.data import Dataset
 
 from bench.config.schema import TrainerConfig
 from bench.plan.graph import PlannedStage
-from bench.plan.layout import FEATURES, LABELS
 from bench.run.blocks import prepare_blocks
 from bench.run.callbacks import Cost, StageProgress
 from bench.run.compat import callbacks_of
@@ -162,8 +161,8 @@ class Served(AVDataModule):
             batch_size=stage.config.batch_size,
             epochs=math.ceil(timed.last / stage.spec.steps_per_epoch),
             seed=stage.spec.seed,
-            extracted={modality: other.folder / FEATURES for modality, other in stage.features.items()},
-            labels={stream: other.folder / LABELS for stream, other in stage.labels.items()},
+            extracted=stage.extracted_in,
+            labels=stage.labelled_in,
             mixture=stage.mixture,
         )
         self.serve = serve

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +12,11 @@ from sklearn.svm import LinearSVC
 
 from bench.cli import main
 from experiments.common.stages.svm import decision
-from tests.installed import forget, install
+from tests.bench.test_outside_streams import site
 
-PACKAGE = Path(__file__).parent.parent / "outside" / "ramps"
+__all__ = ["site"]
+
 CLIPS, TIMES, TESTED = 24, 5, 9
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The package, as if installed, with its data."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "ramps").symlink_to(PACKAGE / "ramps")
-    install(site, (PACKAGE / "pyproject.toml").read_text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        forget("ramps")
-        importlib.import_module("ramps").write(site / "data" / "ramps")
-        yield site
-    forget("ramps")
 
 
 def run(site: Path, folder: Path, *overrides: str) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor], dict]:
