@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from datamodules.types import Batch, Outputs
 from experiments.common.stage import FittedStage, Model, StageSpec
+from experiments.common.stages.frozen import FrozenNetwork
 
 
 @dataclass
@@ -24,28 +25,20 @@ class SVMOptions:
     """At which it stops (`tol`)."""
 
 
-class LinearSVM(FittedStage[Model, SVMOptions]):
+class LinearSVM(FrozenNetwork[Model, SVMOptions], FittedStage[Model, SVMOptions]):
     """One-versus-rest, with the squared hinge loss. Subclasses build the network, load what it starts from, and write
     `embed`; the decision values of a clip's windows are averaged."""
 
-    def __init__(self, spec: StageSpec[Model, SVMOptions], width: int):
-        """Builds the SVM beside whatever the subclass builds.
-
-        Args:
-            spec: of the stage.
-            width: length of what `embed` gives.
+    def __init__(self, spec: StageSpec[Model, SVMOptions], net: nn.Module, width: int):
+        """Builds the SVM beside the network, see `FrozenNetwork`.
 
         Raises:
             ValueError: clips have several labels.
         """
-        super().__init__(spec)
+        super().__init__(spec, net, width)
         if spec.multilabel:
             raise ValueError("a linear SVM is for clips of one class; judge tags by a linear layer")
         self.svm = nn.Linear(width, spec.num_classes).requires_grad_(False)
-
-    def embed(self, batch: Batch) -> Tensor:
-        """[B, width], by the network as it is."""
-        raise NotImplementedError
 
     def fit(self, features_ND: np.ndarray, label_NC: np.ndarray, seed: int) -> str:
         from sklearn.svm import LinearSVC

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.types import Batch
 from experiments.common.stage import StageSpec
@@ -31,7 +31,7 @@ class Probe(LinearSVM[Nothing]):
     options_config = Options
 
     def __init__(self, spec: StageSpec[Nothing, SVMOptions]):
-        super().__init__(spec, 3)
+        super().__init__(spec, nn.Identity(), 3)
 
     def embed(self, batch: Batch) -> Tensor:
         """One of three directions, by the number of the video, and a little of the second at which it begins."""
