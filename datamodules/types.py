@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from datamodules.augmentation import AugmentConfig as AugmentConfig
 from datamodules.frozen import Freezable
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class Around(Freezable):
 
 @dataclass
 class AudioInputs(Freezable):
-    """Sound as a method reads it: mono, as log-mel frames of 25 ms every 10 ms."""
+    """Sound as a method reads it: mono, as log-mel frames of 25 ms every 10 ms, or as librosa makes them."""
 
-    kind: Literal["kaldi", "decibel"] = "kaldi"
-    """Kaldi-compatible log-mels, or DAVEnet's: decibels below the loudest number, see `decibels.py`."""
+    kind: Literal["kaldi", "decibel", "librosa"] = "kaldi"
+    """Kaldi-compatible log-mels; DAVEnet's: decibels below the loudest number, see `decibels.py`; or librosa's, of
+    which the last settings speak, see `librosa_mel.py`."""
     reference: Literal["clip", "source"] = "clip"
     """Decibels: 0 dB is the loudest value of the sound that is read, or of all sound of its file, from whose
     spectrogram the clip's is cut (AVLnet, MCN and Everything at Once on whole videos)."""
@@ -57,10 +59,23 @@ class AudioInputs(Freezable):
     """Values are normalised to `(x - mean) / (scale * std)`: 2 in AST, AudioMAE and MAViL, 1 in PSLA and UAVM."""
     window: Literal["hanning", "hamming"] = "hanning"
     """Window of the 25 ms frames; Hamming in MBT."""
+    fft: int = 1024
+    """librosa: samples of a frame, under Hann's window (`n_fft`)."""
+    hop: int = 160
+    """librosa: samples from one frame's centre to the next's (`hop_length`)."""
+    samples: int = 0
+    """librosa: samples of sound, with zeros past its end; 0 = up to the centre of the last of `frames`."""
+    edges: Literal["reflect", "zeros"] = "reflect"
+    """librosa: what lies before the first sample and after the last: the sound mirrored (before librosa 0.9, and
+    torchaudio) or zeros (`pad_mode`)."""
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    """librosa: Slaney's mel scale and triangles of equal area (librosa), or HTK's and of equal height (torchaudio)."""
 
     @property
     def seconds(self) -> float:
         """Seconds of sound that `frames` cover: 10 ms each, and 15 ms more for Kaldi's, which lie wholly within it."""
+        if self.kind == "librosa":
+            return (self.samples or (self.frames - 1) * self.hop) / self.sample_rate
         return self.frames * 0.010 + (0.015 if self.kind == "kaldi" else 0.0)
 
 
@@ -184,35 +199,6 @@ class Inputs(Freezable):
     """Clips beside the clip, by name. Of them a batch has `<name>_id`, `<name>_key` and `<name>_label`; `<name>_own`,
     true where the clip itself stands in their place; and `<name>_there`, false where no clip fits the rule, or none
     that does can be read: its streams are zero then."""
-
-
-@dataclass
-class AugmentConfig(Freezable):
-    """Augmentation of training batches, on the device; all off by default."""
-
-    roll_gain: bool = False
-    """Circular roll of the waveform and a gain of Beta(10, 10) + 0.5 (AudioMAE `roll_mag_aug`)."""
-    mixup: float = 0.0
-    """Share of clips that are mixed with another training clip, see `mixing.py`."""
-    freq_mask: int = 0
-    """SpecAugment: largest number of mel bins that are masked."""
-    time_mask: int = 0
-    """SpecAugment: largest number of frames that each time mask covers."""
-    time_masks: int = 1
-    """SpecAugment: number of time masks, which may overlap."""
-    noise: float = 0.0
-    """`noise * u * U(0, 1)` is added to each bin of the normalised log-mels, with u from U(0, 1) for each clip; 0.1 in
-    UAVM (`src/dataloader.py`)."""
-    shift: int = 0
-    """Circular roll of the normalised log-mels by -shift..shift - 1 frames; 10 in UAVM."""
-    crop_scale: float = 1.0
-    """Random resized crop: smallest share of the picture's area that is kept; 1 = no crop."""
-    flip: bool = False
-    """Horizontal flip of half of the clips."""
-    color_jitter: float = 0.0
-    """Share of clips whose brightness, saturation, contrast and hue are changed; 0.8 in MBT."""
-    gray: float = 0.0
-    """Share of clips turned grey; 0.1 in MBT."""
 
 
 @dataclass

@@ -60,7 +60,7 @@ PAGES = (
         "Augmentation",
         "`data.augment`, or `stages.<stage>.data.augment` for one stage. It runs on the device, on training batches, "
         "and its randomness depends on (seed, epoch, clip) alone.",
-        (("datamodules/types.py", ("AugmentConfig",)),),
+        (("datamodules/augmentation.py", ("AugmentConfig",)),),
     ),
     Page(
         "inputs",

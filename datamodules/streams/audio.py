@@ -1,11 +1,13 @@
 """Sound on the device: log-mel features and the augmentations of waveforms and log-mels, batched.
 
 The order is AudioMAE's (`dataset.py`): `roll_gain` and mix-up (`mixing.py`) of waveforms, `LogMel`, `spec_mask`,
-`normalise`; then UAVM's (`src/dataloader.py`): `add_noise`, `roll_frames`.
+`normalise`; then UAVM's (`src/dataloader.py`): `add_noise`, `roll_frames`. `volume` comes with `roll_gain`.
 Shape suffixes: B clips, T samples, F frames, M mel bins, N samples of a frame.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from datamodules.keyed import beta, uniform
 from datamodules.precision import full_precision
-from datamodules.types import AudioInputs
+from datamodules.types import AudioInputs, AugmentConfig
 
 # Kaldi's defaults (torchaudio.compliance.kaldi.fbank).
 _FRAME_MS = 25.0
@@ -160,6 +162,18 @@ def roll_gain(waveform_BT: Tensor, length_B: Tensor, key_B: Tensor) -> Tensor:
     return waveform_BT.gather(1, source_BT) * gain_B1
 
 
+def volume(waveform_BT: Tensor, key_B: Tensor, most: float) -> Tensor:
+    """Multiplies each clip by a number from U(1 - most, 1 + most) (CrissCross and XKD `wav_aug.py`)."""
+    return waveform_BT * (1 + most * (2 * uniform(key_B, "audio volume", 1) - 1))
+
+
+def augmented_sound(waveform_BT: Tensor, length_B: Tensor, key_B: Tensor, augment: AugmentConfig) -> Tensor:
+    """What is changed of waveforms before clips are mixed."""
+    if augment.roll_gain:
+        waveform_BT = roll_gain(waveform_BT, length_B, key_B)
+    return volume(waveform_BT, key_B, augment.volume) if augment.volume else waveform_BT
+
+
 def _spans(key_B: Tensor, purpose: str, longest: int, size: int, count: int = 1) -> Tensor:
     """[B, size] bool: random spans of each clip, each with the distribution of torchaudio's `mask_along_axis`."""
     width_BK1, start_BK1 = uniform(key_B, purpose, count, 2, 1).unbind(2)
@@ -169,22 +183,35 @@ def _spans(key_B: Tensor, purpose: str, longest: int, size: int, count: int = 1)
     return ((position >= start_BK1) & (position < start_BK1 + width_BK1.long())).any(dim=1)
 
 
-def spec_mask(log_mel_BFM: Tensor, key_B: Tensor, freq_mask: int, time_mask: int, time_masks: int = 1) -> Tensor:
-    """SpecAugment: one span of mel bins and `time_masks` of frames of each clip set to 0.
+def spec_mask(
+    log_mel_BFM: Tensor,
+    key_B: Tensor,
+    freq_mask: int,
+    time_mask: int,
+    time_masks: int = 1,
+    freq_masks: int = 1,
+    mask_with: Literal["zero", "mean"] = "zero",
+) -> Tensor:
+    """SpecAugment: spans of mel bins and of frames of each clip set to 0, or to the clip's mean.
 
     AudioMAE masks before it normalises, so a masked value ends as `-mean / (scale * std)`, like padding does.
 
     Args:
         log_mel_BFM: [B, F, M] log-mel before normalisation.
         key_B: [B] int64 keys.
-        freq_mask: mel bins; the width is uniform in [0, freq_mask), 0 for none.
+        freq_mask: mel bins; the width of each span is uniform in [0, freq_mask), 0 for none.
         time_mask: frames; the width of each span is uniform in [0, time_mask), 0 for none.
-        time_masks: spans of frames, which may overlap.
+        time_masks, freq_masks: spans of frames and of mel bins, which may overlap.
+        mask_with: see `AugmentConfig.mask_with`.
     """
     _, F, M = log_mel_BFM.shape
-    freq_BM = _spans(key_B, "spec mask freq", freq_mask, M)
-    time_BF = _spans(key_B, "spec mask time", time_mask, F, time_masks)
-    return log_mel_BFM.masked_fill(freq_BM[:, None, :] | time_BF[:, :, None], 0.0)
+    freq_B1M = _spans(key_B, "spec mask freq", freq_mask, M, freq_masks)[:, None, :]
+    time_BF1 = _spans(key_B, "spec mask time", time_mask, F, time_masks)[:, :, None]
+    if mask_with == "zero":
+        return log_mel_BFM.masked_fill(freq_B1M | time_BF1, 0.0)
+    for mask in (freq_B1M, time_BF1):
+        log_mel_BFM = torch.where(mask, log_mel_BFM.mean(dim=(1, 2), keepdim=True), log_mel_BFM)
+    return log_mel_BFM
 
 
 def add_noise(log_mel_BFM: Tensor, key_B: Tensor, most: float) -> Tensor:

@@ -7,12 +7,11 @@ K frequencies.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from datamodules.precision import full_precision
+from datamodules.streams.mel_banks import mel_bank
 from datamodules.types import AudioInputs
 
 # AVLnet's `audio_to_spectrograms.py`; the last two are librosa's (`power_to_db`).
@@ -58,7 +57,8 @@ class DecibelMel(nn.Module):
         self.edge = self.size // 2
         window_N = torch.hamming_window(self.size, periodic=False, dtype=torch.float64)
         self.register_buffer("window", window_N, persistent=False)
-        self.register_buffer("mel_bank", slaney_bank(self.size, rate, inputs.mel_bins).float(), persistent=False)
+        bank_KM = mel_bank(self.size, rate, inputs.mel_bins, _LOW_HZ)
+        self.register_buffer("mel_bank", bank_KM.float(), persistent=False)
 
     def num_frames(self, length: Tensor) -> Tensor:
         """Frames of a sound of `length` samples, at most `frames`, none of an empty one; same shape as `length`."""
@@ -147,27 +147,3 @@ def column(seconds: float, sample_rate: int) -> int:
     """
     sample = int(seconds * sample_rate) - int(sample_rate * _FRAME_S) // 2
     return max(0, sample // int(sample_rate * _SHIFT_S))
-
-
-def slaney_bank(size: int, rate: int, mel_bins: int) -> Tensor:
-    """Triangular filters of equal area on Slaney's mel scale, from 20 Hz to half the rate (`librosa.filters.mel`).
-
-    torchaudio's, made in float32, are 1e-3 off where a frequency lies at the foot of a triangle.
-
-    Args:
-        size: samples of a frame.
-        rate: samples a second.
-        mel_bins: filters.
-
-    Returns:
-        [frequencies, mel_bins] float64.
-    """
-    # Linear up to 1 kHz (15 mel), then 27 mel for each factor of 6.4.
-    step = math.log(6.4) / 27
-    low, high = _LOW_HZ * 15 / 1000, 15 + math.log(rate / 2000) / step
-    mel_P = torch.linspace(low, high, mel_bins + 2, dtype=torch.float64)
-    edge_P = torch.where(mel_P < 15, mel_P * 1000 / 15, 1000 * (step * (mel_P - 15)).exp())
-    hertz_K1 = torch.arange(size // 2 + 1, dtype=torch.float64)[:, None] * rate / size
-    left, centre, right = edge_P[:-2], edge_P[1:-1], edge_P[2:]
-    rise_KM, fall_KM = (hertz_K1 - left) / (centre - left), (right - hertz_K1) / (right - centre)
-    return torch.minimum(rise_KM, fall_KM).clamp(min=0) * 2 / (right - left)

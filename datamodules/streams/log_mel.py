@@ -12,15 +12,18 @@ from datamodules.errors import DataError
 from datamodules.streams import audio, decibels
 from datamodules.streams.decibels import column, source_levels
 from datamodules.streams.kind import LENGTH, Stream, Transform
+from datamodules.streams.librosa_mel import LibrosaMel
 from datamodules.streams.mixed import mixed_sound
 from datamodules.streams.packed import Format, require_sound
 from datamodules.streams.padding import pad_to, starting_over
 from datamodules.streams.reading import ClipReader
+from datamodules.streams.resize_crop import resize_crop
 from datamodules.types import AudioInputs, AugmentConfig
 
-LOG_MELS: dict[str, type[audio.LogMel] | type[decibels.DecibelMel]] = {
+LOG_MELS: dict[str, type[audio.LogMel] | type[decibels.DecibelMel] | type[LibrosaMel]] = {
     "kaldi": audio.LogMel,
     "decibel": decibels.DecibelMel,
+    "librosa": LibrosaMel,
 }
 """`AudioInputs.kind` -> its log-mels."""
 LONGEST_SECONDS = 1e6
@@ -101,9 +104,7 @@ class LogMelTransform(Transform):
         self.log_mel = LOG_MELS[options.kind](options)
 
     def augmented(self, raw: dict[str, Tensor], key_B: Tensor) -> dict[str, Tensor]:
-        if not self.augment.roll_gain:
-            return raw
-        return {**raw, "": audio.roll_gain(raw[""], raw[LENGTH], key_B)}  # AudioMAE `dataset.py`
+        return {**raw, "": audio.augmented_sound(raw[""], raw[LENGTH], key_B, self.augment)}
 
     def mixed(
         self, own: dict[str, Tensor], theirs: dict[str, Tensor], place_M: Tensor, weight_M: Tensor
@@ -120,11 +121,13 @@ class LogMelTransform(Transform):
         if options.past_end == "repeat":
             mel_BFM, length_B = starting_over(mel_BFM, length_B), length_B.sign() * options.frames
         if train and (augment.freq_mask or augment.time_mask):
-            masks = (augment.freq_mask, augment.time_mask, augment.time_masks)
-            mel_BFM = audio.spec_mask(mel_BFM, key_B, *masks)
+            masks = (augment.freq_mask, augment.time_mask, augment.time_masks, augment.freq_masks)
+            mel_BFM = audio.spec_mask(mel_BFM, key_B, *masks, augment.mask_with)
         mel_BFM = audio.normalise(mel_BFM, options)
         if train and augment.noise:
             mel_BFM = audio.add_noise(mel_BFM, key_B, augment.noise)
         if train and augment.shift:
             mel_BFM = audio.roll_frames(mel_BFM, key_B, augment.shift)
+        if train and augment.resize_crop:
+            mel_BFM = resize_crop(mel_BFM, key_B, augment.resize_crop)
         return {"": mel_BFM[:, None], LENGTH: length_B}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.frozen import Freezable
-from datamodules.streams.audio import roll_gain
+from datamodules.streams.audio import augmented_sound
 from datamodules.streams.kind import LENGTH, Stream, Transform
 from datamodules.streams.mixed import mixed_sound
 from datamodules.streams.packed import Format, require_sound
@@ -71,7 +71,7 @@ class WaveformTransform(Transform):
         self.options, self.augment = options, augment
 
     def augmented(self, raw: dict[str, Tensor], key_B: Tensor) -> dict[str, Tensor]:
-        return {**raw, "": roll_gain(raw[""], raw[LENGTH], key_B)} if self.augment.roll_gain else raw
+        return {**raw, "": augmented_sound(raw[""], raw[LENGTH], key_B, self.augment)}
 
     def mixed(
         self, own: dict[str, Tensor], theirs: dict[str, Tensor], place_M: Tensor, weight_M: Tensor

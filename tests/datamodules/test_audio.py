@@ -104,14 +104,14 @@ def test_log_mel_equals_kaldi_on_recordings(rate):
 
 @pytest.mark.parametrize(("rate", "mels"), [(8000, 64), (16000, 23), (22050, 128), (44100, 128), (48000, 80)])
 def test_log_mel_equals_kaldi_at_any_rate(rate, mels):
-    assert_equals_kaldi([noise(1.0, rate), chirps(0.7, rate)], AudioInputs(rate, frames=110, mel_bins=mels))
+    assert_equals_kaldi([noise(1.0, rate), chirps(0.7, rate)], AudioInputs(sample_rate=rate, frames=110, mel_bins=mels))
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_log_mel_equals_kaldi_with_a_hamming_window(rate):
-    clips, inputs = [noise(1.0, rate), chirps(0.7, rate)], AudioInputs(rate, frames=110, window="hamming")
+    clips, inputs = [noise(1.0, rate), chirps(0.7, rate)], AudioInputs(sample_rate=rate, frames=110, window="hamming")
     assert_equals_kaldi(clips, inputs)
-    hanning = LogMel(AudioInputs(rate, frames=110))(*as_batch(clips))
+    hanning = LogMel(AudioInputs(sample_rate=rate, frames=110))(*as_batch(clips))
     assert (LogMel(inputs)(*as_batch(clips)) - hanning).abs().max() > 0.1, "the windows differ"
 
 
