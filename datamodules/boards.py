@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 
 EMPTY = ("", 0)
 """Values of a board's own fields that its protocol leaves out."""
+FOLDS = "folds"
+"""As `Board.split`: the folds of a cross-validation, each scored by a model that was trained on the others."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ class Board:
     views: int = 1
     """Number of windows of each clip, evenly spaced, whose outputs are averaged."""
     folds: int = 0
-    """Cross-validation over the splits `fold1`, `fold2`, …: each is scored by a model trained on the others."""
+    """How many models a method's number is the mean of. With `split="folds"` a cross-validation over the splits
+    `fold1`, `fold2`, …; else over a dataset's official splits: `test1` is scored by a model trained on `train1`, where
+    `split` is `test` and `train` is `train`. Those overlap: what tests one trains another."""
     per_class: int = 0
     """Score only the first clips of each class by id; 0 = all."""
     version: int = 1
@@ -145,6 +149,25 @@ class Board:
         own = {f.name for f in fields(self)}
         if taken := sorted(own & {f.name for f in fields(self.task)}):
             raise TypeError(f"board {self.name}: its task {self.task.name} has fields called like a board's: {taken}")
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether its folds are parts of one set, which share no clip, and no official splits."""
+        return self.split == FOLDS
+
+    def scored(self, fold: int = 0) -> str:
+        """The split that is scored, of a board of folds that of this one (from 1)."""
+        return self.split if not fold else f"{'fold' if self.cross_validates else self.split}{fold}"
+
+    @property
+    def splits(self) -> list[str]:
+        """All splits that are scored."""
+        return [self.scored(fold + 1) for fold in range(self.folds)] or [self.split]
+
+    def trained(self, fold: int) -> list[str]:
+        """The splits that the model of a fold is trained on."""
+        others = [split for split in self.splits if split != self.scored(fold)]
+        return others if self.cross_validates else [f"{self.train}{fold}"]
 
     @property
     def to_choose_by(self) -> bool:

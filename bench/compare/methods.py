@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from bench.compare.paired import Comparison, compare
+from bench.compare.paired import OF_FOLD, Comparison, compare
 from bench.errors import UserError, unknown
 from bench.plan.identity import file_hash
 from bench.plan.layout import PREDICTIONS
@@ -81,8 +81,7 @@ def compare_methods(
     first = [side[0] for side in chosen]
     differing = labels([row_key(record) for record in first], first)
     left, right = (
-        Side(tuple(side), task.predictions.joined([_predictions(record, runs, task) for record in side]), settings)
-        for side, settings in zip(chosen, differing, strict=True)
+        Side(tuple(side), _joined(side, runs, task), settings) for side, settings in zip(chosen, differing, strict=True)
     )
     modalities = (first[0].modality, first[1].modality)
     comparison = compare(wanted, left.predictions, right.predictions, modalities)
@@ -159,6 +158,17 @@ def _check_protocols(records: Sequence[Record]) -> None:
         differ = ", ".join(f"{key}: {one.protocol.get(key)} and {other.protocol.get(key)}" for key in differing)
         cure = "; `bench run` measures what is done by the present one" if differing == ["version"] else ""
         raise UserError(f"{one.id} and {other.id} were measured by different protocols, which differ in {differ}{cure}")
+
+
+def _joined(side: Sequence[Record], runs: Path, task: Task[Any]) -> Predictions:
+    """Of all folds. Official splits may score a clip more than once, by models of their own."""
+    each = [_predictions(record, runs, task) for record in side]
+    if task.board.folds and not task.board.cross_validates:
+        each = [
+            replace(one, clip_id=[f"{record.fold}{OF_FOLD}{clip}" for clip in one.clip_id])
+            for one, record in zip(each, side, strict=True)
+        ]
+    return task.predictions.joined(each)
 
 
 def _predictions(record: Record, runs: Path, task: Task[Any]) -> Predictions:

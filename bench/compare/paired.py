@@ -18,6 +18,9 @@ from bench.tasks import MetricInfo, Predictions, statistic, task_of
 from bench.tasks.metrics import RESAMPLES, resamples
 from datamodules.boards import Board
 
+OF_FOLD = "\x1f"
+"""Between a fold and a clip's id, where several folds score one clip: it is drawn with all of its scores."""
+
 
 class ComparisonError(UserError, ValueError):
     """Predictions that cannot be compared; the message names the board and what does not fit."""
@@ -83,13 +86,14 @@ def compare(
     units = np.sort(sides[0].units)
     if not np.array_equal(units, np.sort(sides[1].units)):
         raise ComparisonError(f"{board.name}: the two sides group their clips in different ways")
-    places = [np.searchsorted(units, side.units) for side in sides]
+    clips, clip_of = np.unique([unit.rpartition(OF_FOLD)[2] for unit in units], return_inverse=True)
+    places = [clip_of[np.searchsorted(units, side.units)] for side in sides]
 
     def measure(weight_UB: NDArray) -> list[dict[str, NDArray]]:
         return [side.measure(weight_UB[place]) for side, place in zip(sides, places, strict=True)]
 
-    whole = measure(np.ones((len(units), 1), np.float32))
-    blocks = [measure(weight_UB) for weight_UB in resamples(len(units), count)]
+    whole = measure(np.ones((len(clips), 1), np.float32))
+    blocks = [measure(weight_UB) for weight_UB in resamples(len(clips), count)]
     differences = {}
     for name, info in task_of(board).metrics.items():
         was, now = (float(side[name][0]) for side in whole)
@@ -97,7 +101,7 @@ def compare(
         if np.isfinite([was, now]).all() and np.isfinite(change_B).any():
             low, high = sides[0].interval(change_B, now - was)
             differences[name] = Difference(name, info, was, now, low, high, _p_value(change_B))
-    return Comparison(differences, len(units))
+    return Comparison(differences, len(clips))
 
 
 def _p_value(change_B: NDArray) -> float:

@@ -1,4 +1,4 @@
-"""Cross-validation: a stage that is measured on a board of folds becomes one stage a fold."""
+"""Cross-validation and official splits: a stage that is measured on a board of folds becomes one stage a fold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:  # it imports torch, which tables, which name stages by their 
     from bench.config.schema import BenchConfig, PartConfig, StageConfig
 
 REST = "rest"
-"""In `train`: all folds but the one that is scored."""
+"""In `train`: all folds but the one that is scored. On a board of official splits it is the name of these without their
+number, as `train`, that means the one of the fold."""
 
 
 def expand(config: BenchConfig) -> BenchConfig:
@@ -55,7 +56,7 @@ def base_name(name: str, fold: int) -> str:
 
 def scored_split(stage: StageConfig, board: Board) -> str:
     """The split on which the stage is measured."""
-    return f"fold{stage.fold}" if board.folds else board.split
+    return board.scored(stage.fold)
 
 
 def _folds(name: str, stage: StageConfig) -> list[int]:
@@ -72,13 +73,21 @@ def _folds(name: str, stage: StageConfig) -> list[int]:
 def _of_fold(name: str, stage: StageConfig, fold: int) -> StageConfig:
     stage, board = deepcopy(stage), stage.objects.board
     stage.fold = fold
-    if fold and board:
-        rest = [f"fold{other}" for other in range(1, board.folds + 1) if other != fold]
-        each: list[StageConfig | PartConfig] = [stage, *parts_of_own(stage).values()]
-        for own in each:
-            own.train = rest if own.train == [REST] else own.train
-    if fold and f"fold{fold}" in stage.train:
-        raise UserError(f"stages.{name}.train has fold{fold}, on which it would be scored; train=[{REST}] has the rest")
+    if not (fold and board):
+        return stage
+    each: list[StageConfig | PartConfig] = [stage, *parts_of_own(stage).values()]
+    for own in each:
+        own.train = board.trained(fold) if own.train == [board.train] else own.train
+    if board.scored(fold) in stage.train:
+        raise UserError(
+            f"stages.{name}.train has {board.scored(fold)}, on which it would be scored; train=[{board.train}] has "
+            f"{'the rest' if board.cross_validates else 'what goes with it'}"
+        )
+    if not board.cross_validates and stage.train and stage.train != board.trained(fold):
+        raise UserError(
+            f"stages.{name}.train={stage.train}: of the official splits of {board.dataset} others overlap with "
+            f"{board.scored(fold)}, on which it would be scored; train=[{board.train}] means {board.trained(fold)[0]}"
+        )
     return stage
 
 

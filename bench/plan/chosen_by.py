@@ -88,7 +88,7 @@ def _check_split(stage: StageConfig, board: Board | None, setting: str) -> None:
     split, others = str(stage.validation.split), _cure(stage, board)
     if split in stage.train:
         raise UserError(f"{setting}: the stage trains on it, so it would choose what it has learned by heart; {others}")
-    scoring = [each.name for each in stage.objects.source.boards if each.split == split and not each.to_choose_by]
+    scoring = [each.name for each in _reporting(stage) if split in each.splits and not each.cross_validates]
     if board is not None and split == scored_split(stage, board):
         scoring = [board.name]
     if scoring:
@@ -98,9 +98,14 @@ def _check_split(stage: StageConfig, board: Board | None, setting: str) -> None:
         )
 
 
+def _reporting(stage: StageConfig) -> list[Board]:
+    """The boards of its dataset that are not there to choose by."""
+    return [board for board in stage.objects.source.boards if not board.to_choose_by]
+
+
 def _cure(stage: StageConfig, board: Board | None) -> str:
     """The splits that can be named instead."""
-    scored = {each.split for each in stage.objects.source.boards if not each.to_choose_by}
+    scored = {split for each in _reporting(stage) if not each.cross_validates for split in each.splits}
     taken = {*stage.train, *scored, *([scored_split(stage, board)] if board else [])}
     free = [split for split in stage.objects.source.splits if split not in taken]
     return f"name {' or '.join(free)}" if free else f"{stage.dataset} has no other: leave validation out"

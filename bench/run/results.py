@@ -136,7 +136,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         variant=config.variant,
         preset=config.preset,
         stage=stage.base_name,
-        fold=stage.scored_split if board.folds else "",
+        fold=f"fold{stage.config.fold}" if board.folds else "",
         board=board.name,
         sample=plan.is_sample,
         modality=stage.config.modality,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from bench.config.starts import IMAGENET, RANDOM
 from bench.records.record import MetricValue, Record
 from bench.tables.row_key import RowKey, Setting
+from datamodules.boards import FOLDS
 
 LEAST_COVERAGE = 0.85
 """Share of the official clips below which a row has no rank, whatever the run's `data.min_coverage`, which only says
@@ -62,6 +63,11 @@ class Row:
         """Those of the board; 1 where it has none."""
         folds = self.newest.protocol.get("folds")
         return folds if isinstance(folds, int) and folds > 0 else 1
+
+    @property
+    def shares_clips(self) -> bool:
+        """Whether its folds are official splits, whose clips may be the same."""
+        return self.official_folds > 1 and self.newest.protocol.get("split") != FOLDS
 
     @property
     def least_folds(self) -> int:
@@ -116,7 +122,8 @@ class Row:
         """The metrics that all of the row's records have."""
         first, *others = self.records
         common = [name for name in first.metrics if all(name in record.metrics for record in others)]
-        return {name: Cell.of({(r.seed, r.fold): r.metrics[name] for r in self.records}) for name in common}
+        values = {name: {(r.seed, r.fold): r.metrics[name] for r in self.records} for name in common}
+        return {name: Cell.of(each, self.shares_clips) for name, each in values.items()}
 
 
 class Cell(NamedTuple):
@@ -130,20 +137,24 @@ class Cell(NamedTuple):
     """The 95 % interval over clips."""
 
     @classmethod
-    def of(cls, values: Mapping[tuple[int, str], MetricValue]) -> Cell:
+    def of(cls, values: Mapping[tuple[int, str], MetricValue], shared: bool = False) -> Cell:
         """Of the values by (seed, fold).
 
         Folds have clips of their own, so the distances from their values to the ends of their intervals are independent
         errors of the terms of a mean of F: sqrt(sum of squares) / F. Seeds are measured on the same clips, of which the
         easy ones are easy for all: their mean is as uncertain as one of them, by the mean distance.
+
+        Args:
+            values: of a metric.
+            shared: the folds are official splits, whose clips may be the same: they count as seeds do.
         """
         if len(values) == 1:
             (one,) = values.values()
             return cls(one.value, None, (one.low, one.high))
         numbers = [value.value for value in values.values()]
         by_seed: dict[int, list[MetricValue]] = {}
-        for (seed, _), value in values.items():
-            by_seed.setdefault(seed, []).append(value)
+        for place, ((seed, _), value) in enumerate(values.items()):
+            by_seed.setdefault(place if shared else seed, []).append(value)
         down, up = (
             statistics.fmean(
                 math.hypot(*(getattr(v, end) - v.value for v in folds)) / len(folds) for folds in by_seed.values()

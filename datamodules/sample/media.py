@@ -30,7 +30,9 @@ _X264 = {
 }
 
 
-_CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
+_CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".avi": "avi"}
+_MPEG4 = {"threads": "1", "flags": "+bitexact", "qmin": "3", "qmax": "5"}
+"""AVI has no place for the order in which H.264 shows its frames; what is older has none."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
 
 
 def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32] | None, quality: Quality) -> None:
-    """H.264 with a keyframe a second, and AAC. One thread and no dates: the bytes depend on the arguments only.
+    """H.264 with a keyframe a second, and AAC; in AVI MPEG-4 and PCM. One thread and no dates: the bytes depend on the
+    arguments only.
 
     Args:
         path: its suffix is one of `_CONTAINERS`.
@@ -105,13 +108,19 @@ def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.flo
         quality: of both.
     """
     container_format = _CONTAINERS[path.suffix]
+    h264 = {"crf": str(quality.crf), **_X264}
     with av.open(str(path), "w", format=container_format, options={"fflags": "+bitexact"}) as container:
-        video = container.add_stream("libx264", rate=FPS, options={"crf": str(quality.crf), **_X264})
+        if path.suffix == ".avi":
+            video = container.add_stream("mpeg4", rate=FPS, options=_MPEG4)
+        else:
+            video = container.add_stream("libx264", rate=FPS, options=h264)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.gop_size = FPS
         audio = None
-        if waveform is not None:
+        if waveform is not None and path.suffix == ".avi":
+            audio = container.add_stream("pcm_s16le", rate=sound.SAMPLE_RATE, layout="mono")
+        elif waveform is not None:
             aac = {"flags": "+bitexact", "aac_coder": quality.aac_coder}
             audio = container.add_stream("aac", rate=sound.SAMPLE_RATE, layout="mono", options=aac)
             audio.bit_rate = quality.bit_rate

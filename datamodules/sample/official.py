@@ -17,6 +17,11 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]], header: Sequence[str
         csv.writer(file, lineterminator=end).writerows([header, *rows] if header else rows)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as it is, line ends included."""
+    _new(path).write_bytes(text.encode())
+
+
 def write_lines(path: Path, lines: Iterable[object]) -> None:
     """Writes a text file, its folders made where they are not there."""
     _new(path).write_text("".join(f"{line}\n" for line in lines))

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
-from datamodules.source.dataset import MediaKind, Official, Source, find_root
+from datamodules.source.dataset import MediaKind, Official, Source, find_root, official_splits, overlapping
 from datamodules.source.official_text import read_text
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ __all__ = [
     "find_root",
     "lines_of",
     "milliseconds",
+    "official_splits",
+    "overlapping",
     "padded",
     "read_each",
     "read_json",

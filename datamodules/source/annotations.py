@@ -108,13 +108,16 @@ def read_json(path: Path, shape: str, take: Callable[[Any], T]) -> T:
         raise DataError(f"{path}: not {shape}: {error!r}") from error
 
 
-def rows_of(path: Path, names: Sequence[str], values: Iterable[Sequence[Any]]) -> Rows:
+def rows_of(
+    path: Path, names: Sequence[str], values: Iterable[Sequence[Any]], places: Sequence[str] | None = None
+) -> Rows:
     """Rows that were read from JSON, which has no lines: faults are reported by the number of the row, from 1.
 
     Args:
-        path: the file.
+        path: the file, or the folder of several.
         names: of the columns.
         values: of each row, which become text.
+        places: where each row stands, as `lines_of` says it, of several files.
     """
     texts = [[str(value) for value in row] for row in values]
     columns = zip(*texts, strict=True) if texts else [()] * len(names)
@@ -122,4 +125,4 @@ def rows_of(path: Path, names: Sequence[str], values: Iterable[Sequence[Any]]) -
         name: pa.chunked_array([pa.array(column, pa.large_string())])
         for name, column in zip(names, columns, strict=True)
     }
-    return Rows(path, arrays, np.arange(1, len(texts) + 1), [])
+    return Rows(path, arrays, np.arange(1, len(texts) + 1), [], places)

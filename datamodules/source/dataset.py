@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +169,16 @@ class Source(ABC):
             f"{self.title}: no folder {' or '.join(names)} in {self.root} or two folders below it; unpack {archive} "
             f"there"
         )
+
+
+def official_splits(count: int) -> tuple[str, ...]:
+    """`train1`, `test1`, `train2`, …: a dataset that its makers have split several times."""
+    return tuple(f"{part}{number}" for number in range(1, count + 1) for part in ("train", "test"))
+
+
+def overlapping(splits: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """`Source.nested` of `official_splits`: those of different numbers are parts of the same clips."""
+    return frozenset(pair for pair in itertools.combinations(splits, 2) if pair[0][-1] != pair[1][-1])
 
 
 SAMPLE_MARK = "SAMPLE.json"

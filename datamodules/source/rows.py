@@ -35,12 +35,18 @@ class Rows:
         columns: name -> its values.
         lines: [rows] where each row stands in the file.
         malformed: (line, why) of what is no row.
+        places: `file:line` of each line from 1, where they are of several files.
     """
 
     def __init__(
-        self, path: Path, columns: dict[str, pa.ChunkedArray], lines: np.ndarray, malformed: list[tuple[int, str]]
+        self,
+        path: Path,
+        columns: dict[str, pa.ChunkedArray],
+        lines: np.ndarray,
+        malformed: list[tuple[int, str]],
+        places: Sequence[str] | None = None,
     ):
-        self.path, self._malformed = path, malformed
+        self.path, self._malformed, self._places = path, malformed, places
         self._columns = {name: pd.Series(column, dtype="str") for name, column in columns.items()}
         self._lines = lines
         self._rejected = pd.Series(None, index=range(len(lines)), dtype="str")
@@ -48,6 +54,10 @@ class Rows:
 
     def __getitem__(self, name: str) -> pd.Series:
         return self._columns[name]
+
+    def __setitem__(self, name: str, values: pd.Series) -> None:
+        """A column that is made of others."""
+        self._columns[name] = values.astype("str")
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -100,7 +110,10 @@ class Rows:
         return self._located(self._malformed)
 
     def _located(self, faults: Iterable[tuple[int, str]]) -> list[str]:
-        return [f"{self.path.name}:{line}: {why}" for line, why in sorted(faults)]
+        return [f"{self._place(line)}: {why}" for line, why in sorted(faults)]
+
+    def _place(self, line: int) -> str:
+        return self._places[line - 1] if self._places else f"{self.path.name}:{line}"
 
     def belongs_elsewhere(self, mask: Any) -> None:
         """Leaves rows out that are known to be of another split; what is wrong with them is a fault of that one."""
@@ -117,21 +130,23 @@ class Rows:
         mask[rows] = True
         return mask
 
-    def numbered(self, index: str, *names: str) -> Rows:
+    def numbered(self, index: str, *names: str, first: int = 0) -> Rows:
         """The same rows, of a file that lists the classes: one a row, in the order of the class index.
 
         Args:
-            index: the column that counts them from 0.
+            index: the column that counts them.
             names: columns in which each class has a name, code, … of its own.
+            first: from which it counts.
 
         Raises:
             DataError: a row is none, the index does not count them, or a name stands there twice.
         """
         if self._malformed or not len(self):
             raise DataError(f"{self.path}: expected one row a class; {' '.join(self.malformed[:1]) or 'there is none'}")
-        if self[index].tolist() != [str(number) for number in range(len(self))]:
+        if self[index].tolist() != [str(first + number) for number in range(len(self))]:
             raise DataError(
-                f"{self.path}: the indices are not 0..{len(self) - 1} in order; they begin with {self[index].iloc[0]!r}"
+                f"{self.path}: the indices are not {first}..{first + len(self) - 1} in order; they begin with "
+                f"{self[index].iloc[0]!r}"
             )
         for name in names:
             if (twice := self[name].duplicated()).any():

@@ -135,7 +135,7 @@ def _split_facts(
         with_text=_with_text(source, clips),
         with_features=_with_features(source, clips, features),
         streams=streams,
-        scored={board.name: _scored(board, manifests) for board in source.boards if split in _splits(board)},
+        scored={board.name: _scored(board, manifests) for board in source.boards if split in board.splits},
     )
     return facts, manifests["sound"].table
 
@@ -149,10 +149,6 @@ def quantiles(values: Sequence[float] | pd.Series) -> list[float]:
 
 def _usable(manifest: Manifest) -> Usable:
     return Usable(len(manifest), manifest.official, manifest.coverage, manifest.excluded, manifest.examples)
-
-
-def _splits(board: Board) -> list[str]:
-    return [f"fold{i + 1}" for i in range(board.folds)] or [board.split]
 
 
 def _scored(board: Board, manifests: dict[str, Manifest]) -> Usable:
@@ -229,7 +225,7 @@ def _sound_facts(source: Source, table: pd.DataFrame) -> SoundFacts | None:
 
 def _obstacle(board: Board, found: Survey, min_coverage: float) -> str:
     """Why a board cannot be measured; empty if it can."""
-    for split in _splits(board):
+    for split in board.splits:
         if split in found.problems:
             return found.problems[split]
         scored = found.splits[split].scored[board.name]

@@ -137,6 +137,23 @@ def test_what_is_not_there_or_ambiguous_is_refused(tmp_path: Path):
         compared(tmp_path, record.id, other.id)
 
 
+def test_a_clip_that_two_official_splits_score_is_drawn_once_with_both_of_its_scores(tmp_path: Path):
+    """So the difference is as uncertain as that of one split with the same clips, and not by sqrt(2) less."""
+    board = registry.board("hmdb51")
+    for method, skill in (("mavil", 1.0), ("uavm", 1.5)):
+        for fold in ("fold1", "fold2"):
+            about = {"fold": fold, "board": "hmdb51", "protocol": board.protocol(), "identity": f"{method}{fold}"}
+            put(tmp_path, method, predicted(3, skill), **about)
+        put(tmp_path, method, predicted(3, skill), identity=method)
+    folders = (tmp_path / "leaderboards", tmp_path / "runs")
+    both = compare_methods("mavil", "uavm", "sample/hmdb51", *folders).comparison
+    one = compared(tmp_path, "mavil", "uavm").comparison
+    assert both.n == one.n == 400
+    for name in ("top1", "top5"):
+        assert both.differences[name].change == pytest.approx(one.differences[name].change)
+        assert both.differences[name].low == pytest.approx(one.differences[name].low)
+
+
 FOLDS = replace(BOARD, folds=2).protocol()
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench import registry
 from bench.config.compose import compose
-from bench.config.folds import base_name, expand, fold_name
+from bench.config.folds import base_name, expand, fold_name, scored_split
 from bench.config.schema import BenchConfig, StageConfig
 from bench.errors import UserError
 from bench.plan.graph import make_plan
@@ -132,3 +133,37 @@ def test_missing_clips_are_ignored_and_counted_down_to_the_least_coverage(esc50_
     assert some.examples["missing"] == [whole.table["clip_id"][0]]
     with pytest.raises(UserError, match=rf"only {len(some)} of the {len(whole)} official .* 1 missing"):
         plan(tmp_path / "data", tmp_path / "runs", "stages.train_esc10.fold=1", least(0.95))
+
+
+# Official splits
+
+
+def official(**options) -> StageConfig:
+    return stage(dataset="ucf101", board="ucf101", **({"train": ["train"]} | options))
+
+
+def test_a_stage_on_official_splits_becomes_one_a_split_trained_on_what_goes_with_it():
+    found = expand(config(["x"], x=official(), y=official(after="x", train=[]))).stages
+    assert [found[f"x_fold{n}"].train for n in (1, 2, 3)] == [["train1"], ["train2"], ["train3"]]
+    scored = [scored_split(found[f"y_fold{n}"], registry.board("ucf101")) for n in (1, 2, 3)]
+    assert scored == ["test1", "test2", "test3"]
+    assert [found[f"y_fold{n}"].after for n in (1, 2, 3)] == ["x_fold1", "x_fold2", "x_fold3"]
+
+
+@pytest.mark.parametrize("train", [["train2"], ["train1", "test2"], ["test1"]])
+def test_training_on_another_official_split_is_refused(train):
+    """Which holds clips that this one tests."""
+    with pytest.raises(UserError, match=r"stages\.x\.train.* on which it would be scored; train=\[train\]"):
+        expand(config(x=official(train=train, fold=1)))
+    assert expand(config(x=official(train=["train2"], fold=2))).stages["x_fold2"].train == ["train2"]
+
+
+def test_no_recording_is_in_both_lists_of_an_official_split(tmp_path, make_sample):
+    make_sample(tmp_path, ["ucf101"], counts={"ucf101": {"videos": 24}})
+    said = "train_esc10.{}".format
+    changes = [said("dataset=ucf101"), said("board=ucf101"), said("train=[train]"), said("modality=a")]
+    overrides = ["data.min_coverage=0", *(f"stages.{change}" for change in changes)]
+    stages = plan(tmp_path, tmp_path / "runs", *overrides).stages
+    assert len({each.recipe for each in stages}) == 1 and len(stages) == 3
+    for each in stages:
+        assert not set(each.train.table["video_id"]) & set(each.scored.table["video_id"])

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bench import registry
 from bench.records.archive import Record, new_record
 from bench.records.published import PublishedMethod
 from bench.tables import formats
@@ -121,6 +122,14 @@ def test_the_interval_of_folds_is_that_of_a_mean_of_independent_ones() -> None:
     (row,) = lines(made)
     assert (float(row["top1_low"]), float(row["top1_high"])) == (pytest.approx(0.475), pytest.approx(0.52))
     assert float(row["top1_std"]) == 0
+
+
+def test_the_interval_of_official_splits_is_no_narrower_for_their_number() -> None:
+    """They may test the same clips."""
+    board = registry.board("hmdb51")
+    made = [record(value=0.5, fold=f"fold{i}", clips=60, official=60, board=board) for i in (1, 2, 3)]
+    (row,) = board_table(board, made).rows
+    assert row.cells["top1"].interval == (pytest.approx(0.45), pytest.approx(0.54)) and not row.remarks
 
 
 def test_of_a_row_and_seed_the_newest_record_counts() -> None:

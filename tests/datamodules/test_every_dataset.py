@@ -134,9 +134,12 @@ def test_its_splits_and_sizes_fit_each_other(name):
 def test_its_boards_score_a_split_of_it(name):
     source = registry.dataset(name)
     for board in source.boards:
-        folds = tuple(f"fold{number}" for number in range(1, board.folds + 1))
         assert board.dataset == name and registry.board(board.name) is board, "another board has this name"
-        assert source.splits == folds if board.folds else board.split in source.splits
+        assert set(board.splits) <= set(source.splits)
+        for fold in range(1, board.folds + 1):
+            trained, scored = board.trained(fold), board.scored(fold)
+            assert set(trained) <= set(source.splits) and scored not in trained
+            assert not any({(split, scored), (scored, split)} & source.nested for split in trained)
         assert board.views >= 1 and board.version >= 1 and board.main and board.train
 
 
