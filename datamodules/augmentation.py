@@ -45,3 +45,10 @@ class AugmentConfig(Freezable):
     resize_crop: list[float] = field(default_factory=list)
     """BYOL-A's random resized crop of the normalised log-mel: [least, most] share of its bins and of its frames that a
     box has, [0.6, 1.5] in BYOL-A, CrissCross and XKD; empty = none. See `resize_crop.py`."""
+    jitter: list[float] = field(default_factory=list)
+    """Most change of every clip's brightness, contrast, saturation and hue, as torchvision's `ColorJitter`; [0.4, 0.4,
+    0.4, 0.2] in CrissCross and XKD; empty = none. See `video_changes.py`."""
+    blur: float = 0.0
+    """Share of clips blurred by a Gaussian of 0.1 to 2 pixels; 0.5 in CrissCross."""
+    cutout: int = 0
+    """Largest side, in pixels, of a block that is taken out of each clip's pictures; 20 in CrissCross."""

@@ -17,7 +17,7 @@ from bench.contract.processes import RANKS, on_two_ranks
 from datamodules.types import Batch
 from experiments.common.stage import Stage
 
-OF_A_DEVICE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, DropPath)
+OF_A_DEVICE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout, DropPath)
 """What draws or averages for a device's own clips, as in the authors' DataParallel: here as in evaluation."""
 Step = tuple[float, dict[str, Tensor | None]]
 """The loss, and parameter -> its gradient, or None where the step does not reach it."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datamodules.streams import video
+from datamodules.streams import video, video_changes
 from datamodules.streams.kind import LENGTH, Stream, Transform
 from datamodules.streams.mixed import mixed_pictures
 from datamodules.streams.packed import Format, require_pictures
@@ -80,12 +80,19 @@ class FramesTransform(Transform):
         video_B3THW = video.random_resized_crop(video_B3THW, key_B, options.size, augment.crop_scale)
         if augment.flip:
             video_B3THW = video.horizontal_flip(video_B3THW, key_B)
-        if augment.color_jitter or augment.gray:
+        if augment.color_jitter or augment.gray or augment.jitter or augment.blur:
             pixels_B3THW = video.denormalise(video_B3THW, options.mean, options.std)
-            pixels_B3THW = video.color_jitter(pixels_B3THW, key_B, augment.color_jitter)
-            pixels_B3THW = video.gray(pixels_B3THW, key_B, augment.gray)
+            pixels_B3THW = self._recoloured(pixels_B3THW, key_B)
             video_B3THW = video.standardise(pixels_B3THW, options.mean, options.std)
-        return video_B3THW
+        return video_changes.cutout(video_B3THW, key_B, augment.cutout) if augment.cutout else video_B3THW
+
+    def _recoloured(self, pixels_B3THW: Tensor, key_B: Tensor) -> Tensor:
+        augment = self.augment
+        if augment.jitter:
+            pixels_B3THW = video_changes.jitter(pixels_B3THW, key_B, augment.jitter)
+        pixels_B3THW = video.color_jitter(pixels_B3THW, key_B, augment.color_jitter)
+        pixels_B3THW = video.gray(pixels_B3THW, key_B, augment.gray)
+        return video_changes.blur(pixels_B3THW, key_B, augment.blur) if augment.blur else pixels_B3THW
 
 
 def moments(video: VideoInputs, left: float) -> np.ndarray:

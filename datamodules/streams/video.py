@@ -186,5 +186,9 @@ def adjust_hue(pixels_B3THW: Tensor, turns: Tensor) -> Tensor:
 def gray(pixels_B3THW: Tensor, key_B: Tensor, share: float) -> Tensor:
     """Turns a share of the clips grey, each with all its frames."""
     chosen_B = uniform(key_B, "gray") < share
-    luma = (pixels_B3THW * _a_colour(_LUMA, pixels_B3THW)).sum(dim=1, keepdim=True)
-    return torch.where(chosen_B.view(-1, 1, 1, 1, 1), luma, pixels_B3THW)
+    return torch.where(chosen_B.view(-1, 1, 1, 1, 1), luma(pixels_B3THW), pixels_B3THW)
+
+
+def luma(pixels_B3THW: Tensor) -> Tensor:
+    """[B, 1, T, H, W] how bright each pixel is."""
+    return (pixels_B3THW * _a_colour(_LUMA, pixels_B3THW)).sum(dim=1, keepdim=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datamodules.frozen import Freezable
 
@@ -54,6 +54,8 @@ class OptimConfig(Freezable):
     """Validations without improvement that `plateau` bears (PSLA, UAVM `lr_patience`)."""
     layer_decay: float = 1.0
     """The rate of layer i of n is multiplied by `layer_decay ** (n - i)`; 1 = off."""
+    larc: float = 0.0
+    """Trust coefficient of `LARCAdam`, for `adam`; 1e-3 in CrissCross; 0 = off."""
 
 
 class Optimised(Protocol):
@@ -69,6 +71,8 @@ class Optimised(Protocol):
     def layer_of(self, name: str) -> tuple[int, int]: ...
 
     def share_of_rate(self, name: str) -> float: ...
+
+    def keeps_rate(self, name: str) -> bool: ...
 
 
 def peak_lr(optim: OptimConfig, batch_size: int) -> float:
@@ -136,19 +140,21 @@ def schedule_factor(
 
 
 def param_groups(stage: Optimised) -> list[dict[str, Any]]:
-    """The trainable parameters by (layer, share of its rate, decayed or not), each group with its learning rate and
-    weight decay."""
+    """The trainable parameters by (layer, share of its rate, whether it stays, decayed or not), each group with its
+    learning rate and weight decay."""
     optim, peak = stage.spec.optim, peak_lr(stage.spec.optim, stage.spec.batch_size)
-    groups: dict[tuple[int, float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, float, bool, bool], dict[str, Any]] = {}
     for name, parameter in stage.named_parameters():
         if not parameter.requires_grad:
             continue
-        (layer, layers), share = stage.layer_of(name), stage.share_of_rate(name)
+        (layer, layers), share, constant = stage.layer_of(name), stage.share_of_rate(name), stage.keeps_rate(name)
         decayed = parameter.ndim > 1 or optim.algorithm != "adamw"
+        said = ("" if share == 1 else f" x {share}") + (", constant" if constant else "")
         group = groups.setdefault(
-            (layer, share, decayed),
+            (layer, share, constant, decayed),
             {
-                "name": f"layer {layer}" + ("" if share == 1 else f" x {share}") + ("" if decayed else ", no decay"),
+                "name": f"layer {layer}{said}" + ("" if decayed else ", no decay"),
+                "constant": constant,
                 "params": [],
                 "lr": peak * share * optim.layer_decay ** (layers - layer),
                 "weight_decay": optim.weight_decay if decayed else 0.0,
@@ -158,20 +164,69 @@ def param_groups(stage: Optimised) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
+def _constant(step: int) -> float:
+    return 1.0
+
+
+class LARCAdam(torch.optim.Adam):
+    """Adam on gradients that LARC has scaled, in the mode that clips (You et al. 2017; apex `parallel/LARC.py`, which
+    CrissCross wraps around Adam).
+
+    The gradient of each parameter, with its weight decay, is multiplied by
+    `min(1, trust * |w| / ((|g| + decay * |w| + 1e-8) * lr))`, unless the parameter or its gradient is zero: then it is
+    left as it is.
+    """
+
+    _EPS = 1e-8
+
+    def __init__(self, groups: list[dict[str, Any]], trust: float, betas: tuple[float, float]):
+        # What is decayed here is not decayed by Adam once more.
+        super().__init__(
+            [{**group, "larc_decay": group["weight_decay"], "weight_decay": 0.0} for group in groups], betas=betas
+        )
+        self.trust = trust
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._scale(parameter, parameter.grad, group["larc_decay"], group["lr"])
+        super().step()
+        return loss
+
+    def _scale(self, parameter: Tensor, gradient: Tensor, decay: float, lr: float) -> None:
+        size, slope = parameter.norm(), gradient.norm()
+        local = self.trust * size / (slope + decay * size + self._EPS)
+        factor = (local / max(lr, torch.finfo(local.dtype).tiny)).clamp(max=1)
+        scaled = factor * gradient.add(parameter, alpha=decay)
+        gradient.copy_(torch.where((size > 0) & (slope > 0), scaled, gradient))
+
+
 def make_optimizer(stage: Optimised) -> dict[str, Any]:
     """The optimiser and its per-step schedule, as Lightning's `configure_optimizers` returns them."""
     spec, optim = stage.spec, stage.spec.optim
     groups = param_groups(stage)
     optimizer: torch.optim.Optimizer
+    betas = (optim.betas[0], optim.betas[1])
+    if optim.larc and optim.algorithm != "adam":
+        raise ValueError(f"optim.larc={optim.larc:g} scales gradients for optim.algorithm=adam, not {optim.algorithm}")
     if optim.algorithm == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=optim.betas[0])
+    elif optim.larc:
+        optimizer = LARCAdam(groups, optim.larc, betas)
     else:
         make = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
-        optimizer = make(groups, betas=tuple(optim.betas))
+        optimizer = make(groups, betas=betas)
+
+    def scheduled(step: int) -> float:
+        return schedule_factor(optim, spec.batch_size, step, spec.steps_per_epoch, spec.epochs, plateau=stage.plateau)
+
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: schedule_factor(
-            optim, spec.batch_size, step, spec.steps_per_epoch, spec.epochs, plateau=stage.plateau
-        ),
+        optimizer, [_constant if group["constant"] else scheduled for group in groups]
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -209,6 +209,10 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         """Factor of a parameter's learning rate, on top of layer-wise decay."""
         return 1.0
 
+    def keeps_rate(self, name: str) -> bool:
+        """Whether a parameter's learning rate is the same in all steps, whatever the schedule."""
+        return False
+
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]  # Lightning's cannot be indexed
         return make_optimizer(self)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.common.optim import OptimConfig, lr_factor, schedule_factor
+from experiments.common.optim import LARCAdam, OptimConfig, lr_factor, schedule_factor
 from experiments.common.stage import Stage, StageSpec
 from tests.experiments import golden
 
@@ -134,3 +134,51 @@ def test_adam_and_sgd_decay_every_parameter_as_the_authors_trainers_do(algorithm
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
     first = optimizer.param_groups[0]
     assert first["momentum"] == 0.95 if algorithm == "sgd" else first["betas"] == (0.95, 0.999)
+
+
+class KeepsLast(TwoLayers):
+    def keeps_rate(self, name):
+        return name.startswith("last")
+
+    def share_of_rate(self, name):
+        return 10.0 if name.startswith("last") else 1.0
+
+
+def test_a_rate_that_is_kept_is_the_same_in_every_step():
+    optim = OptimConfig(lr=1e-3, warmup_epochs=1.0)
+    stage = KeepsLast(StageSpec(None, None, optim=optim, batch_size=64, steps_per_epoch=10, epochs=6))
+    configured = stage.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for step in range(60):
+        rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert rate[id(stage.last.weight)] == pytest.approx(1e-2)
+        assert rate[id(stage.first.weight)] == pytest.approx(1e-3 * lr_factor(step / 10, 6, 1, 0.0))
+        optimizer.step()
+        scheduler.step()
+
+
+LARC = golden.recorded("larc")
+
+
+def test_larc_around_adam_takes_the_steps_of_the_authors_wrapper():
+    drawn, shapes, config = golden.Recording("crisscross").drawn, LARC["keys"], LARC["config"]
+    groups = [
+        {"params": [nn.Parameter(drawn(name, *shapes[name]) * (name != "zero")) for name in names], "lr": rate,
+         "weight_decay": decay}
+        for names, rate, decay in config["groups"]
+    ]  # fmt: skip
+    optimizer = LARCAdam(groups, config["trust"], (0.9, 0.999))
+    for step, expected in enumerate(LARC["steps"]):
+        for group, (names, _, _) in zip(groups, config["groups"], strict=True):
+            for name, parameter in zip(names, group["params"], strict=True):
+                parameter.grad = LARC["gains"][name] * drawn(f"{name} gradient {step}", *shapes[name])
+        optimizer.step()
+        for group, (names, _, _) in zip(groups, config["groups"], strict=True):
+            for name, parameter in zip(names, group["params"], strict=True):
+                torch.testing.assert_close(parameter.flatten().tolist(), expected[name], rtol=1e-6, atol=1e-7)
+
+
+def test_larc_is_for_adam():
+    with pytest.raises(ValueError, match=r"optim\.larc=0\.001 .* not adamw"):
+        made(larc=1e-3)
+    assert isinstance(made(algorithm="adam", larc=1e-3)[1], LARCAdam)
