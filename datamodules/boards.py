@@ -81,6 +81,14 @@ class Retrieval(BoardTask):
 
 
 @dataclass(frozen=True)
+class Neighbours(BoardTask):
+    """Clips are compared with those of the board's training split, and the nearest ones should be of their class."""
+
+    name = "neighbours"
+    measured_by = "bench.tasks.neighbours:NeighboursTask"
+
+
+@dataclass(frozen=True)
 class Localisation(BoardTask):
     """The steps of a video are localised in time. A row is a second."""
 

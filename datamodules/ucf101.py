@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification
+from datamodules.boards import Board, Classification, Neighbours
 
 SPLITS = source.official_splits(3)
 SPELT = {"HandstandPushups": "HandStandPushups"}
@@ -32,6 +32,16 @@ class UCF101(source.Source):
     sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696), strict=True))  # measured
     boards = (
         Board("ucf101", dataset="ucf101", train="train", split="test", folds=3, task=Classification(), main="top1"),
+        Board(
+            "ucf101-retrieval",
+            dataset="ucf101",
+            train="train",
+            split="test",
+            folds=3,
+            task=Neighbours(),
+            main="near@1",
+            views=10,
+        ),
     )
 
     @classmethod

@@ -59,6 +59,11 @@ def scored_split(stage: StageConfig, board: Board) -> str:
     return board.scored(stage.fold)
 
 
+def searched_splits(stage: StageConfig, board: Board) -> list[str]:
+    """The board's training splits, whether or not the stage trains on them."""
+    return board.trained(stage.fold) if board.folds else board.train.split("+")
+
+
 def _folds(name: str, stage: StageConfig) -> list[int]:
     board = stage.objects.board
     count = board.folds if board else 0

@@ -56,6 +56,11 @@ def check_validation(stage: StageConfig, where: str) -> None:
             f"own loss ({where}.metric={LOSS}), name a board of {stage.dataset} "
             f"({where.removesuffix('.validation')}.board), or leave validation out"
         )
+    elif task_of(board).searches_training:
+        raise UserError(
+            f"{where}.split={own.split}: {board.name} compares clips with all that are trained on, which no validation "
+            f"does; go by the stage's own loss ({where}.metric={LOSS}), or leave validation out"
+        )
     elif own.metric is not None and own.metric not in (metrics := task_of(board).metrics):
         raise unknown(f"metric of {board.task.name} ({where}.metric)", own.metric, [*metrics, LOSS])
     if own.every < 1:

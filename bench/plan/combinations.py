@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.config import mixtures
-from bench.config.folds import scored_split
+from bench.config.folds import scored_split, searched_splits
 from bench.config.schema import BenchConfig, StageConfig
 from bench.config.starts import NAMED, RANDOM
 from bench.errors import UserError, unknown
@@ -264,6 +264,8 @@ def _check_extracted(stage: StageConfig, where: str, name: str, other: StageConf
     board = stage.objects.board
     validated = [stage.validation.split] if stage.validation.split else []
     read = [*stage.train, *stage.extract, *validated, *([scored_split(stage, board)] if board else [])]
+    if board and task_of(board).searches_training:
+        read += searched_splits(stage, board)
     if missing := [split for split in read if split not in other.extract]:
         raise UserError(f"{where}: {name} extracts {'+'.join(other.extract)}, but {'+'.join(missing)} is read here")
 

@@ -17,7 +17,7 @@ from bench.plan.chosen_by import require_unchosen, require_unseen
 from bench.plan.combinations import check_combinations
 from bench.plan.labels import columns_of, with_labels
 from bench.plan.layout import DONE, FEATURES, LABELS, RECORD, WEIGHTS, is_cut_off
-from bench.plan.measured import measurable
+from bench.plan.measured import measurable, searched_clips
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
 from bench.tasks import task_of
@@ -45,6 +45,8 @@ class PlannedStage:
     """The datasets that it trains on, where they are several."""
     scored: Manifest | None
     """The clips of the board's split; None: the stage is not measured."""
+    searched: Manifest | None
+    """The training clips that those are compared with, where the board's task searches them."""
     validated: Manifest | None
     """The clips that are measured while the stage trains; None: nothing is validated."""
     extracted: Manifest | None
@@ -252,6 +254,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     labelled = columns_of(config, name)
     if board and scored:
         scored = measurable(name, stage, board, scored, board.name)
+    searched = searched_clips(name, stage, board, clips_of)
     if validated:
         validated = measurable(name, stage, board, validated, f"{stage.dataset} {stage.validation.split}")
         require_unseen(name, stage, validated, train)
@@ -308,8 +311,9 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     def identified(stage: StageConfig, validated: Manifest | None) -> tuple[dict[str, Any], str]:
         """What determines the stage's result, and its identity."""
         determining = identity.determining(
-            config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, mixture, validated
-        )
+            config, stage, own_class, train, extracted, scored, board, spec.class_text, parts, mixture, validated,
+            searched,
+        )  # fmt: skip
         related = {role: other.identity for role, other in roles.items()}
         started = parent.identity if parent else started_hash
         return determining, identity.identity(determining, config.seed, started, related)
@@ -323,6 +327,7 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         train=train,
         mixture=mixture,
         scored=scored,
+        searched=searched,
         validated=validated,
         extracted=extracted,
         board=board,

@@ -52,7 +52,7 @@ def identity(determining: Mapping[str, Any], seed: int, start: str | None, relat
 def recipe(determining: Mapping[str, Any], start: str | None, related: Mapping[str, str], any_fold: bool) -> str:
     """The same without the seed, and for cross-validation without the fold: equal for repetitions of one experiment."""
     if any_fold:
-        of_folds = ("train", "scored", "validated", "also")
+        of_folds = ("train", "scored", "searched", "validated", "also")
         clips = {role: None if role.partition(" ")[0] in of_folds else of for role, of in determining["clips"].items()}
         determining = {**determining, "clips": clips}
     return _digest({**determining, "start": start, **_roles(related)})
@@ -74,6 +74,7 @@ def determining(
     parts: int,
     mixture: Mixture | None = None,
     validated: Manifest | None = None,
+    searched: Manifest | None = None,
 ) -> dict[str, Any]:
     """All that determines the stage's weights and scores beside the seed and the stages that it uses; nothing that
     does not (folders, loader processes, number of devices, parts of the model that it is not built from), and no
@@ -89,17 +90,18 @@ def determining(
         "trainer": trainer_settings(config.trainer, trains),
     }
     mixed = _mixed(stage, mixture)
-    clips = {"train": train, "extracted": extracted, "scored": scored, "validated": validated, **mixed}
+    own = {"train": train, "extracted": extracted, "scored": scored, "searched": searched, "validated": validated}
+    clips = own | mixed
     return {
         "method": [config.method, registry.method_version(config.method)],
         "dataset": [stage.dataset, stage.objects.source.version],
         "precision": resolve_precision(config.trainer),
         "clips": {role: manifest.fingerprint for role, manifest in clips.items() if manifest},
-        **{name: own for name, own in settings.items() if own},
+        **{name: each for name, each in settings.items() if each},
         **parts_that_count(stage, stage_class, parts),
         **({"class_text": class_text} if class_text else {}),
         **({"datasets": datasets} if (datasets := _versions(stage)) else {}),
-        **({"packed": packed} if (packed := _packed(train, extracted, scored, validated)) else {}),
+        **({"packed": packed} if (packed := _packed(*own.values())) else {}),
         **{f"packed {role}": packed for role, manifest in mixed.items() if (packed := _packed(manifest))},
         # Of any version: where it is raised, a finished stage's predictions are measured again.
         **({"board": board.protocol() | {"version": 1}} if board else {}),

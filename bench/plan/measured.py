@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from bench.config.folds import searched_splits
 from bench.config.schema import StageConfig
 from bench.errors import UserError
 from bench.tasks import task_of
@@ -35,3 +37,23 @@ def measurable(name: str, stage: StageConfig, board: Board | None, clips: Manife
             f"({clips.coverage:.1%}; {reasons}); the least is data.min_coverage={stage.data.min_coverage}"
         )
     return clips
+
+
+def searched_clips(
+    name: str, stage: StageConfig, board: Board | None, clips_of: Callable[..., Manifest]
+) -> Manifest | None:
+    """The training clips that the scored ones are compared with; None where the board's task searches none.
+
+    Args:
+        name: the stage's.
+        stage: measured on the board.
+        board: of its dataset.
+        clips_of: splits -> their clips.
+
+    Raises:
+        UserError: too few of them can be used.
+    """
+    if board is None or not task_of(board).searches_training:
+        return None
+    splits = searched_splits(stage, board)
+    return measurable(name, stage, None, clips_of(*splits), f"{'+'.join(splits)}, which {board.name} searches,")

@@ -159,6 +159,10 @@ def run_network(plan: Plan, stage: PlannedStage, stage_class: type[Stage], title
         rows = "seconds" if tasks.task_of(stage.board).in_time else "clips"
         say(f"{title}: measuring {stage.board.name} on {len(stage.scored or ())} {rows}")
         predictions = measure(trainer, module, data_module(stage, stage.scored), stage)
+        if stage.searched is not None:
+            say(f"{title}: searching {len(stage.searched)} training clips")
+            gallery = measure(trainer, module, data_module(stage, stage.searched), stage)
+            predictions = tasks.task_of(stage.board).searched(predictions, gallery)
     if trainer.is_global_zero:
         finish(plan, stage, predictions, tracked, trainer.world_size)
     trainer.strategy.barrier("stage done")

@@ -111,6 +111,8 @@ class Task(ABC, Generic[Options]):
     """Whether a row of the dataset's table is a second of a video."""
     names_classes: ClassVar[bool] = False
     """Whether clips are compared with the names of classes, whose token ids are in `spec.class_text`."""
+    searches_training: ClassVar[bool] = False
+    """Whether scored clips are compared with those of the board's training split, see `searched`."""
     averages: ClassVar[bool] = False
     """Whether several networks' scores can be averaged; `probability` and `mean_logits` say how."""
     class_score: ClassVar[str] = ""
@@ -195,6 +197,15 @@ class Task(ABC, Generic[Options]):
         """
         group = self.groups(scored.table, list(predictions.clip_id))
         return replace(predictions, group=group, steps=scored.steps, similarity=similarity)
+
+    def searched(self, predictions: Predictions, gallery: Predictions) -> Predictions:
+        """The predictions as they are stored, where the task `searches_training`.
+
+        Args:
+            predictions: of the scored clips.
+            gallery: of the clips of the board's training split, by the same network, each once, not augmented.
+        """
+        raise NotImplementedError(f"{type(self).__name__} compares with no training clips")
 
     # ---- how it is measured
 

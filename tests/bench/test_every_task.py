@@ -29,7 +29,7 @@ from bench.tasks import (
 )
 from bench.tasks.classification import ClassificationTask
 from datamodules import boards
-from datamodules.boards import Board, Classification, Localisation, Retrieval, Tagging, UnknownTask
+from datamodules.boards import Board, Classification, Localisation, Neighbours, Retrieval, Tagging, UnknownTask
 from tests.conftest import REPOSITORY
 
 
@@ -62,6 +62,19 @@ def _retrieval(rng: Generator, skill: float) -> Predictions:
     return Predictions(_names(40, rng), np.ones((40, 3), np.float32), {"a": heard, "v": seen}, similarity="dot")
 
 
+def _neighbours(rng: Generator, skill: float) -> Predictions:
+    target, of_training = _labels(40, rng), _labels(300, rng)
+    query, gallery = (rng.normal(size=each.shape) + 2 * skill * each for each in (target, of_training))
+    names = [f"training {number}" for number in range(300)]
+    return task_of(NEIGHBOURS).searched(
+        Predictions(_names(40, rng), target, {"a": query}), Predictions(names, of_training, {"a": gallery})
+    )
+
+
+def _labels(n: int, rng: Generator) -> np.ndarray:
+    return np.eye(60, dtype=np.float32)[rng.permutation(np.arange(n) % 60)]
+
+
 def _localisation(rng: Generator, skill: float) -> Predictions:
     label = np.array([3, 3, 0, 0, 3, 1, 1, 1, 3, 2])
     target = np.tile(np.eye(4, dtype=np.float32)[label][:, :3], (6, 1))
@@ -71,10 +84,12 @@ def _localisation(rng: Generator, skill: float) -> Predictions:
     return Predictions(clips, target, {"a": rng.normal(size=target.shape) + skill * target}, group, steps)
 
 
+NEIGHBOURS = Board("b", "world", "train", "test", Neighbours(), "near@1")
 EXAMPLES = {
     "tagging": Example(Board("b", "world", "train", "test", Tagging(), "mAP"), _tagging),
     "classification": Example(Board("b", "world", "train", "test", Classification(), "top1"), _classification),
     "retrieval": Example(Board("b", "world", "none", "test", Retrieval("a", "v"), "R@1"), _retrieval),
+    "neighbours": Example(NEIGHBOURS, _neighbours),
     "localisation": Example(
         Board("b", "world", "none", "test", Localisation(), "recall"), _localisation, chance_is_random=False
     ),

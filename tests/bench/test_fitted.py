@@ -1,4 +1,4 @@
-"""Stages that are fitted in one go: a linear SVM on a frozen network, of another package."""
+"""Judges of a frozen network of another package: a linear SVM, fitted in one go, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["site"]
 CLIPS, TIMES, TESTED = 24, 5, 9
 
 
-def run(site: Path, folder: Path, *overrides: str) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor], dict]:
-    """(what it was fitted to, its weights, its record)."""
+def run(site: Path, folder: Path, *overrides: str) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor], dict, Path]:
+    """(what it was fitted to, its weights, its record, the folder)."""
     folder.mkdir(exist_ok=True)
     places = [f"data_root={site / 'data'}", f"runs={folder / 'runs'}", f"leaderboards={folder / 'boards'}"]
     log = f"stages.probe.options.log={folder / 'fitted.npz'}"
     assert main(["run", "probed", "preset=tiny", log, *places, *overrides]) == 0
     (stage,) = (folder / "runs" / "probed").glob("probe-*")
     record = json.loads((stage / "record.json").read_text())
-    return dict(np.load(folder / "fitted.npz")), torch.load(stage / "weights.pt", weights_only=True), record
+    return dict(np.load(folder / "fitted.npz")), torch.load(stage / "weights.pt", weights_only=True), record, folder
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def alone(site: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_it_is_fitted_to_each_training_clip_in_as_many_windows_as_there_are_epochs(alone):
-    fitted, _, _ = alone
+    fitted, *_ = alone
     number = fitted["features"].min(1) / 1e-3
     videos, times = np.unique(np.floor(number), return_counts=True)
     assert videos.tolist() == list(range(8)) and times.tolist() == [3 * TIMES] * 8
@@ -45,7 +45,7 @@ def test_it_is_fitted_to_each_training_clip_in_as_many_windows_as_there_are_epoc
 
 
 def test_its_weights_are_scikit_learn_s_and_it_is_measured_by_them_over_all_windows_of_a_clip(alone):
-    fitted, weights, record = alone
+    fitted, weights, record, _ = alone
     theirs = LinearSVC(C=1.0, max_iter=1000, dual="auto", random_state=int(fitted["seed"]) % 2**32)
     theirs.fit(fitted["features"], fitted["label"].argmax(1))
     np.testing.assert_allclose(weights["svm.weight"].numpy(), theirs.coef_, rtol=1e-5)
@@ -81,6 +81,21 @@ def test_two_processes_fit_what_one_does(site, alone, tmp_path):
     (stage,) = (tmp_path / "runs" / "probed").glob("probe-*")
     weights = torch.load(stage / "weights.pt", weights_only=True)
     assert all(torch.equal(weights[name], value) for name, value in alone[1].items())
+    assert near(tmp_path)["metrics"] == near(alone[3])["metrics"]
+
+
+def near(folder: Path) -> dict:
+    (stage,) = (folder / "runs" / "probed").glob("near-*")
+    return json.loads((stage / "record.json").read_text())
+
+
+def test_test_clips_find_the_training_clips_that_lie_nearest(alone):
+    """Videos 8, 9, 10 of the classes 2, 0, 1 find 7, 6, 5, … of the classes 1, 0, 2, …, with three clips each."""
+    record = near(alone[3])
+    found = {name: metric["value"] for name, metric in record["metrics"].items()}
+    assert found == pytest.approx({"near@1": 1 / 3, "near@5": 2 / 3, "near@10": 1, "near@20": 1, "near@50": 1})
+    assert record["n"] == TESTED and record["notes"] == {"training_clips_searched": CLIPS}
+    assert record["protocol"]["views"] == 2
 
 
 def test_of_two_classes_both_have_a_weight_and_of_a_class_without_clips_the_least():

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.io import wavfile
 
-from datamodules.boards import Board, Classification
+from datamodules.boards import Board, Classification, Neighbours
 from datamodules.source import Official, Source, class_lists
 
 RATE = 1000  # Hz
@@ -25,7 +25,10 @@ class Ramps(Source):
     title = "Ramps"
     folders = ("ramps",)
     splits = ("train", "val", "test")
-    boards = (Board("ramps", dataset="ramps", train="train", split="test", task=Classification(), main="top1"),)
+    boards = (
+        Board("ramps", dataset="ramps", train="train", split="test", task=Classification(), main="top1"),
+        Board("ramps-near", dataset="ramps", train="train", split="test", task=Neighbours(), main="near@1", views=2),
+    )
     classes = ("zero", "one", "two")
     media = "videos"
 

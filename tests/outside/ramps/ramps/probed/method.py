@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Batch
 from experiments.common.stage import StageSpec
+from experiments.common.stages.neighbours import NearestNeighbours, NeighboursOptions
 from experiments.common.stages.svm import LinearSVM, SVMOptions
 from ramps import HIGHEST
 
@@ -42,3 +44,17 @@ class Probe(LinearSVM[Nothing]):
         np.savez(Path(self.spec.options.log), features=features_ND, label=label_NC, seed=seed)
         torch.manual_seed(seed)
         return super().fit(features_ND, label_NC, seed)
+
+
+class Near(NearestNeighbours[Nothing]):
+    """A video lies on a circle, next to those before and after it."""
+
+    def __init__(self, spec: StageSpec[Nothing, NeighboursOptions]):
+        super().__init__(spec, nn.Identity(), 2)
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        """There are none."""
+
+    def embed(self, batch: Batch) -> Tensor:
+        number_B = batch["wave"][:, 0] * HIGHEST / 20
+        return torch.stack([number_B.cos(), number_B.sin()], dim=1)
