@@ -330,8 +330,7 @@ def test_two_processes_read_what_one_reads(theirs: Theirs, ran: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["mixed", "turns"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("stage", "workers"), [("mixed", 1), ("turns", 0)])
 def test_killed_in_the_middle_it_goes_on_with_the_next_step(
     theirs: Theirs, ran: Path, tmp_path: Path, stage: str, workers: int
 ):
