@@ -57,7 +57,7 @@ class MSRVTT(source.Source):
     boards = (
         *retrieval_boards(
             "msrvtt",
-            (("t", "av"), ("t", "v"), ("a", "v"), ("at", "v")),
+            (("t", "av"), ("t", "v"), ("v", "t"), ("a", "v"), ("at", "v")),
             missing="misses",
             dataset="msrvtt",
             train="none, 9k or 7k",

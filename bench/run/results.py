@@ -209,6 +209,8 @@ def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, A
         notes["unreadable_while_scoring"] = len(scored) - len(predictions.clip_id)
     if scored.overlong:
         notes["clips_listed_beyond_the_official_ones"] = scored.overlong
+    if stage.stage_class is not None:
+        notes |= stage.stage_class.remarks(stage.spec.model)
     named = replace(predictions, classes=scored.classes)
     return {
         "protocol": stage.protocol,

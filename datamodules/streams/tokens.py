@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
+from datamodules.source.titles import titles_of
 from datamodules.streams.kind import LENGTH, Excluding, Stream, Transform
 from datamodules.streams.packed import Format
 from datamodules.streams.padding import pad_to
@@ -67,18 +68,22 @@ class TokenStream(Tokenised[TextInputs]):
     reads_text = True
 
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
-        """A clip's text is its own, or what is said in its video; adds the column caption_row for the latter."""
-        if "text" in table:
+        """A clip's text is its own, its video's title, or what is said in its video; adds the column text, or
+        caption_row for the latter."""
+        if self.options.reads == "titles":
+            table["text"] = titles_of(source, table)
+        elif "text" in table:
             exclusions.add("no text", table["text"].fillna("") == "")
         elif source.captions is not None:
             rows = source.captions.rows(table["video_id"])
             exclusions.add("no captions", rows.isna())
             table["caption_row"] = rows.fillna(-1).astype("int64")
         else:
-            raise DataError(f"{source.title} has no text")
+            raise DataError(f"{source.title} has no text; that of a table is read with data.inputs.text.reads=titles")
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        return self.ids(clip.moment.text)
+        text = clip.moment.text
+        return self.ids(f"{self.options.prompt} {text}" if self.options.prompt and text.strip() else text)
 
 
 class PadTransform(Transform):

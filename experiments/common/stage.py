@@ -110,6 +110,11 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         """The part of the method's `model` that this stage is built from; changes to other parts do not affect it."""
         return model
 
+    @classmethod
+    def remarks(cls, model: Model) -> dict[str, str]:
+        """What boards say of a row beside its numbers, as value and name: {"as_the_text_of_pretraining": "titles"}."""
+        return {}
+
     def blocks(self) -> list[nn.Module]:
         """The repeated parts of the network, which `trainer.checkpoint_activations` and `trainer.compile` work on."""
         from timm.models.vision_transformer import Block

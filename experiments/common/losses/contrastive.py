@@ -59,7 +59,7 @@ def mean_of_valid(value_B: Tensor, valid_B: Tensor) -> Tensor:
     return torch.where(valid_B, value_B, 0).sum() * world_size() / gather_mask(valid_B).sum().clamp(min=1)
 
 
-def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = None) -> Tensor:
+def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float | Tensor, valid_B: Tensor | None = None) -> Tensor:
     """One-way InfoNCE: each x must find its own y among the y of the global batch.
 
         -1/B sum_i log( exp(s(x_i, y_i) / tau) / sum_j exp(s(x_i, y_j) / tau) ),   s = cosine
@@ -70,7 +70,7 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = No
 
     Args:
         x_BD, y_BD: [B, D] embeddings of any length; row i of both is a positive pair.
-        tau: temperature.
+        tau: temperature; one that is learned gets its gradient.
         valid_B: [B] bool, the pairs that take part; the loss is that of the batch without the others, and 0 where
             there is none. None = all.
     """
@@ -80,9 +80,9 @@ def info_nce(x_BD: Tensor, y_BD: Tensor, tau: float, valid_B: Tensor | None = No
         return _find_own(x_BD @ y_GD.T / tau, valid_B)
 
 
-def symmetric_info_nce(x_BD: Tensor, y_BD: Tensor, tau: float) -> Tensor:
-    """The mean of InfoNCE from x to y and from y to x."""
-    return (info_nce(x_BD, y_BD, tau) + info_nce(y_BD, x_BD, tau)) / 2
+def symmetric_info_nce(x_BD: Tensor, y_BD: Tensor, tau: float | Tensor, valid_B: Tensor | None = None) -> Tensor:
+    """The mean of InfoNCE from x to y and from y to x; arguments as for `info_nce`."""
+    return (info_nce(x_BD, y_BD, tau, valid_B) + info_nce(y_BD, x_BD, tau, valid_B)) / 2
 
 
 def masked_margin_softmax(x_BD: Tensor, y_BD: Tensor, margin: float, valid_B: Tensor | None = None) -> Tensor:
