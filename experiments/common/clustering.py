@@ -14,8 +14,6 @@ import numpy as np
 class ClusteringOptions:
     """Of k-means, and of what comes before it."""
 
-    clusters: int = 256
-    """k."""
     whitened: int = 0
     """Principal components that are kept and given the variance 1 (DeepCluster: 256); 0 = features as they are."""
     normalised: bool = False
@@ -24,7 +22,9 @@ class ClusteringOptions:
     """At most so many."""
 
 
-def clustered(x_ND: np.ndarray, fitted_N: np.ndarray, options: ClusteringOptions, seed: int) -> np.ndarray:
+def clustered(
+    x_ND: np.ndarray, clusters: int, fitted_N: np.ndarray, options: ClusteringOptions, seed: int
+) -> np.ndarray:
     """[N] int32, the cluster of each vector.
 
     The first centres are drawn by k-means++. A cluster that no vector is nearest to gets the one that is farthest from
@@ -34,6 +34,7 @@ def clustered(x_ND: np.ndarray, fitted_N: np.ndarray, options: ClusteringOptions
 
     Args:
         x_ND: float32, which is changed; without whitening there is no second copy of it where all are `fitted_N`.
+        clusters: k.
         fitted_N: bool, the vectors that clusters (and components) are found in; the others go to the nearest.
         options: see there.
         seed: of the first centres, below 2**32.
@@ -46,8 +47,11 @@ def clustered(x_ND: np.ndarray, fitted_N: np.ndarray, options: ClusteringOptions
     from sklearn.preprocessing import normalize
 
     vectors, numbers = int(fitted_N.sum()), x_ND.shape[1]
-    for name, most in (("clusters", vectors), ("whitened", min(vectors, numbers))):
-        if (wanted := getattr(options, name)) > most:
+    for name, wanted, most in (
+        ("clusters", clusters, vectors),
+        ("whitened", options.whitened, min(vectors, numbers)),
+    ):
+        if wanted > most:
             raise ValueError(f"{name}={wanted}, but of {vectors} vectors of {numbers} numbers {most} is the most")
     every = bool(fitted_N.all())
     if options.whitened:
@@ -56,8 +60,8 @@ def clustered(x_ND: np.ndarray, fitted_N: np.ndarray, options: ClusteringOptions
     if options.normalised:
         x_ND = normalize(x_ND, copy=False)
     fitted_MD = x_ND if every else x_ND[fitted_N]
-    centre_KD, _ = kmeans_plusplus(fitted_MD, options.clusters, random_state=seed)
+    centre_KD, _ = kmeans_plusplus(fitted_MD, clusters, random_state=seed)
     k_means = KMeans(
-        options.clusters, init=centre_KD, n_init=1, max_iter=options.iterations, copy_x=False, random_state=seed
+        clusters, init=centre_KD, n_init=1, max_iter=options.iterations, copy_x=False, random_state=seed
     ).fit(fitted_MD)
     return k_means.labels_ if every else k_means.predict(x_ND)

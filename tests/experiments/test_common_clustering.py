@@ -17,10 +17,12 @@ def vectors() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 
 
-def labels(x_ND: np.ndarray, *, fitted: slice = slice(None), seed: int = SEED, **options) -> np.ndarray:
+def labels(
+    x_ND: np.ndarray, *, clusters: int = K, fitted: slice = slice(None), seed: int = SEED, **options
+) -> np.ndarray:
     fitted_N = np.zeros(len(x_ND), bool)
     fitted_N[fitted] = True
-    return clustered(x_ND.copy(), fitted_N, ClusteringOptions(**{"clusters": K, **options}), seed)
+    return clustered(x_ND.copy(), clusters, fitted_N, ClusteringOptions(**options), seed)
 
 
 def lloyd(x_ND: np.ndarray, centre_KD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-EPS, MOMENTUM = 1e-3, 0.9
-"""Of batch norms, Caffe2's: running statistics are nine tenths the newest batch's."""
+EPS = 1e-3
+"""Of batch norms, Caffe2's."""
 
 
 @dataclass
@@ -24,10 +24,13 @@ class VideoResNetConfig:
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
     """Channels of each of the four layers; all but the first halve time, height and width."""
-    blocks: int = 2
-    """Of each layer; 2 = 18 layers."""
+    blocks: list[int] = field(default_factory=lambda: [2, 2, 2, 2])
+    """Residual blocks of each."""
     stem: int = 45
     """Channels between the two convolutions of the stem."""
+    momentum: float = 0.9
+    """Of batch norms, in torch's sense: running statistics are nine tenths the newest batch's, as the released code has
+    it (official `model/r2plus1d_18.py`). Caffe2's 0.9 is torch's 0.1."""
 
 
 def between(before: int, after: int) -> int:
@@ -71,7 +74,7 @@ class VideoResNet(nn.Module):
 
     def __init__(self, config: VideoResNetConfig):
         super().__init__()
-        first, *_, self.dim = config.widths
+        first, *_, self.width = config.widths
         self.stem = nn.Sequential(
             nn.Conv3d(3, config.stem, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
             _norm(config.stem),
@@ -80,13 +83,13 @@ class VideoResNet(nn.Module):
             _norm(first),
             nn.ReLU(inplace=True),
         )
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _layer(before, after, stride, config.blocks)
-            for before, after, stride in zip([first, *config.widths], config.widths, (1, 2, 2, 2), strict=False)
-        )
+        sizes = zip([first, *config.widths], config.widths, (1, 2, 2, 2), config.blocks, strict=False)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (_layer(*size) for size in sizes)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # torchvision's
+            elif isinstance(module, nn.BatchNorm3d):
+                module.momentum = config.momentum
 
     def forward(self, video_B3THW: Tensor) -> Tensor:
         x_BCTHW = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(video_B3THW)))))
@@ -94,7 +97,7 @@ class VideoResNet(nn.Module):
 
 
 def _norm(channels: int) -> nn.BatchNorm3d:
-    return nn.BatchNorm3d(channels, eps=EPS, momentum=MOMENTUM)
+    return nn.BatchNorm3d(channels, eps=EPS)
 
 
 def _layer(before: int, after: int, stride: int, blocks: int) -> nn.Sequential:

@@ -1,0 +1,186 @@
+"""The ideas without which it would not be XDC; each test fails when its idea is broken."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import normalized_mutual_info_score as shared
+from torch import Tensor
+
+from bench.config.compose import compose
+from bench.contract.cases import CLASSES, CLIPS, CPU, Case, built, composed, made_up_batch, spec
+from experiments.common.stage import StageSpec
+from experiments.xdc import method
+from tests.bench.stages import arguments
+from tests.conftest import REPOSITORY
+
+FORMS = ("xdc", "sdc", "mdc", "cdc")
+LEARNS = {"xdc": {"v_a", "a_v"}, "sdc": {"v_v", "a_a"}, "mdc": {"v_v", "v_a", "a_v", "a_a"}, "cdc": {"v_v", "a_a"}}
+"""Form -> {encoder_whose clusters}."""
+N, D, K = 80, 12, 4
+
+
+def stage_spec(stage: str, form: str = "xdc", **model) -> StageSpec:
+    found = spec(composed("xdc"), stage)
+    return replace(found, model=replace(found.model, form=form, **model))
+
+
+def train(form: str = "xdc") -> method.Train:
+    torch.manual_seed(0)
+    return method.Train(stage_spec("train_1", form))
+
+
+def clips() -> dict[str, Tensor]:
+    return made_up_batch(Case("xdc", "train_1"))
+
+
+def pseudo_labels(features: np.ndarray, form: str = "xdc", splits: list[str] | None = None) -> dict[str, np.ndarray]:
+    stage = method.Cluster(stage_spec("label_0", form, clusters=K))
+    clip_ids, of = pd.Series([f"c{number:03}" for number in range(N)]), pd.Series(splits or ["unbalanced"] * N)
+    return stage.pseudo_labels(features.copy(), clip_ids, of, 0)
+
+
+def heard_in_four_classes() -> tuple[np.ndarray, np.ndarray]:
+    """([N, 2, D] features, pictures and sound; [N] the sound's class). Pictures are noise."""
+    rng, class_N = np.random.default_rng(0), np.arange(N) % K
+    heard = 10 * np.eye(K, D)[class_N] + 0.1 * rng.normal(size=(N, D))
+    return np.stack([rng.normal(size=(N, D)), heard], 1).astype(np.float32), class_N
+
+
+# --- what is learnt from ------------------------------------------------------------------------------------------
+
+
+def test_what_pictures_learn_are_the_clusters_of_sound_and_the_reverse():
+    features, class_N = heard_in_four_classes()
+    label = pseudo_labels(features)
+    assert shared(label["a"], class_N) == pytest.approx(1) and shared(label["v"], class_N) < 0.3
+    shuffled = features.copy()
+    shuffled[:, 0] = features[::-1, 0]
+    again = pseudo_labels(shuffled)
+    assert (again["a"] == label["a"]).all() and (again["v"] != label["v"]).any()
+    batch, stage = clips(), train()
+    terms = stage.losses(batch)
+    moved = (stage.spec.model.clusters - 1) - batch["clusters_v"]
+    others = stage.losses({**batch, "clusters_v": moved})
+    assert others["v_a"] == terms["v_a"] and others["a_v"] != terms["a_v"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_encoder_learns_what_its_form_says_and_no_gradient_goes_to_the_other(form: str):
+    stage, batch = train(form), clips()
+    terms = stage.losses(batch)
+    assert terms.keys() == {"loss", *LEARNS[form]}
+    torch.testing.assert_close(terms["loss"], sum(terms[name] for name in LEARNS[form]))
+    features = {"v": stage.net.see(batch["video"]), "a": stage.net.hear(batch["audio"])}
+    for name in LEARNS[form]:
+        encoder, of = name.split("_")
+        logits = stage.heads[encoder][of](features[encoder])
+        chosen = logits.log_softmax(1)[torch.arange(CLIPS), batch[f"clusters_{of}"]]
+        torch.testing.assert_close(terms[name], -chosen.mean())
+        reached = torch.autograd.grad(terms[name], list(stage.parameters()), retain_graph=True, allow_unused=True)
+        names = [each for each, _ in stage.named_parameters()]
+        parts = {tuple(each.split(".")[1:2]) for each, of_it in zip(names, reached, strict=True) if of_it is not None}
+        assert parts == {(encoder,)}
+
+
+def test_together_both_features_make_one_set_of_clusters():
+    features, class_N = heard_in_four_classes()
+    features[:, 0] += 10 * np.eye(2, D)[class_N % 2]
+    label = pseudo_labels(features, "cdc")
+    assert (label["v"] == label["a"]).all() and shared(label["v"], class_N) == pytest.approx(1)
+    assert shared(pseudo_labels(features[:, ::-1], "sdc")["v"], class_N) == pytest.approx(1)
+
+
+def test_clips_to_validate_on_move_no_cluster():
+    features, class_N = heard_in_four_classes()
+    splits = ["unbalanced"] * 60 + ["balanced"] * 20
+    label = pseudo_labels(features, splits=splits)
+    features[60:, 1] += 100 * np.eye(1, D, D - 1)[0]
+    assert (pseudo_labels(features, splits=splits)["a"][:60] == label["a"][:60]).all()
+    assert shared(label["a"], class_N) == pytest.approx(1)
+
+
+# --- rounds -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_rounds_begin_with_random_encoders_and_each_goes_on_where_the_one_before_ended(preset: str):
+    stages = compose("xdc", [f"preset={preset}"]).stages
+    rounds = [name for name in stages if name.startswith("train_")]
+    assert len(rounds) == {"paper": 4, "tiny": 3}[preset]
+    assert stages["label_0"].init == "random" and stages["label_0"].after is None
+    for number, name in enumerate(rounds, 1):
+        label = f"label_{number - 1}"
+        assert stages[name].labels == {"clusters_v": label, "clusters_a": label}
+        assert stages[name].after == (rounds[number - 2] if number > 1 else "label_0")
+        assert number == 1 or stages[label].after == rounds[number - 2]
+        assert set(stages[label].extract) == {*stages[name].train, stages[name].validation.split} - {None}
+        streams = stages[name].data.inputs.streams
+        assert {key: each["column"] for key, each in streams.items()} == {"clusters_v": "v", "clusters_a": "a"}
+
+
+def test_classifiers_are_new_in_each_round_and_encoders_are_kept():
+    before, after = train(), method.Train(stage_spec("train_2"))
+    with torch.no_grad():
+        for head in before.heads.parameters():
+            head.add_(1)
+    fresh = {name: value.clone() for name, value in after.heads.state_dict().items()}
+    after.load_parent(before.state_dict())
+    assert all(torch.equal(after.net.state_dict()[name], value) for name, value in before.net.state_dict().items())
+    assert all(torch.equal(after.heads.state_dict()[name], value) for name, value in fresh.items())
+    terms = after.losses(clips())
+    assert all(abs(terms[name] - math.log(after.spec.model.clusters)) < 0.1 for name in LEARNS["xdc"])
+
+
+@pytest.mark.slow
+def test_clusters_found_on_two_ranks_are_those_found_on_one(sample_root: Path, tmp_path: Path):
+    found = []
+    for devices in (1, 2):
+        settings = ["stage=label_0", "model.clusters=8", f"trainer.devices={devices}", "trainer.accelerator=cpu"]
+        settings += [f"stages.train_*.data.inputs.streams.clusters_{of}.classes=8" for of in "va"]
+        run = arguments(sample_root, tmp_path / str(devices), "xdc", *settings)
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "bench", "run", *run], check=True, env=environment)
+        (file,) = (tmp_path / str(devices) / "runs" / "xdc").glob("label_0-*/labels.parquet")
+        found.append(pd.read_parquet(file))
+    assert len(found[0]) > 40 and found[0]["v"].nunique() == found[0]["a"].nunique() == 8
+    pd.testing.assert_frame_equal(*found)
+
+
+# --- what judges them ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "modality"), [("SVM", "a"), ("SVM", "v"), ("Linear", "v"), ("Finetune", "v")])
+def test_what_is_judged_is_one_encoder_of_the_last_round(kind: str, modality: str):
+    pretrained, batch, stage_class = built(Case("xdc", "train_3"), CPU).eval(), clips(), getattr(method, kind)
+    options = stage_class.options_config()
+    judge = stage_class(
+        replace(stage_spec("svm_esc50_fold1"), modality=modality, options=options, num_classes=CLASSES)
+    ).eval()
+    judge.load_parent(pretrained.state_dict())
+    features = pretrained.features(batch)[modality]
+    assert torch.equal(judge.features(batch)[modality], features) and list(judge.net) == [modality]
+    assert judge.predict_step(batch, 0)["logits"][modality].shape == (CLIPS, CLASSES)
+    with pytest.raises(ValueError, match="modality=av: one encoder is judged, a or v"):
+        stage_class(replace(judge.spec, modality="av"))
+
+
+def test_another_number_of_clusters_than_that_of_the_labels_is_an_error():
+    with pytest.raises(ValueError, match=r"model\.clusters=31, but data\.inputs\.streams\.clusters_v\.classes=32"):
+        method.Train(stage_spec("train_1", clusters=31))
+
+
+def test_features_of_two_lengths_are_an_error():
+    found = stage_spec("label_0")
+    narrow = replace(found.model, audio=replace(found.model.audio, widths=[16, 32, 64, 96]))
+    with pytest.raises(ValueError, match=r"model\.video\.widths end in 128, model\.audio\.widths in 96"):
+        method.Cluster(replace(found, model=narrow))
