@@ -201,6 +201,9 @@ class Inputs(Freezable):
     that are called as one of these. `python -m bench data streams` lists the kinds."""
     windows: dict[str, WindowConfig] = field(default_factory=dict)
     """Windows of a clip beside its own, by name."""
+    grid: float = 0.0
+    """Where clips have such windows, their own begins at a whole multiple of so many seconds from the clip's start; 0 =
+    anywhere."""
     rows: dict[str, RowsConfig] = field(default_factory=dict)
     """Clips beside the clip, by name. Of them a batch has `<name>_id`, `<name>_key` and `<name>_label`; `<name>_own`,
     true where the clip itself stands in their place; and `<name>_there`, false where no clip fits the rule, or none

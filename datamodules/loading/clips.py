@@ -271,7 +271,7 @@ class ClipDataset(Dataset):
         def draw(purpose: str) -> float:
             return 0.0 if ref.epoch == EVALUATION else float(uniform(torch.tensor([moment.key]), purpose, 1))
 
-        return places(self.windows, self.lengths, moment.seconds, window, draw)
+        return places(self.windows, self.lengths, moment.seconds, window, draw, self.config.inputs.grid)
 
     def _kept(self, key: Hashable, read: Callable[[], np.ndarray]) -> Tensor:
         """What is read, or what the cache has of it."""

@@ -107,7 +107,12 @@ def _corner(windows: Iterable[str], corner: tuple[tuple[float, float], ...]) -> 
 
 
 def places(
-    windows: Mapping[str, WindowConfig], lengths: Mapping[str, float], seconds: float, window: float, draw: Draw
+    windows: Mapping[str, WindowConfig],
+    lengths: Mapping[str, float],
+    seconds: float,
+    window: float,
+    draw: Draw,
+    grid: float = 0.0,
 ) -> dict[str, list[float]]:
     """Window -> where each of its kind begins, in seconds from the clip's start.
 
@@ -117,6 +122,7 @@ def places(
         seconds: of the clip.
         window: 0 = all of them as early as they can be, 1 = as late.
         draw: for what else is drawn.
+        grid: seconds, see `Inputs.grid`.
 
     Raises:
         TooShort: the clip is.
@@ -127,13 +133,23 @@ def places(
         raise TooShort(f"{seconds:g} s of the {seconds - spare:g} s that its windows need")
     first = min(itertools.chain(*offsets.values()))
     # A video whose length is not known, as its file is not read, is cut at its start.
-    own = window * max(0.0, spare if spare < math.inf else 0.0) - first
+    own = _on_grid(-first, max(0.0, spare if spare < math.inf else 0.0), window, grid)
     begins = {name: [own + offset for offset in each] for name, each in offsets.items()}
     for name, config in windows.items():
         if config.lies == "anywhere":
             room = max(0.0, seconds - lengths[name]) if seconds < math.inf else 0.0
             begins[name] = [draw(f"window by {name} {place}") * room for place in range(config.count)]
     return begins
+
+
+def _on_grid(first: float, spare: float, window: float, grid: float) -> float:
+    """Where the clip's own window begins: from `first` on, up to `spare` seconds later, where there is room for it at a
+    multiple of `grid`."""
+    if grid:
+        least, most = math.ceil((first - ROUNDING) / grid), math.floor((first + spare + ROUNDING) / grid)
+        if least <= most:
+            return grid * min(most, least + int(window * (most - least + 1)))
+    return first + window * spare
 
 
 def _offsets(windows: Mapping[str, WindowConfig], lengths: Mapping[str, float], draw: Draw) -> dict[str, list[float]]:
