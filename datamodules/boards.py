@@ -7,7 +7,7 @@ own, which the dataclass names and nothing here imports.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 EMPTY = ("", 0)
@@ -145,6 +145,8 @@ class Board:
     `split` is `test` and `train` is `train`. Those overlap: what tests one trains another."""
     per_class: int = 0
     """Score only the first clips of each class by id; 0 = all."""
+    features: Literal["", "frozen"] = ""
+    """`frozen`: nothing is learned on the dataset but a classifier of what a network gives, which stays as it is."""
     version: int = 1
     """Raised whenever the protocol changes in a way that changes scores."""
 
@@ -196,6 +198,11 @@ class Board:
 
     def _of_task(self) -> dict[str, Any]:
         return {"task": self.task.name} | self.task.protocol()
+
+
+def and_linear(board: Board) -> tuple[Board, ...]:
+    """The board, on which all of a network is trained, and `<name>-linear`, where its features are frozen."""
+    return board, replace(board, name=f"{board.name}-linear", features="frozen")
 
 
 def retrieval_boards(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification
+from datamodules.boards import Board, Classification, and_linear
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,8 @@ class ESC50(source.Source):
     sizes: ClassVar = dict.fromkeys(FOLDS, 400)
     # AST's ESC-50 recipe. 512 frames cover the 5 s.
     defaults: ClassVar = {"inputs": {"audio": {"frames": 512, "mean": -6.6268077, "std": 5.358466}}}
-    boards = (
-        Board("esc50", dataset="esc50", train="rest", split="folds", task=Classification(), main="top1", folds=5),
+    boards = and_linear(
+        Board("esc50", dataset="esc50", train="rest", split="folds", task=Classification(), main="top1", folds=5)
     )
 
     @classmethod

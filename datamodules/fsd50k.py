@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Tagging
+from datamodules.boards import Board, Tagging, and_linear
 
 
 class FSD50K(source.Source):
@@ -27,7 +27,7 @@ class FSD50K(source.Source):
     # PSLA's FSD50K recipe: 3,000 frames cover 30 s.
     defaults: ClassVar = {"inputs": {"audio": {"frames": 3000, "mean": -4.6476, "std": 4.5699}}}
     boards = (
-        Board("fsd50k", dataset="fsd50k", train="train", split="eval", task=Tagging(), main="mAP"),
+        *and_linear(Board("fsd50k", dataset="fsd50k", train="train", split="eval", task=Tagging(), main="mAP")),
         # On which a model is chosen; the paper's protocol reports the chosen one's score on `eval`.
         Board("fsd50k-val", dataset="fsd50k", train="train", split="val", task=Tagging(), main="mAP"),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification, Neighbours
+from datamodules.boards import Board, Classification, Neighbours, and_linear
 
 SPLITS = source.official_splits(3)
 FOLDER = "testTrainMulti_7030_splits"
@@ -35,7 +35,9 @@ class HMDB51(source.Source):
     nested = source.overlapping(SPLITS)
     sizes: ClassVar = dict(zip(SPLITS, (3570, 1530) * 3, strict=True))  # measured on MIL-NCE's list of all three
     boards = (
-        Board("hmdb51", dataset="hmdb51", train="train", split="test", folds=3, task=Classification(), main="top1"),
+        *and_linear(
+            Board("hmdb51", dataset="hmdb51", train="train", split="test", folds=3, task=Classification(), main="top1")
+        ),
         Board(
             "hmdb51-retrieval",
             dataset="hmdb51",

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification, Neighbours
+from datamodules.boards import Board, Classification, Neighbours, and_linear
 
 SPLITS = source.official_splits(3)
 SPELT = {"HandstandPushups": "HandStandPushups"}
@@ -31,7 +31,9 @@ class UCF101(source.Source):
     nested = source.overlapping(SPLITS)
     sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696), strict=True))  # measured
     boards = (
-        Board("ucf101", dataset="ucf101", train="train", split="test", folds=3, task=Classification(), main="top1"),
+        *and_linear(
+            Board("ucf101", dataset="ucf101", train="train", split="test", folds=3, task=Classification(), main="top1")
+        ),
         Board(
             "ucf101-retrieval",
             dataset="ucf101",

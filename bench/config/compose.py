@@ -22,6 +22,7 @@ from bench.config.launched import as_launched
 from bench.config.layers import Layer, by_name, read, with_included, without_removed
 from bench.config.schema import BenchConfig, StageObjects
 from bench.errors import UserError, unknown
+from datamodules.boards import Board
 from datamodules.frozen import freeze
 from experiments.common.stage import Stage
 
@@ -90,6 +91,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
         config = merge_by_layer(layers, classes, sources, str(file))
     for name, stage in config.stages.items():
         board = registry.board(stage.board) if stage.board else None
+        _check_features(name, board, classes[name], classes)
         stage.carry(StageObjects(sources[name], board, classes[name], mixtures.sources_of(sources, name)))
     config = folds.expand(config)
     config.trainer = as_launched(config.trainer)
@@ -115,6 +117,26 @@ def _check_stages(layers: Sequence[Layer]) -> None:
             if value is not None and not isinstance(value, DictConfig) and value != {}:
                 where = key if key == "stages" else f"stages.{key}"
                 raise UserError(f"{layer.source}: {where}={value}: it has keys of its own, e.g. stages.NAME.epochs")
+
+
+def _check_features(
+    name: str,
+    board: Board | None,
+    stage_class: type[Stage[Any, Any]] | None,
+    others: Mapping[str, type[Stage[Any, Any]] | None],
+) -> None:
+    """Raises a UserError: a board of frozen features would be given what a network has learned on it. Of an ensemble
+    each member is looked at by itself."""
+    if board is None or board.features != "frozen" or stage_class is None or stage_class.frozen:
+        return
+    judges = sorted({each.__name__ for each in others.values() if each is not None and each.frozen})
+    other = f"take a class that trains a classifier alone ({', '.join(judges) or 'such as a LinearProbe'})"
+    if board.name.removesuffix("-linear") in registry.boards():
+        other += f", or report to {board.name.removesuffix('-linear')}"
+    raise UserError(
+        f"stages.{name}.board={board.name} measures frozen features, and {stage_class.__name__} trains more than a "
+        f"classifier of them; {other}"
+    )
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:

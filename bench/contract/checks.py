@@ -109,7 +109,8 @@ def never_waits(case: Case) -> None:
 
 
 def starts_from_parent(case: Case) -> None:
-    """A stage with `after` takes weights of that stage; a key that is missing or has no place is named."""
+    """A stage with `after` takes weights of that stage; a key that is missing or has no place is named. Where it says
+    that features are `frozen`, a step leaves what it has taken as it is, running means included."""
     torch.manual_seed(0)
     parent = case.config.stages[case.stage].after
     assert parent is not None, f"{case} starts from no other stage"
@@ -120,9 +121,22 @@ def starts_from_parent(case: Case) -> None:
     own = module.state_dict()
     taken = [name for name in weights if name in own and torch.equal(own[name], weights[name])]
     assert any(not torch.equal(own[name], fresh[name]) for name in taken), f"{case}: nothing of {parent} is loaded"
+    if module.frozen:
+        stays_frozen(case, module, taken)
     _refuses(module, {**weights, "nobody.weight": torch.zeros(1)}, "nobody.weight")
     left_out = next(name for name in taken if own[name].is_floating_point())
     _refuses(module, {name: value for name, value in weights.items() if name != left_out}, left_out.rpartition(".")[2])
+
+
+def stays_frozen(case: Case, module: Stage[Any, Any], names: Collection[str]) -> None:
+    """A step leaves the tensors of these names as they are, running means included."""
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    optimizer = make_optimizer(module)["optimizer"]
+    module.training_step(made_up_batch(case), 0).backward()
+    optimizer.step()
+    after = module.state_dict()
+    changed = [name for name in names if not torch.equal(after[name], before[name])]
+    assert not changed, f"{case}: it says that features are frozen, and a step changes {', '.join(changed[:5])}"
 
 
 def _refuses(module: Stage[Any, Any], weights: dict[str, Tensor], key: str) -> None:

@@ -79,6 +79,9 @@ class Stage(L.LightningModule, Generic[Model, Options]):
     rounding."""
     mixes_features: ClassVar[bool] = False
     """Whether the stage mixes a batch's `partner` into extracted features, as `data.augment.mixup` requires."""
+    frozen: ClassVar[bool] = False
+    """Whether it learns nothing but a classifier of features, which stay as they are: what boards of frozen features,
+    such as `esc50-linear`, ask for."""
     similarity: ClassVar[Similarity] = "cosine"
     """How retrieval compares two embeddings."""
     plateau: float = 1.0
@@ -226,6 +229,8 @@ class FittedStage(Stage[Model, Options], ABC):
     """A stage whose weights are no result of steps: `fit` makes them of what the network, which stays as it is, gives
     for the training clips of all epochs. Subclasses return that as `features` in `predict_step`, beside what is
     measured."""
+
+    frozen = True
 
     @abstractmethod
     def fit(self, features_ND: np.ndarray, label_NC: np.ndarray, seed: int) -> str:

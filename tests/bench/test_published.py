@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,14 @@ def file(tmp_path: Path):
 def test_every_method_is_there(published: list[PublishedMethod]):
     assert {method.name for method in published} == METHODS
     assert len({method.arxiv for method in published}) == len(METHODS)
+
+
+def test_linear_rows_stand_on_boards_of_frozen_features_and_no_others_do(published: list[PublishedMethod]):
+    for method in published:
+        for row in method.rows:
+            if row.board is not None:
+                linear = re.search(r"\b(linear|SVM)\b", f"{row.benchmark} {row.variant}") is not None
+                assert (registry.board(row.board).features == "frozen") == linear, f"{method.name}: {row.variant}"
 
 
 def test_no_row_is_there_twice(published: list[PublishedMethod]):

@@ -43,7 +43,16 @@ def test_a_definition_has_all_of_a_board_and_its_task_by_name():
     found = board(Retrieval("a", "v", missing="misses"), per_class=5).definition()
     assert found == {
         **{"name": "b", "dataset": "world", "train": "train", "split": "test", "main": "top1", "task": "retrieval"},
-        **{"query": "a", "gallery": "v", "missing": "misses", "views": 1, "folds": 0, "per_class": 5, "version": 1},
+        **{
+            "query": "a",
+            "gallery": "v",
+            "missing": "misses",
+            "views": 1,
+            "folds": 0,
+            "per_class": 5,
+            "features": "",
+            "version": 1,
+        },
     }
 
 

@@ -16,6 +16,8 @@ class FrozenNetwork(NetworkStage[Model, Options]):
     that its judges share: `class Features(FrozenNetwork[Config, Options])`, `class SVM(Features[SVMOptions],
     LinearSVM[Config])`, `class Linear(Features[LinearOptions], LinearProbe[Config])`."""
 
+    frozen = True
+
     def __init__(self, spec: StageSpec[Model, Options], net: nn.Module, width: int):
         """Takes the network.
 
