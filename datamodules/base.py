@@ -103,6 +103,7 @@ class AVDataModule(L.LightningDataModule):
         epochs: passes over the training clips.
         seed: of order and augmentation.
         views: windows of each clip that is evaluated.
+        crops: squares of the pictures of each of these windows.
         extracted: modality -> folder of the features that are read instead of media, see `extracted.py`.
         labels: stream -> file of the pseudo-labels that a stage of the method wrote.
         mixture: the datasets to train on, where they are several; `train` and `config` are of the first.
@@ -121,6 +122,7 @@ class AVDataModule(L.LightningDataModule):
         epochs: int,
         seed: int,
         views: int = 1,
+        crops: int = 1,
         extracted: Mapping[str, Path] | None = None,
         labels: Mapping[str, Path] | None = None,
         mixture: Mixture | None = None,
@@ -129,7 +131,8 @@ class AVDataModule(L.LightningDataModule):
         super().__init__()
         self.extracted, self.labels = extracted or {}, labels or {}
         self.train, self.scored, self.validated, self.config = train, scored, validated, config
-        self.batch_size, self.epochs, self.seed, self.views = batch_size, epochs, seed, views
+        self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
+        self.views, self.crops = views, crops
         self.features, self.mixture = features_of(config, mixture), mixture
 
     @property
@@ -145,7 +148,7 @@ class AVDataModule(L.LightningDataModule):
     def _loader(self, manifest: Manifest, sampler: Sampler[list[ClipRef]]) -> Loader:
         clip_ids = manifest.table["clip_id"]
         extracted = {modality: ExtractedFeatures(folder, clip_ids) for modality, folder in self.extracted.items()}
-        clips = ClipDataset(self._labelled(manifest), self.config, self.seed, self.views, extracted)
+        clips = ClipDataset(self._labelled(manifest), self.config, self.seed, self.views, extracted, self.crops)
         return self._reading(clips, sampler, collate)
 
     def _labelled(self, manifest: Manifest) -> Manifest:
@@ -215,7 +218,7 @@ class AVDataModule(L.LightningDataModule):
 
     def _evaluation_loader(self, manifest: Manifest) -> Loader:
         ranks = self._trained.world_size
-        batch = max(1, self.batch_size // (ranks * self._trained.accumulate_grad_batches))
+        batch = max(1, self.batch_size // (ranks * self._trained.accumulate_grad_batches * self.crops))
         sampler = EvalSampler(len(manifest), batch, rank=self._trained.global_rank, ranks=ranks, views=self.views)
         return self._loader(manifest, sampler)
 

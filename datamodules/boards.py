@@ -139,6 +139,9 @@ class Board:
     """The metric that sorts the board, e.g. `mAP`, `top1`, `R@1`."""
     views: int = 1
     """Number of windows of each clip, evenly spaced, whose outputs are averaged."""
+    crops: int = 0
+    """Squares that are cut out of each window's pictures, beside each other along the longer side, whose outputs are
+    averaged, too: 3 = left, middle and right; 0 = the one in the middle, or the whole picture."""
     folds: int = 0
     """How many models a method's number is the mean of. With `split="folds"` a cross-validation over the splits
     `fold1`, `fold2`, …; else over a dataset's official splits: `test1` is scored by a model trained on `train1`, where

@@ -90,6 +90,10 @@ class VideoInputs(Freezable):
     (av-superb `expert.py`)."""
     train_size: int = 256
     """Pixels at which training frames leave the workers, before the random resized crop to `size`."""
+    short_side: int = 0
+    """Frames keep their shape: in evaluation their shorter side becomes so many pixels, and a square of `size` is cut
+    out in the middle, or at the places of the board's `crops`; in training it becomes `train_size`, and a square of
+    that is cut out anywhere along the longer side. 0 = they are resized to the square."""
     past_end: Literal["repeat", "zeros", "nothing"] = "repeat"
     """Frames past the clip's end: `repeat`: the clip starts over (av-superb `expert.py`, DMVR); `zeros`: black ones;
     `nothing`: black ones too, but the batch's `video_length` says how many there are, and a stage that extracts stores
@@ -270,6 +274,9 @@ class DataConfig(Freezable):
     """Smallest share of its official clips on which a board is measured."""
     views: int = 0
     """Windows of a scored clip, evenly spaced, whose outputs are averaged; 0 = as many as the board says."""
+    crops: int = 0
+    """Squares of each window's pictures, beside each other along the longer side, whose outputs are averaged, too; 0 =
+    as many as the board says."""
     inputs: Inputs = field(default_factory=Inputs)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)

@@ -170,6 +170,13 @@ def _check_reading(stage: StageConfig, where: str) -> None:
                 f"and mixup change waveforms; leave these out, or set reference=clip"
             )
     board = stage.objects.board
+    crops = stage.data.crops or (board.crops if board else 0)
+    kept = any(getattr(stream.options, "short_side", 0) for stream in _streams(stage, where).values())
+    if crops > 1 and "v" in set(stage.modality) - stage.features.keys() and not kept:
+        raise UserError(
+            f"{where}.data.crops: {crops} squares of each picture are to be scored, but pictures are resized to the "
+            f"square; set {where}.data.inputs.video.short_side, or {where}.data.crops=1"
+        )
     if board is not None and task_of(board).in_time and (inputs.windows or inputs.rows):
         raise UserError(
             f"{where}.data.inputs.windows: {board.name} is measured second by second; leave windows and rows out"

@@ -17,17 +17,17 @@ from bench.plan.chosen_by import require_unchosen, require_unseen
 from bench.plan.combinations import check_combinations
 from bench.plan.labels import columns_of, with_labels
 from bench.plan.layout import DONE, FEATURES, LABELS, RECORD, WEIGHTS, is_cut_off
-from bench.plan.measured import measurable, searched_clips
+from bench.plan.measured import measurable, protocol_of, searched_clips
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
 from bench.plan.sources import Data
+from bench.plan.wanted import reading, wanted_inputs
 from bench.tasks import task_of
 from datamodules.boards import Board
 from datamodules.loading.mixture import Mixture
 from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import explain_exclusions
 from datamodules.source import DataError
-from datamodules.streams.known import looked_at
-from datamodules.types import Inputs, Modality
+from datamodules.types import Modality
 from experiments.common.stage import Stage, StageSpec
 
 
@@ -93,6 +93,11 @@ class PlannedStage:
         return self.config.data.views or (self.board.views if self.board else 1)
 
     @property
+    def crops(self) -> int:
+        """Squares of the pictures of each of these."""
+        return self.config.data.crops or (self.board.crops if self.board else 0) or 1
+
+    @property
     def scored_split(self) -> str:
         assert self.board is not None
         return scored_split(self.config, self.board)
@@ -101,7 +106,7 @@ class PlannedStage:
     def protocol(self) -> dict[str, Any]:
         """How it is measured: the board's protocol, but for what the configuration changes of it."""
         assert self.board is not None
-        return self.board.protocol() | {"views": self.views}
+        return protocol_of(self.board, self.views, self.crops)
 
     @property
     def done(self) -> bool:
@@ -237,8 +242,8 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
     features = {modality: planned[other] for modality, other in stage.features.items()}
     labels = {stream: planned[other] for stream, other in stage.labels.items()}
     theirs = {other.name: other.extracted for other in labels.values() if other.extracted is not None}
-    stage = reading_parts(_reading(stage, _read(stage, features)))
-    wanted = _wanted(stage.data.inputs, features)
+    stage = reading_parts(reading(stage, features.keys()))
+    wanted = wanted_inputs(stage.data.inputs, {modality: other.spec.inputs for modality, other in features.items()})
     board, own_class = stage.objects.board, stage.objects.stage_class
     train = with_labels(data.train_manifest(stage, wanted), theirs) if stage.train else None
     if train is not None and stage.data.captions == "one":
@@ -358,27 +363,6 @@ def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str
         here = {other: clips for other, clips in chosen_by.items() if config.stages[other].dataset == stage.dataset}
         require_unchosen(name, scored, here)
     return found
-
-
-def _read(stage: StageConfig, features: Mapping[str, PlannedStage]) -> Inputs:
-    """The stage's inputs without what is not read of its clips: a modality that it does not look at, or whose features
-    another stage extracts."""
-    return looked_at(stage.data.inputs, set(stage.modality) - features.keys())
-
-
-def _reading(stage: StageConfig, inputs: Inputs) -> StageConfig:
-    """The stage with these inputs."""
-    return replace(stage, data=replace(stage.data, inputs=inputs)).carry(stage.objects)
-
-
-def _wanted(read: Inputs, features: Mapping[str, PlannedStage]) -> Inputs:
-    """What the stage's clips must have: what is read of them, and what the stages that extract features read."""
-    theirs = {modality: other.spec.inputs for modality, other in features.items()}
-    return replace(
-        read,
-        audio=theirs["a"].audio if "a" in theirs else read.audio,
-        video=theirs["v"].video if "v" in theirs else read.video,
-    )
 
 
 def _steps_per_epoch(stage: StageConfig, train: Manifest) -> int:

@@ -1,9 +1,10 @@
-"""Which clips of a split a stage measures, and whether they are enough."""
+"""Which clips of a split a stage measures, whether they are enough, and how often each is looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from bench.config.folds import searched_splits
 from bench.config.schema import StageConfig
@@ -57,3 +58,9 @@ def searched_clips(
         return None
     splits = searched_splits(stage, board)
     return measurable(name, stage, None, clips_of(*splits), f"{'+'.join(splits)}, which {board.name} searches,")
+
+
+def protocol_of(board: Board, views: int, crops: int) -> dict[str, Any]:
+    """The board's protocol with as many windows of a clip, and squares of each window's pictures, as a stage has."""
+    protocol = {name: value for name, value in board.protocol().items() if name != "crops"}
+    return protocol | {"views": views} | ({"crops": crops} if crops > 1 else {})

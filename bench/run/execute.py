@@ -236,6 +236,7 @@ def data_module(stage: PlannedStage, scored: Manifest | None, kind: type[DataMod
         epochs=stage.config.epochs,
         seed=stage.spec.seed,
         views=stage.views,
+        crops=stage.crops,
         extracted=stage.extracted_in,
         labels=stage.labelled_in,
         mixture=stage.mixture,

@@ -210,7 +210,7 @@ def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, A
     if scored.overlong:
         notes["clips_listed_beyond_the_official_ones"] = scored.overlong
     if stage.stage_class is not None:
-        notes |= stage.stage_class.remarks(stage.spec.model)
+        notes |= stage.stage_class.remarks(stage.spec.model, stage.spec.options)
     named = replace(predictions, classes=scored.classes)
     return {
         "protocol": stage.protocol,

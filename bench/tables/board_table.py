@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 from bench.records.published import PublishedMethod, PublishedRow, on_board
 from bench.records.record import Record, ShownMetric
@@ -57,7 +56,8 @@ class BoardTable:
     published: tuple[Published, ...] = ()
     """Best first; none beside made-up data."""
     hidden: tuple[Hidden, ...] = ()
-    """What is not shown, as its protocol is not the board's; a row with other `views` is shown, with a remark."""
+    """What is not shown, as its protocol is not the board's; a row with other `views` or `crops` is shown, with a
+    remark."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -107,16 +107,16 @@ def board_table(board: Board, records: Iterable[Record], published: Iterable[Pub
     if len({record.sample for record in mine}) > 1:
         raise ValueError(f"{board.name}: records of sample data and of real data must not share a table")
     protocol = board.protocol()
-    current = [record for record in mine if record.protocol | {"views": board.views} == protocol]
+    current = [record for record in mine if not unlike(record.protocol, protocol)]
     keys = RowKeys()
     rows = _rows(current, keys)
     there = {(row.key, record.seed, record.fold) for row in rows for record in row.records}
-    others = [record for record in mine if record.protocol | {"views": board.views} != protocol]
+    others = [record for record in mine if unlike(record.protocol, protocol)]
     hidden = _rows([each for each in others if (keys(each), each.seed, each.fold) not in there], keys)
     hidden = _without_superseded(hidden, rows)
     _set_differing_settings([*rows, *hidden])
     _set_differing_settings(rows)  # among themselves alone: what is hidden is no reason to name a setting
-    _remark(rows, board.views)
+    _remark(rows, protocol)
     sample = bool(mine) and mine[0].sample
     info = metric_info(board, mine)
     papers = [] if sample else [Published(method, row, info) for method, row in on_board(published, board.name)]
@@ -175,11 +175,12 @@ def _ranked(rows: Sequence[Row], main: str, sign: int) -> list[Row]:
     return [*ranked, *(row for row in scored if not row.enough), *(row for row in rows if main not in row.cells)]
 
 
-def _remark(rows: Sequence[Row], views: int) -> None:
+def _remark(rows: Sequence[Row], protocol: Mapping[str, object]) -> None:
     """Notes on each row, in words, what stands between it and a fair comparison.
 
     Args:
-        views: of each clip, as the board says.
+        rows: of a board.
+        protocol: of the board.
     """
     if not rows:
         return
@@ -190,10 +191,9 @@ def _remark(rows: Sequence[Row], views: int) -> None:
         remarks = []
         if row.dirty:
             remarks.append("uncommitted changes")
-        if own := sorted({cast(int, record.protocol.get("views", 1)) for record in row.records} - {views}):
-            remarks.append(
-                f"{' or '.join(map(str, own))} view{'s' if own != [1] else ''} a clip, the board has {views}"
-            )
+        if own := sorted({_views(record.protocol) for record in row.records} - {_views(protocol)}):
+            usual_views = _views(protocol).removesuffix(" views").removesuffix(" view")
+            remarks.append(f"{' or '.join(own)} a clip, the board has {usual_views}")
         if row.least_folds < row.official_folds:
             remarks.append(f"{row.least_folds} of {row.official_folds} folds")
         if row.coverage < 1:
@@ -206,6 +206,12 @@ def _remark(rows: Sequence[Row], views: int) -> None:
         remarks += _of_seeds(row)
         remarks += [f"{count} {name.replace('_', ' ')}" for name, count in sorted(row.newest.notes.items())]
         row.remarks = tuple(remarks)
+
+
+def _views(protocol: Mapping[str, object]) -> str:
+    """How often a clip is looked at."""
+    views, crops = protocol.get("views", 1), protocol.get("crops")
+    return f"{views} view{'s' if views != 1 else ''}" + (f" x {crops} crops" if crops else "")
 
 
 def _of_seeds(row: Row) -> list[str]:

@@ -13,6 +13,9 @@ from bench.records.record import Record
 from bench.tables.row import Row
 from bench.tables.row_key import DEFAULT, START
 
+VIEWS = ("views", "crops")
+"""Keys of a protocol that hide no row: how often a clip is looked at."""
+
 
 @dataclass(frozen=True)
 class Hidden:
@@ -78,7 +81,7 @@ def _starts(record: Record) -> Iterator[str]:
 
 def unlike(then: Mapping[str, object], now: Mapping[str, object]) -> str:
     """What two protocols differ in."""
-    names = [name for name in sorted({*then, *now}) if name != "views" and then.get(name) != now.get(name)]
+    names = [name for name in sorted({*then, *now}) if name not in VIEWS and then.get(name) != now.get(name)]
     return ", ".join(
         f"protocol {name.replace('_', ' ')} {then.get(name, 'none')}, now {now.get(name, 'none')}" for name in names
     )

@@ -66,6 +66,7 @@ class ClipDataset(Dataset):
         seed: of all randomness.
         views: windows of each clip in evaluation.
         extracted: modality -> features that a stage of the method wrote, in the order of the manifest.
+        crops: squares of the pictures of each of these windows, which are clips of one item.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class ClipDataset(Dataset):
         seed: int,
         views: int = 1,
         extracted: Mapping[str, ExtractedFeatures] | None = None,
+        crops: int = 1,
     ):
-        self.config, self.seed, self.views = config, seed, views
+        self.config, self.seed, self.views, self.crops = config, seed, views, crops
         self.streams = streams_of(config.inputs)
         for stream in self.streams.values():
             stream.prepare()
@@ -123,7 +125,14 @@ class ClipDataset(Dataset):
 
     def _clips(self, ref: ClipRef) -> list[dict[str, Any]]:
         with OpenFiles() as files:
-            return [self._clip(files, ref, moment) for moment in self._moments(ref)]
+            moments = [each for moment in self._moments(ref) for each in self._cropped(moment, ref)]
+            return [self._clip(files, ref, moment) for moment in moments]
+
+    def _cropped(self, moment: Moment, ref: ClipRef) -> list[Moment]:
+        """The moment with each place of its pictures that is looked at."""
+        if ref.epoch != EVALUATION or self.crops == 1:
+            return [moment]
+        return [moment._replace(crop=crop / (self.crops - 1)) for crop in range(self.crops)]
 
     def _clip(self, files: OpenFiles, ref: ClipRef, moment: Moment) -> dict[str, Any]:
         clip = {"clip_id": moment.clip_id, "key": moment.key, "label": self.label(ref.index)}
@@ -256,7 +265,7 @@ class ClipDataset(Dataset):
                     evaluation=ref.epoch == EVALUATION,
                     opened=partial(self._media, files, ref.index),
                     lying=partial(self._lying, ref.index),
-                    kept=self._kept,
+                    kept=lambda key, read: files.once(key, partial(self._kept, key, read)),
                     address=self.pack.url if self.pack else None,
                 )
                 for key, value in named(stream.read(clip), name).items():
@@ -302,13 +311,20 @@ def _drawn(captions: list[str], key: int) -> str:
 
 
 class OpenFiles(ExitStack):
-    """Files that are opened when first asked for, once each, and closed at the end."""
+    """Files that are opened and read when first asked for, once each, and closed at the end."""
 
     def __init__(self) -> None:
         super().__init__()
         self._media: dict[str, Media] = {}
+        self._read: dict[Hashable, Tensor] = {}
 
     def open(self, path: str) -> Media:
         if path not in self._media:
             self._media[path] = self.enter_context(Media(path))
         return self._media[path]
+
+    def once(self, key: Hashable, read: Callable[[], Tensor]) -> Tensor:
+        """What is read under a key, for all clips of an item that read the same."""
+        if key not in self._read:
+            self._read[key] = read()
+        return self._read[key]

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datamodules.errors import DataError
+from datamodules.keyed import uniform
 from datamodules.streams import video, video_changes
-from datamodules.streams.kind import LENGTH, Stream, Transform
+from datamodules.streams.kind import LENGTH, Stream, Transform, key_of
 from datamodules.streams.mixed import mixed_pictures
 from datamodules.streams.packed import Format, require_pictures
 from datamodules.streams.reading import ClipReader
@@ -31,16 +33,32 @@ class FramesStream(Stream[VideoInputs]):
     media = "video"
     time_axis = 2
 
+    def __init__(self, name: str, options: VideoInputs):
+        super().__init__(name, options)
+        if options.short_side and options.short_side < options.size:
+            raise DataError(
+                f"{self.where}.short_side={options.short_side}: no square of size={options.size} can be cut out"
+            )
+
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
         options = self.options
         start, left = clip.stretch_of_pictures(options.seconds)
-        size = options.size if clip.evaluation else options.train_size
-        frames = clip.frames(start + moments(options, left), size)
+        frames = self._frames(clip, start + moments(options, left))
         missing = options.frames - len(frames)
         read = {"": nn.functional.pad(frames, (0, 0) * 3 + (0, missing)) if missing else frames}
         if options.past_end == "nothing":
             read[LENGTH] = torch.tensor(len(frames))
         return read
+
+    def _frames(self, clip: ClipReader, times: np.ndarray) -> Tensor:
+        options = self.options
+        size = options.size if clip.evaluation else options.train_size
+        if not options.short_side:
+            return clip.frames(times, size)
+        if clip.evaluation:
+            return square(clip.frames_short_side(times, options.short_side), size, clip.moment.crop)
+        place = float(uniform(key_of(self, clip), "video square", 1))
+        return square(clip.frames_short_side(times, size), size, place)
 
     def require_packed(self, format: Format, url: str) -> None:
         require_pictures(format, url, self.where, self.options)
@@ -93,6 +111,14 @@ class FramesTransform(Transform):
         pixels_B3THW = video.color_jitter(pixels_B3THW, key_B, augment.color_jitter)
         pixels_B3THW = video.gray(pixels_B3THW, key_B, augment.gray)
         return video_changes.blur(pixels_B3THW, key_B, augment.blur) if augment.blur else pixels_B3THW
+
+
+def square(frames_THW3: Tensor, size: int, place: float) -> Tensor:
+    """[T, size, size, 3], in the middle of the shorter side and along the longer one at `place`, see `Moment.crop`."""
+    height, width = frames_THW3.shape[1:3]
+    along = (place, 0.5) if height > width else (0.5, place)
+    top, left = (round(at * (side - size)) for at, side in zip(along, (height, width), strict=True))
+    return frames_THW3[:, top : top + size, left : left + size].contiguous()
 
 
 def moments(video: VideoInputs, left: float) -> np.ndarray:

@@ -59,6 +59,11 @@ def require_pictures(format: Format, url: str, where: str, video: VideoInputs) -
     """Raises DataError where such frames cannot be read from the pack; `where` as for sound."""
     if not format.fps:
         raise DataError(f"{url} holds no frames, but the stage looks at pictures; {REPACK}")
+    if video.short_side:
+        raise DataError(
+            f"{url} holds frames that were resized to squares, but {where}.short_side={video.short_side} keeps their "
+            f"shape; read the dataset's folder instead (data.root)"
+        )
     ratio = format.fps / video.fps
     if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
         raise DataError(

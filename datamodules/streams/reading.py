@@ -70,6 +70,9 @@ class Moment(NamedTuple):
     text: str = ""
     audio_shift: float = 0.0
     """Seconds by which its sound is read later."""
+    crop: float = 0.5
+    """Where along the longer side a square is cut out of its pictures in evaluation: 0 = left or on top, 1 = right or
+    at the bottom."""
     video_seconds: float | None = None
     """Of a second whose surroundings are read, as far as the video goes."""
 
@@ -142,6 +145,10 @@ class ClipReader:
     def frames(self, times: np.ndarray, size: int) -> Tensor:
         """[T, size, size, 3] uint8 RGB, the pictures at these times in their file."""
         return self._decoded("video", "frames", tuple(times), size)
+
+    def frames_short_side(self, times: np.ndarray, short_side: int) -> Tensor:
+        """[T, H, W, 3] uint8 RGB, the same with their shape kept."""
+        return self._decoded("video", "frames_short_side", tuple(times), short_side)
 
     def of_file(self, files: NamedFiles, request: Hashable, read: Callable[[str], np.ndarray]) -> Tensor:
         """What is read of the clip's file beside its media, or what the cache has of it.

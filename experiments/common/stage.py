@@ -114,7 +114,7 @@ class Stage(L.LightningModule, Generic[Model, Options]):
         return model
 
     @classmethod
-    def remarks(cls, model: Model) -> dict[str, str]:
+    def remarks(cls, model: Model, options: Options) -> dict[str, str]:
         """What boards say of a row beside its numbers, as value and name: {"as_the_text_of_pretraining": "titles"}."""
         return {}
 

@@ -39,8 +39,8 @@ class LAVAStage(NetworkStage[LAVAConfig, Options]):
     """What all stages share."""
 
     @classmethod
-    def remarks(cls, model: LAVAConfig) -> dict[str, str]:
-        return {"as_the_text_of_pretraining": model.text}
+    def remarks(cls, model: LAVAConfig, options: Options) -> dict[str, str]:
+        return super().remarks(model, options) | {"as_the_text_of_pretraining": model.text}
 
     def blocks(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.TransformerEncoderLayer)]

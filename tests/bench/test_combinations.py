@@ -142,6 +142,15 @@ def with_text() -> DataConfig:
     return DataConfig(inputs=Inputs(text=TextInputs()))
 
 
+def test_squares_of_pictures_that_are_squares_already():
+    video = {"dataset": "vggsound", "board": "vggsound", "train": ["train"]}
+    text = message(stage(**video, modality="av", data=DataConfig(crops=3)))
+    assert text.startswith("stages.x.data.crops: 3 squares of each picture are to be scored, but pictures are resized")
+    kept = DataConfig(crops=3, inputs=Inputs(video=VideoInputs(short_side=256)))
+    check_combinations(of(parent=stage(), x=stage(**video, modality="av", data=kept)), ["x"])
+    check_combinations(of(parent=stage(), x=stage(**video, modality="a", data=DataConfig(crops=3))), ["x"])
+
+
 # --- purpose
 
 

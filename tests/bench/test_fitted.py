@@ -11,7 +11,8 @@ import torch
 from sklearn.svm import LinearSVC
 
 from bench.cli import main
-from experiments.common.stages.svm import decision
+from experiments.common.stages.frozen import JUDGE
+from experiments.common.stages.svm import LinearSVM, SVMOptions, decision
 from tests.bench.test_outside_streams import site
 
 __all__ = ["site"]
@@ -52,6 +53,8 @@ def test_its_weights_are_scikit_learn_s_and_it_is_measured_by_them_over_all_wind
     np.testing.assert_allclose(weights["svm.bias"].numpy(), theirs.intercept_, rtol=1e-5)
     assert record["n"] == TESTED and record["metrics"]["top1"]["value"] == 1.0
     assert record["protocol"]["views"] == 3
+    assert record["notes"][JUDGE] == "linear SVM of C = 1 (the protocol has 0.0001)"
+    assert LinearSVM.remarks(None, SVMOptions()) == {JUDGE: "linear SVM of C = 0.0001"}
 
 
 def test_it_is_not_fitted_again_where_it_is_done(site, alone, tmp_path, capsys):

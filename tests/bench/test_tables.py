@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import registry
+from bench.plan.measured import protocol_of
 from bench.records.archive import Record, new_record
 from bench.records.published import PublishedMethod
 from bench.tables import formats
@@ -260,6 +262,15 @@ def test_a_row_with_other_views_of_each_clip_stands_on_the_board_and_says_so() -
     assert len(table.rows) == 2 and table.hidden == ()
     assert [row.remarks for row in table.rows if row.newest.method == "mbt"] == [("4 views a clip, the board has 1",)]
     assert "views" not in str([row.remarks for row in table.rows if row.newest.method != "mbt"])
+
+
+def test_a_row_with_crops_of_each_view_stands_on_the_board_and_says_so() -> None:
+    nine = record(method="xkd", value=0.9, protocol=protocol_of(BOARD, 3, 3))
+    assert board_table(BOARD, [nine, record()]).rows[0].remarks == ("3 views x 3 crops a clip, the board has 1",)
+    board = replace(BOARD, views=4, crops=3)
+    rows = board_table(board, [record(protocol=protocol_of(board, 4, 3)), nine]).rows
+    assert [row.remarks for row in rows] == [("3 views x 3 crops a clip, the board has 4 views x 3 crops",), ()]
+    assert "crops" not in protocol_of(board, 10, 1) and protocol_of(BOARD, 1, 1) == BOARD.protocol()
 
 
 def test_pretraining_data_and_costs_come_from_the_record() -> None:

@@ -48,6 +48,7 @@ def test_a_definition_has_all_of_a_board_and_its_task_by_name():
             "gallery": "v",
             "missing": "misses",
             "views": 1,
+            "crops": 0,
             "folds": 0,
             "per_class": 5,
             "features": "",

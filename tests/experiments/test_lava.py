@@ -189,7 +189,7 @@ def test_retrieval_compares_by_the_pair_s_projection_or_the_centroid_s():
 
 def test_boards_say_which_text_was_read_and_it_must_be_so():
     for text in ("titles", "captions", "none"):
-        assert Retrieve.remarks(LAVAConfig(text=text)) == {"as_the_text_of_pretraining": text}
+        assert Retrieve.remarks(LAVAConfig(text=text), NoOptions()) == {"as_the_text_of_pretraining": text}
     with pytest.raises(ValueError, match=r"model\.text=titles, which boards show, but the stage reads captions"):
         Pretrain(StageSpec(LAVAConfig(text="titles"), PretrainOptions(), INPUTS, "avt", text=TEXT))
     with pytest.raises(ValueError, match="but the stage reads none"):

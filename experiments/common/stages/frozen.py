@@ -10,6 +10,9 @@ from datamodules.types import Batch
 from experiments.common.stage import Model, Options, StageSpec
 from experiments.common.stages.network import NetworkStage
 
+JUDGE = "as_judge_of_frozen_features"
+"""Of `Stage.remarks`: what a board's row says of who judges."""
+
 
 class FrozenNetwork(NetworkStage[Model, Options]):
     """`net` stays in evaluation mode and learns nothing. A method writes its `load_net` and `embed` once, in a class

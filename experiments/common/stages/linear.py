@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datamodules.types import Batch, Outputs
 from experiments.common.losses.classification import classification_loss
 from experiments.common.stage import Model, StageSpec
-from experiments.common.stages.frozen import FrozenNetwork
+from experiments.common.stages.frozen import JUDGE, FrozenNetwork
 
 
 @dataclass
@@ -41,6 +41,10 @@ class LinearProbe(FrozenNetwork[Model, LinearOptions]):
             nn.init.zeros_(linear.bias)
         norm = nn.BatchNorm1d(width, affine=False) if options.batch_norm else nn.Identity()
         self.head = nn.Sequential(norm, nn.Dropout(options.dropout), linear)
+
+    @classmethod
+    def remarks(cls, model: Model, options: LinearOptions) -> dict[str, str]:
+        return super().remarks(model, options) | {JUDGE: "linear layer"}
 
     def logits(self, batch: Batch) -> Tensor:
         """[B, C]; no gradient reaches the network."""
