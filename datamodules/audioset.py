@@ -29,13 +29,13 @@ class AudioSet(source.Source):
     holds = "2.08 M clips of 10 s, 527 classes of sound, several a clip"
     licence = "CC BY 4.0, its ontology CC BY-SA 4.0"
     url = "https://research.google.com/audioset/download.html"
-    folders = ("AudioSet", "audioset")
+    folders: ClassVar[tuple[str, ...]] = ("AudioSet", "audioset")
     splits = tuple(SEGMENT_FILES)
     sizes: ClassVar = {"balanced": 22160, "unbalanced": 2041789, "eval": 20371}  # PANNs (audioset_tagging_cnn)
     media = "auto"
     multilabel = True
     defaults: ClassVar = {"inputs": {"audio": {"mean": -4.2677393, "std": 4.5689974}}}  # AST, AudioMAE dataset.py
-    boards = (
+    boards: ClassVar[tuple[Board, ...]] = (
         Board("audioset-20k", dataset="audioset", train="balanced", split="eval", task=Tagging(), main="mAP"),
         Board("audioset-2m", dataset="audioset", train="unbalanced+balanced", split="eval", task=Tagging(), main="mAP"),
     )

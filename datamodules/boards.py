@@ -81,6 +81,24 @@ class Retrieval(BoardTask):
 
 
 @dataclass(frozen=True)
+class GradedRetrieval(BoardTask):
+    """Clips of one modality are searched by those of another or of the same; how much each is worth to a query is
+    graded by what their classes have to do with each other (`Source.class_relevance`)."""
+
+    name = "graded retrieval"
+    measured_by = "bench.tasks.graded:GradedTask"
+
+    query: str
+    """The modality of the queries, e.g. `a`."""
+    gallery: str
+    """The modality of the gallery. Where it is that of the queries, a clip is not found by itself."""
+
+    @property
+    def looked_at(self) -> str:
+        return "".join(dict.fromkeys(self.query + self.gallery))
+
+
+@dataclass(frozen=True)
 class Neighbours(BoardTask):
     """Clips are compared with those of the board's training split, and the nearest ones should be of their class."""
 
@@ -99,6 +117,34 @@ class Localisation(BoardTask):
     """Normalisation of a second's scores of the video's steps, before these are placed."""
     average: Literal["", "task"] = ""
     """Recall is averaged over videos, or (`task`) over those of each task (with the same steps), then over tasks."""
+
+
+@dataclass(frozen=True)
+class Correspondence(BoardTask):
+    """Does a picture belong to a sound? Each clip's picture is asked with its own sound and with another video's."""
+
+    name = "correspondence"
+    measured_by = "bench.tasks.correspondence:CorrespondenceTask"
+
+    @property
+    def looked_at(self) -> str:
+        return "av"
+
+
+@dataclass(frozen=True)
+class SoundSources(BoardTask):
+    """What makes the sound is localised in the picture. The dataset's table has the `boxes` of each clip."""
+
+    name = "sound source localisation"
+    measured_by = "bench.tasks.sound_sources:SoundSourcesTask"
+
+    truth: Literal["", "consensus"] = ""
+    """A place is part of the object if it is in any of the clip's boxes, or (`consensus`) as much as the boxes of two
+    people, each one's half, agree on."""
+
+    @property
+    def looked_at(self) -> str:
+        return "a"  # the picture may be a file that the table names, and no video
 
 
 @dataclass(frozen=True)
@@ -230,3 +276,9 @@ def retrieval_boards(
     return tuple(
         Board(f"{name}-{task.query}2{task.gallery}{suffix}", task=task, main="R@1", **others) for task in tasks
     )
+
+
+def graded_boards(name: str, directions: Iterable[Sequence[str]], **others: Any) -> tuple[Board, ...]:
+    """The same of graded retrieval, sorted by nDCG@30."""
+    tasks = [GradedRetrieval(query, gallery) for query, gallery in directions]
+    return tuple(Board(f"{name}-{task.query}2{task.gallery}", task=task, main="nDCG@30", **others) for task in tasks)

@@ -179,10 +179,11 @@ class WindowConfig(Freezable):
 class RowsConfig(Freezable):
     """Other clips that are read beside a clip, and by which rule they are chosen."""
 
-    which: Literal["neighbour", "other_video", "same_video", "other_class", "same_class"] = "other_video"
-    """`neighbour`: the clip before or after it in its video. The others are drawn uniformly from the clips of another
-    video, of the same video (the clip itself left out), without a class in common, or with one (the clip itself left
-    out)."""
+    which: Literal["neighbour", "fixed", "other_video", "same_video", "other_class", "same_class"] = "other_video"
+    """`neighbour`: the clip before or after it in its video. `fixed`: the same clip of another video for everybody,
+    whatever the seed: the next one in the order of the hashes of ids; where a clip cannot be used, no more changes than
+    that the one after it stands in its places. The others are drawn uniformly from the clips of another video, of the
+    same video (the clip itself left out), without a class in common, or with one (the clip itself left out)."""
     step: int = 1
     """Neighbours: how many clips later; negative ones are earlier. The next of `count` is as many later again."""
     count: int = 1
@@ -387,5 +388,11 @@ class Outputs(TypedDict, total=False):
     averaged as they are."""
     embedding: dict[str, Tensor]
     """Modality -> [B, D]; retrieval compares them by the stage's `similarity`."""
+    correspondence: dict[str, Tensor]
+    """Modality -> [B, 2] logits that the clip's picture belongs to its own sound, and to that of the clip beside it
+    called `other`."""
+    map: dict[str, Tensor]
+    """Modality -> [B, H, W] of any size, how much each place of the picture makes the sound; only the order of a
+    clip's places is measured."""
     features: Tensor
     """[B, T, D], from a stage that extracts."""

@@ -34,13 +34,16 @@ class SampleMaker:
 
     def _write(self, clip: Clip) -> None:
         """Copies: tests change files."""
-        content = repr((clip.scene, clip.flaw, clip.path.suffix, clip.features is None))
+        content = repr((clip.scene, clip.flaw, clip.path.suffix, clip.features is None, clip.still is None))
         kept = self.rendered / hashlib.sha256(content.encode()).hexdigest()
         if not kept.exists():
             self._render(clip, kept)
         for file in kept.iterdir():
             if file.suffix == clip.path.suffix:
                 shutil.copy(file, clip.path)
+            elif file.suffix == ".jpg":
+                assert clip.still is not None
+                shutil.copy(file, clip.still)
             else:
                 assert clip.features is not None
                 shutil.copy(file, clip.features / f"{clip.path.stem}{file.name.removeprefix('clip')}")
@@ -49,6 +52,7 @@ class SampleMaker:
         """Writes the clip's files into a folder, which appears when it is complete."""
         self.rendered.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=self.rendered))
-        write(replace(clip, path=partial / f"clip{clip.path.suffix}", features=clip.features and partial))
+        place, still = partial / f"clip{clip.path.suffix}", clip.still and partial / "clip.jpg"
+        write(replace(clip, path=place, features=clip.features and partial, still=still))
         with suppress(OSError):  # another process was faster
             partial.rename(kept)

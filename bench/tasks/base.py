@@ -316,6 +316,37 @@ class ClassScores(Task[Options]):
         return "audio-classification" if modality == "a" else "video-classification"
 
 
+class Embeddings(Task[Options]):
+    """A task that compares embeddings: what the kinds of retrieval have in common."""
+
+    outputs = ("embedding",)
+
+    def check_scores(self, modality: str, score: Floats, predictions: Predictions) -> None:
+        """Embeddings may be of any length."""
+        ids = np.asarray(predictions.clip_id)
+        if score.ndim != 2 or len(score) != len(ids):
+            self.refuse_shape(modality, score, predictions)
+        # As they will be compared: a float64 that float32 cannot hold would tie with all, or stand before all.
+        dots = predictions.similarity == "dot"
+        with np.errstate(over="ignore"):
+            compared = score.astype(np.float32, copy=False) if dots else score
+        self.require_finite(f"scores of {modality!r}{' as float32' if dots else ''}", compared, ids)
+
+    def compared(self, query: str, gallery: str, predictions: Predictions) -> tuple[Floats, Floats]:
+        """The embeddings of two modalities.
+
+        Raises:
+            EvaluationError: they are of two lengths.
+        """
+        query_ND, gallery_ND = predictions.scores[query], predictions.scores[gallery]
+        if query_ND.shape != gallery_ND.shape:
+            raise EvaluationError(
+                f"{self.board.name}: embeddings {query_ND.shape} of {query!r} and {gallery_ND.shape} of {gallery!r} "
+                f"cannot be compared"
+            )
+        return query_ND, gallery_ND
+
+
 def _some(ids: NDArray[np.str_], shown: int = 5) -> str:
     """`3 clips (a, b, c)`; no more than the first few are named."""
     names = ", ".join(ids[:shown]) + (", …" if len(ids) > shown else "")

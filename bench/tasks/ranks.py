@@ -62,7 +62,7 @@ def retrieval_ranks(
         ValueError: on shapes that do not fit, numbers that are not finite in float32, and a query whose group is not in
             the gallery.
     """
-    query_QD, gallery_ND = _comparable(query_QD, similarity), _comparable(gallery_ND, similarity)
+    query_QD, gallery_ND = comparable(query_QD, similarity), comparable(gallery_ND, similarity)
     _require_fit(query_QD, gallery_ND)
     query_P, item_P, size_Q = _right_pairs(
         np.arange(len(query_QD)) if query_group_Q is None else np.asarray(query_group_Q),
@@ -105,7 +105,7 @@ def video_ranks(
     Raises:
         ValueError: on shapes that do not fit, and numbers that are not finite in float32.
     """
-    query_ND, gallery_ND = _comparable(query_ND, similarity), _comparable(gallery_ND, similarity)
+    query_ND, gallery_ND = comparable(query_ND, similarity), comparable(gallery_ND, similarity)
     _require_fit(query_ND, gallery_ND)
     _, video_N, size_V = np.unique(np.asarray(group_N), return_inverse=True, return_counts=True)
     if not len(query_ND) == len(gallery_ND) == len(video_N):
@@ -113,7 +113,7 @@ def video_ranks(
     order_N = np.argsort(video_N, kind="stable")
     begin_V = size_V.cumsum() - size_V
     # Each distinct vector is compared once, so that equal ones tie exactly.
-    distinct_UD, place_N, _ = _distinct(gallery_ND[order_N])
+    distinct_UD, place_N, _ = distinct(gallery_ND[order_N])
     distinct_UD = distinct_UD.astype(np.float64)
     above_V, tied_V = np.empty(len(size_V), np.intp), np.empty(len(size_V), np.intp)
     rows = max(1, block_bytes // (16 * len(order_N)))
@@ -130,7 +130,7 @@ def video_ranks(
     return Ranks(above_V, tied_V - 1, np.ones_like(tied_V))
 
 
-def _comparable(x_ND: ArrayLike, similarity: Similarity) -> Vectors:
+def comparable(x_ND: ArrayLike, similarity: Similarity) -> Vectors:
     """The embeddings in the precision in which they are compared.
 
     Raises:
@@ -170,7 +170,7 @@ def _normalised(x_ND: NDArray[Any]) -> Vectors:
     return out_ND
 
 
-def _distinct(x_ND: Vectors) -> tuple[Vectors, Places, Places]:
+def distinct(x_ND: Vectors) -> tuple[Vectors, Places, Places]:
     """Distinct rows [U, D] in order of first appearance, [N] the place of each row among them, [U] how often."""
     places: dict[bytes, int] = {}
     place_N = np.fromiter((places.setdefault(row.tobytes(), len(places)) for row in x_ND), np.intp, len(x_ND))
@@ -333,7 +333,7 @@ def _above_and_tied(
     Every precision decides the queries that it can; the last one all that are left. Untrained embeddings, which are all
     alike, need the later ones.
     """
-    distinct_UD, _, count_U = _distinct(gallery_ND)
+    distinct_UD, _, count_U = distinct(gallery_ND)
     above_Q = np.zeros(len(query_QD), np.intp)
     tied_Q = np.full(len(query_QD), len(gallery_ND))  # a zero query is as similar to all
     left_Q = np.flatnonzero(query_QD.any(1))

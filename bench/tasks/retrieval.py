@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.tasks.base import EvaluationError, MetricInfo, Statistic, Task
+from bench.tasks.base import Embeddings, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import Floats, interval
 from bench.tasks.predictions import Predictions
 from bench.tasks.ties import Ranks
@@ -44,7 +44,7 @@ class _Asked(NamedTuple):
     """Queries that are not there and count as not found."""
 
 
-class RetrievalTask(Task[Retrieval]):
+class RetrievalTask(Embeddings[Retrieval]):
     """The intervals are over what was asked for, all captions of a clip together; the gallery stays whole, as a smaller
     one would be easier."""
 
@@ -56,7 +56,6 @@ class RetrievalTask(Task[Retrieval]):
         "MeanR": MetricInfo("MeanR", better="lower", lowest=1.0, highest=math.inf),
     }
     rule = "Ties: R@k is the expected share over orders of the tied items; median and mean rank are averaged."
-    outputs = ("embedding",)
 
     @property
     def title(self) -> str:
@@ -86,17 +85,6 @@ class RetrievalTask(Task[Retrieval]):
         """Also how many clips are missing."""
         missing = scored.official - len(predictions.clip_id)
         return replace(super().described(predictions, scored, similarity), missing=missing)
-
-    def check_scores(self, modality: str, score: Floats, predictions: Predictions) -> None:
-        """Embeddings may be of any length."""
-        ids = np.asarray(predictions.clip_id)
-        if score.ndim != 2 or len(score) != len(ids):
-            self.refuse_shape(modality, score, predictions)
-        # As they will be compared: a float64 that float32 cannot hold would tie with all, or stand before all.
-        dots = predictions.similarity == "dot"
-        with np.errstate(over="ignore"):
-            compared = score.astype(np.float32, copy=False) if dots else score
-        self.require_finite(f"scores of {modality!r}{' as float32' if dots else ''}", compared, ids)
 
     def statistic(self, modality: str, predictions: Predictions) -> Statistic:
         """Over what is asked for: clips with all their captions, or videos. Queries that are missing are never found;
@@ -139,12 +127,7 @@ class RetrievalTask(Task[Retrieval]):
 
     def _asked(self, predictions: Predictions) -> _Asked:
         query, gallery, name = self.options.query, self.options.gallery, self.board.name
-        query_ND, gallery_ND = predictions.scores[query], predictions.scores[gallery]
-        if query_ND.shape != gallery_ND.shape:
-            raise EvaluationError(
-                f"{name}: embeddings {query_ND.shape} of {query!r} and {gallery_ND.shape} of {gallery!r} cannot be "
-                f"compared"
-            )
+        self.compared(query, gallery, predictions)
         missing = predictions.missing if self.options.missing == "misses" else 0
         if self.options.unit == "video":
             if predictions.group is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ def check_rows(rows: Mapping[str, RowsConfig]) -> None:
             raise DataError(f"{where}.count={config.count}: there is 1 clip or more")
         if config.which == "neighbour" and config.step == 0:
             raise DataError(f"{where}.step=0: that is the clip itself; 1 is the next one, -1 the one before")
+        if config.which == "fixed" and config.share != 1:
+            raise DataError(f"{where}.share={config.share:g}: in whose places a clip itself stands is drawn, not fixed")
         if not 0 <= config.share <= 1:
             raise DataError(f"{where}.share={config.share:g}: a share is from 0 to 1")
 
@@ -49,6 +52,8 @@ class Companions:
         self.name, self.config = name, config
         video = pd.factorize(table["video_id"])[0]
         order = np.lexsort((table["start"].to_numpy(), video))
+        if config.which == "fixed":
+            order = np.argsort([stable_hash("fixed", clip_id) for clip_id in table["clip_id"]])
         columns = {"video": video, "order": order, "place": np.argsort(order), "labels": table["labels"]}
         self._table = SharedTable(pd.DataFrame(columns))
 
@@ -67,6 +72,8 @@ class Companions:
             yield (theirs, self._candidates(row, place, theirs)) if others else (key, iter([row]))
 
     def _candidates(self, row: int, place: int, key: int) -> Iterator[int]:
+        if self.config.which == "fixed":
+            return islice(self._following(row), place, None)
         if self.config.which == "neighbour":
             return self._neighbour(row, self.config.step * (place + 1))
         return self._drawn(row, np.random.default_rng(abs(key)))
@@ -77,6 +84,13 @@ class Companions:
         at = int(self._column("place")[row]) + step
         if 0 <= at < len(order) and video[order[at]] == video[row]:
             yield int(order[at])
+
+    def _following(self, row: int) -> Iterator[int]:
+        """Those of other videos in the fixed order, from the clip on, which begins again after its end."""
+        order, video = self._column("order"), self._column("video")
+        for other in np.roll(order, -int(self._column("place")[row])):
+            if video[other] != video[row]:
+                yield int(other)
 
     def _drawn(self, row: int, drawn: np.random.Generator) -> Iterator[int]:
         """Clips that fit the rule, uniformly."""

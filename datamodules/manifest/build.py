@@ -33,6 +33,8 @@ from datamodules.streams.reading import NamedFiles
 from datamodules.table import arrow
 from datamodules.types import Inputs, NarrationConfig
 
+TRUTH = ("boxes",)
+"""Columns that tasks compare with, where a dataset has them."""
 LENGTH_ROUNDING = 1e-6
 """Seconds."""
 
@@ -92,6 +94,9 @@ class Manifest:
     described: tuple[str, ...] = ()
     """Columns of the official files, beside labels and text, with what is read or measured of the clips: what happens
     in them when, answers, the names of masks."""
+    relevance: np.ndarray | None = None
+    """[C, C] what a clip of one class is worth to a query of another, where the dataset says so
+    (`Source.class_relevance`)."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -185,10 +190,11 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, class names, texts and what else is `described` of them: equal if and only if the same
-        clips are used with the same of each."""
+        """Hash of ids, labels, class names, their relevance, texts and what else is `described` or known of them: equal
+        if and only if the same clips are used with the same of each."""
+        described = sorted({*self.described, *TRUTH})
         digest = hashlib.sha256("\x1e".join(self.classes).encode())
-        ordered = self.table[[name for name in ("clip_id", "labels", "text", *self.described) if name in self.table]]
+        ordered = self.table[[name for name in ("clip_id", "labels", "text", *described) if name in self.table]]
         ordered = ordered.sort_values("clip_id")
         counts, flat = label_arrays(ordered["labels"])
         digest.update("\x1e".join(ordered["clip_id"]).encode())
@@ -196,9 +202,11 @@ class Manifest:
             digest.update(b"\x1d" + numbers.astype("<i4").tobytes())
         if "text" in ordered:
             digest.update("\x1e".join(ordered["text"].fillna("")).encode())
+        if self.relevance is not None:
+            digest.update(b"\x1b" + self.relevance.astype("<i4").tobytes())
         if self.captions is not None:
             digest.update(self.captions.fingerprint.encode())
-        for name in (name for name in sorted(set(self.described)) if name in ordered):
+        for name in (name for name in described if name in ordered):
             digest.update(f"\x1c{name}\x1d{json.dumps(arrow(ordered[name]).to_pylist())}".encode())
         return digest.hexdigest()[:16]
 
@@ -315,6 +323,7 @@ def usable_clips(
         sample=source.is_sample,
         narrated=source.narrated,
         described=columns_of(inputs),
+        relevance=source.class_relevance(),
     )
     if source.narrated and any(stream.reads_text for stream in streams):
         manifest.captions = source.captions

@@ -294,6 +294,7 @@ def open_pack(url: str, splits: Sequence[str], inputs: Inputs, dataset: str) -> 
         sample=any(about.get("sample", False) for about in abouts),
         pack=Pack(url, formats),
         described=columns_of(inputs),
+        relevance=None if first.get("relevance") is None else np.array(first["relevance"]),
     )
     counts: Counter[str] = Counter()
     for about in abouts:
@@ -362,6 +363,7 @@ def write_about(path: Path, manifest: Manifest, format: PackedFormat, dataset: s
         "format": asdict(format),
         "classes": manifest.classes,
         "multilabel": manifest.multilabel,
+        "relevance": None if manifest.relevance is None else manifest.relevance.tolist(),
         "official": manifest.official,
         "excluded": manifest.excluded,
         "examples": manifest.examples,

@@ -10,6 +10,7 @@ from typing import Literal
 
 import av
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from datamodules.sample import features, picture, sound, timeline
@@ -58,10 +59,15 @@ class Clip:
     flaw: Flaw = ""
     features: Path | None = None
     """The folder of its precomputed features, which a video has that has no flaw, or just no sound track."""
+    still: Path | None = None
+    """A JPEG file of the frame in its middle."""
 
 
 def write(clip: Clip) -> None:
-    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw, and its features."""
+    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw, its features and its still."""
+    if clip.still:
+        frames = _picture(clip.scene)
+        clip.still.write_bytes(simplejpeg.encode_jpeg(frames[len(frames) // 2], quality=95))
     if clip.flaw == "missing":
         return
     if clip.flaw == "text":

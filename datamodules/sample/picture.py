@@ -37,9 +37,10 @@ _COLOURS = {
 def render(scene: Scene) -> NDArray[np.uint8]:
     """[FRAMES, SIZE, SIZE, 3] RGB."""
     frames = np.repeat(background(scene.room, generator(*scene.key, "picture"))[None], FRAMES, axis=0)
-    for actor in scene.actors:
+    seen = (*scene.actors, *scene.silent)
+    for actor in seen:
         light_floor(frames, actor)
-    for actor in scene.actors:
+    for actor in seen:
         draw(frames, actor)
     return rounded(frames)
 
@@ -80,6 +81,18 @@ def heights(actor: Actor) -> Floats:
     share = (frame - edges[before]) / (edges[before + 1] - edges[before])
     peak = BOUNCE[0] + (BOUNCE[1] - BOUNCE[0]) * actor.bounce
     return (peak * 4 * share * (1 - share)).astype(np.float32)
+
+
+def box(actor: Actor, frame: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the actor in a frame, as shares of the picture."""
+    radius, squash = _radius(actor), SQUASH if frame in actor.impacts else 1.0
+    x, y = float(_columns(actor)[frame]), float(FLOOR - heights(actor)[frame] - radius * squash)
+    across = np.linspace(-1, 1, 201, dtype=np.float32)
+    row, column = np.nonzero(_SHAPES[LOOKS[actor.look].split()[1]](across, across[:, None]) >= 0)
+    xs = x + across[[column.min(), column.max()]] * radius / squash
+    ys = y + across[[row.min(), row.max()]] * radius * squash
+    (left, right), (top, bottom) = (np.clip(ends / SIZE, 0, 1).tolist() for ends in (xs, ys))
+    return left, top, right, bottom
 
 
 def _columns(actor: Actor) -> Floats:

@@ -124,6 +124,8 @@ class Scene:
     room: int
     """0 to `ROOMS` - 1: seen as the tint of its walls, heard as the pitch of its hum."""
     actors: tuple[Actor, ...]
+    silent: tuple[Actor, ...] = ()
+    """Actors that are seen, and not heard."""
 
 
 Key = tuple[int, str, str, int]

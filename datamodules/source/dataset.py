@@ -15,6 +15,7 @@ from datamodules.errors import DataError
 from datamodules.progress import Track, no_progress
 
 if TYPE_CHECKING:  # what `bench list` asks of a dataset is known without reading anything
+    import numpy as np
     import pandas as pd
 
     from datamodules.source.captions import Captions
@@ -112,6 +113,11 @@ class Source(ABC):
             f"{self.title}: there are no other label sets than the official one; leave data.train_labels_file out"
         )
 
+    def class_relevance(self) -> np.ndarray | None:
+        """[C, C] whole numbers from 0 on: how much a clip of one class is worth to who searches with one of another,
+        for graded retrieval; None = the dataset does not say."""
+        return None
+
     @abstractmethod
     def read_split(self, split: str) -> Official:
         """The split as the official files list it, whether its media are there or not."""
@@ -186,16 +192,17 @@ SAMPLE_MARK = "SAMPLE.json"
 
 
 def find_root(source: type[Source], data_root: Path) -> Path:
-    """The dataset's folder under the data root, by its official name or ours, whatever the case.
+    """The dataset's folder under the data root, by its official name or ours, whatever the case; the first of its
+    names of which there is a folder.
 
     Raises:
         DataError: naming the folders and files that were looked for.
     """
-    wanted = {name.lower() for name in source.folders}
     folders = [p for p in sorted(data_root.iterdir()) if p.is_dir()] if data_root.is_dir() else []
-    for folder in folders:
-        if folder.name.lower() in wanted:
-            return folder
+    for name in source.folders:
+        for folder in folders:
+            if folder.name.lower() == name.lower():
+                return folder
     present = ", ".join(p.name for p in folders) or "no folders"
     files = " and ".join(source.required_files())
     raise DataError(

@@ -28,8 +28,21 @@ from bench.tasks import (
     task_of,
 )
 from bench.tasks.classification import ClassificationTask
+from bench.tasks.graded import GradedPredictions
+from bench.tasks.sound_sources import MapPredictions
 from datamodules import boards
-from datamodules.boards import Board, Classification, Localisation, Neighbours, Retrieval, Tagging, UnknownTask
+from datamodules.boards import (
+    Board,
+    Classification,
+    Correspondence,
+    GradedRetrieval,
+    Localisation,
+    Neighbours,
+    Retrieval,
+    SoundSources,
+    Tagging,
+    UnknownTask,
+)
 from tests.conftest import REPOSITORY
 
 
@@ -84,11 +97,40 @@ def _localisation(rng: Generator, skill: float) -> Predictions:
     return Predictions(clips, target, {"a": rng.normal(size=target.shape) + skill * target}, group, steps)
 
 
+def _graded(rng: Generator, skill: float) -> GradedPredictions:
+    given = _retrieval(rng, skill)
+    kind = rng.integers(6, size=40)
+    relevance = 6 - np.abs(np.arange(6)[:, None] - np.arange(6))
+    seen = {"a": given.scores["a"] + skill * np.eye(6, 8)[kind], "v": given.scores["v"] + skill * np.eye(6, 8)[kind]}
+    target = np.eye(6, dtype=np.float32)[kind]
+    return GradedPredictions(given.clip_id, target, seen, similarity="dot", relevance=relevance)
+
+
+def _correspondence(rng: Generator, skill: float) -> Predictions:
+    target = np.tile(np.array([[1, 0]], np.float32), (40, 1))
+    return Predictions(_names(40, rng), target, {"a": rng.normal(size=(40, 2)) + skill * (target - 0.5)})
+
+
+def _sound_sources(rng: Generator, skill: float) -> MapPredictions:
+    """The thing is in the left or in the right of the picture, and never in the middle."""
+    left = np.array([0.0, 0.55])[rng.integers(2, size=40)]
+    boxes = [[[x, 0.0, x + 0.45, 1.0]] for x in left]
+    column = (np.arange(8) + 0.5) / 8
+    inside = (column > left[:, None]) & (column < left[:, None] + 0.45)
+    maps = rng.normal(size=(40, 8, 8)) + rng.random((40, 1, 1)) * skill * inside[:, None]
+    return MapPredictions(_names(40, rng), np.ones((40, 3), np.float32), {"a": maps}, boxes=boxes)
+
+
 NEIGHBOURS = Board("b", "world", "train", "test", Neighbours(), "near@1")
 EXAMPLES = {
     "tagging": Example(Board("b", "world", "train", "test", Tagging(), "mAP"), _tagging),
     "classification": Example(Board("b", "world", "train", "test", Classification(), "top1"), _classification),
     "retrieval": Example(Board("b", "world", "none", "test", Retrieval("a", "v"), "R@1"), _retrieval),
+    "graded retrieval": Example(Board("b", "world", "none", "test", GradedRetrieval("a", "v"), "nDCG@30"), _graded),
+    "correspondence": Example(Board("b", "world", "none", "test", Correspondence(), "accuracy"), _correspondence),
+    "sound source localisation": Example(
+        Board("b", "world", "none", "test", SoundSources(), "cIoU@0.5"), _sound_sources, chance_is_random=False
+    ),
     "neighbours": Example(NEIGHBOURS, _neighbours),
     "localisation": Example(
         Board("b", "world", "none", "test", Localisation(), "recall"), _localisation, chance_is_random=False
