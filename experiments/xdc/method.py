@@ -4,7 +4,7 @@ gave."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -119,11 +119,30 @@ class Train(Encoded[NoOptions]):
 # --- what judges them -----------------------------------------------------------------------------------------
 
 
-class Frozen(Encoded[Options], FrozenNetwork[XDCConfig, Options]):
-    """Features of one encoder, as it is."""
+class Judge(Encoded[Options]):
+    """Of one encoder, to which it is all the same whose clusters it has learnt."""
+
+    @classmethod
+    def model_of(cls, model: XDCConfig, options: Options) -> XDCConfig:
+        return replace(model, form="xdc", clusters=0)
+
+    @staticmethod
+    def encoder(spec: StageSpec[XDCConfig, Options]) -> Encoders:
+        """That of the stage's modality.
+
+        Raises:
+            ValueError: there are two, or none.
+        """
+        if spec.modality not in ("v", "a"):
+            raise ValueError(f"modality={spec.modality}: one encoder is judged, v or a")
+        return Encoders(spec.model, spec.modality)
+
+
+class Frozen(Judge[Options], FrozenNetwork[XDCConfig, Options]):
+    """Features of the encoder as it is."""
 
     def __init__(self, spec: StageSpec[XDCConfig, Options]):
-        net = Encoders(spec.model, one_modality(spec))
+        net = self.encoder(spec)
         super().__init__(spec, net, net.width)
 
     def embed(self, batch: Batch) -> Tensor:
@@ -146,24 +165,13 @@ class FinetuneOptions:
     """Of the targets."""
 
 
-class Finetune(Encoded[FinetuneOptions], Classifier[XDCConfig, FinetuneOptions]):
-    """The encoder of the stage's one modality goes on learning, under a new linear layer."""
+class Finetune(Judge[FinetuneOptions], Classifier[XDCConfig, FinetuneOptions]):
+    """The encoder goes on learning, under a new linear layer."""
 
     def __init__(self, spec: StageSpec[XDCConfig, FinetuneOptions]):
         super().__init__(spec)
-        self.net = Encoders(spec.model, one_modality(spec))
+        self.net = self.encoder(spec)
         self.head = nn.Linear(self.net.width, spec.num_classes)
 
     def logits(self, batch: Batch) -> Tensor:
         return self.head(self.features(batch)[self.spec.modality])
-
-
-def one_modality(spec: StageSpec[XDCConfig, Options]) -> str:
-    """That of the stage.
-
-    Raises:
-        ValueError: it looks at none or at more.
-    """
-    if spec.modality not in TARGETS[spec.model.form]:
-        raise ValueError(f"modality={spec.modality}: one encoder is judged, a or v")
-    return spec.modality

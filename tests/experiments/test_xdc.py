@@ -170,7 +170,7 @@ def test_what_is_judged_is_one_encoder_of_the_last_round(kind: str, modality: st
     features = pretrained.features(batch)[modality]
     assert torch.equal(judge.features(batch)[modality], features) and list(judge.net) == [modality]
     assert judge.predict_step(batch, 0)["logits"][modality].shape == (CLIPS, CLASSES)
-    with pytest.raises(ValueError, match="modality=av: one encoder is judged, a or v"):
+    with pytest.raises(ValueError, match="modality=av: one encoder is judged, v or a"):
         stage_class(replace(judge.spec, modality="av"))
 
 
