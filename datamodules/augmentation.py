@@ -52,3 +52,5 @@ class AugmentConfig(Freezable):
     """Share of clips blurred by a Gaussian of 0.1 to 2 pixels; 0.5 in CrissCross."""
     cutout: int = 0
     """Largest side, in pixels, of a block that is taken out of each clip's pictures; 20 in CrissCross."""
+    crop_most: float = 1.0
+    """Random resized crop: largest share of the picture's area that is kept; 0.4 in XKD's local views."""

@@ -163,16 +163,18 @@ class WindowConfig(Freezable):
 
     to: str = ""
     """The window from which its place is counted; empty = the clip's own, the one that is read without this."""
-    lies: Literal["same", "overlapping", "adjacent", "apart", "shifted", "anywhere"] = "anywhere"
+    lies: Literal["same", "overlapping", "adjacent", "apart", "shifted", "within", "anywhere"] = "anywhere"
     """`same`: it begins with the other. `overlapping`: `by` is the share that they have in common. `adjacent`: one
     begins where the other ends. `apart`: `by` is the seconds between them. `shifted`: `by` is the seconds by which it
-    begins later. `anywhere`: drawn by itself."""
+    begins later. `within`: anywhere in the other, each of several by itself. `anywhere`: drawn by itself, in the
+    clip."""
     by: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """[least, most], drawn uniformly."""
     side: Literal["after", "before", "either"] = "after"
     """On which side of the other it lies."""
     count: int = 1
-    """Windows, each counted from the one before it; a stream of several has one dimension more: [B, count, ...]."""
+    """Windows, each counted from the one before it, unless they lie within or anywhere; a stream of several has one
+    dimension more: [B, count, ...]."""
 
 
 @dataclass

@@ -159,6 +159,11 @@ def _offsets(windows: Mapping[str, WindowConfig], lengths: Mapping[str, float], 
         config = windows[name]
         if config.lies == "anywhere":
             continue
+        if config.lies == "within":
+            room = max(0.0, lengths[config.to] - lengths[name])
+            drawn = (draw(f"window by {name} {place}") for place in range(config.count))
+            offsets[name] = [offsets[config.to][-1] + u * room for u in drawn]
+            continue
         at, before = offsets[config.to][-1], config.to
         offsets[name] = []
         for place in range(config.count):

@@ -143,7 +143,8 @@ class FlowTransform(Transform):
         return {"": flow_B2THW, LENGTH: length_B}
 
     def _augmented(self, flow_B2THW: Tensor, key_B: Tensor) -> Tensor:
-        flow_B2THW = video.random_resized_crop(flow_B2THW, key_B, self.options.size, self.augment.crop_scale)
+        shares = self.augment.crop_scale, self.augment.crop_most
+        flow_B2THW = video.random_resized_crop(flow_B2THW, key_B, self.options.size, *shares)
         if self.augment.flip:
             flow_B2THW = video.horizontal_flip(flow_B2THW, key_B)
             sign_B1 = 1.0 - 2.0 * video.flipped(key_B).to(flow_B2THW.dtype)

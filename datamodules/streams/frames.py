@@ -95,7 +95,8 @@ class FramesTransform(Transform):
 
     def _augmented(self, video_B3THW: Tensor, key_B: Tensor) -> Tensor:
         options, augment = self.options, self.augment
-        video_B3THW = video.random_resized_crop(video_B3THW, key_B, options.size, augment.crop_scale)
+        shares = augment.crop_scale, augment.crop_most
+        video_B3THW = video.random_resized_crop(video_B3THW, key_B, options.size, *shares)
         if augment.flip:
             video_B3THW = video.horizontal_flip(video_B3THW, key_B)
         if augment.color_jitter or augment.gray or augment.jitter or augment.blur:

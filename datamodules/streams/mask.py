@@ -108,7 +108,8 @@ class MaskTransform(Transform):
     def _cropped(self, mask_BHW: Tensor, key_B: Tensor) -> Tensor:
         size = self.options.size
         _, H, W = mask_BHW.shape
-        top_B, left_B, height_B, width_B = video.random_boxes(key_B, H, W, self.augment.crop_scale).unbind(1)
+        shares = self.augment.crop_scale, self.augment.crop_most
+        top_B, left_B, height_B, width_B = video.random_boxes(key_B, H, W, *shares).unbind(1)
         row_BH, column_BW = _nearest(top_B, height_B, size), _nearest(left_B, width_B, size)
         clip_B = torch.arange(len(mask_BHW), device=mask_BHW.device)
         return mask_BHW[clip_B[:, None, None], row_BH[:, :, None], column_BW[:, None, :]]

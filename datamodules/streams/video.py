@@ -50,18 +50,18 @@ def _a_colour(values: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(values).view(3, 1, 1, 1)
 
 
-def random_boxes(key_B: Tensor, height: int, width: int, scale_min: float) -> Tensor:
+def random_boxes(key_B: Tensor, height: int, width: int, scale_min: float, scale_max: float = 1.0) -> Tensor:
     """Boxes with the distribution of torchvision's `RandomResizedCrop.get_params`.
 
-    A box has `scale_min`..1 of the area and an aspect ratio of 3/4..4/3 (uniform in the logarithm); of ten tries
-    the first that fits is taken, else the largest central box of an allowed aspect. With `scale_min` 1 that is the
-    whole of a square picture.
+    A box has `scale_min`..`scale_max` of the area and an aspect ratio of 3/4..4/3 (uniform in the logarithm); of ten
+    tries the first that fits is taken, else the largest central box of an allowed aspect. With `scale_min` 1 that is
+    the whole of a square picture.
 
     Returns:
         [B, 4] int64: top, left, height, width, in pixels.
     """
     area_BK, aspect_BK = uniform(key_B, "video crop shape", 2, _TRIES).double().unbind(1)
-    area_BK = height * width * (scale_min + (1 - scale_min) * area_BK)
+    area_BK = height * width * (scale_min + (scale_max - scale_min) * area_BK)
     low, high = map(math.log, _ASPECTS)
     aspect_BK = (low + (high - low) * aspect_BK).exp()
     width_BK = (area_BK * aspect_BK).sqrt().round().long()
@@ -94,7 +94,9 @@ def _resampling(start_B: Tensor, length_B: Tensor, source: int, target: int) -> 
     return weight_BOP / weight_BOP.sum(dim=2, keepdim=True)
 
 
-def random_resized_crop(video_B3THW: Tensor, key_B: Tensor, size: int, scale_min: float) -> Tensor:
+def random_resized_crop(
+    video_B3THW: Tensor, key_B: Tensor, size: int, scale_min: float, scale_max: float = 1.0
+) -> Tensor:
     """Cuts a random box out of each clip, the same in all its frames, and resizes it to a square.
 
     Resizing is bilinear with antialiasing, exactly torchvision's `resized_crop(antialias=True)`, so that small sizes
@@ -107,12 +109,13 @@ def random_resized_crop(video_B3THW: Tensor, key_B: Tensor, size: int, scale_min
         key_B: [B] int64 keys.
         size: pixels, height and width of the result.
         scale_min: the smallest share of the area that is kept, see `random_boxes`; 1 resizes a square picture whole.
+        scale_max: the largest.
 
     Returns:
         [B, 3, T, size, size] float32.
     """
     B, C, T, H, W = video_B3THW.shape
-    top_B, left_B, height_B, width_B = random_boxes(key_B, H, W, scale_min).unbind(1)
+    top_B, left_B, height_B, width_B = random_boxes(key_B, H, W, scale_min, scale_max).unbind(1)
     rows_BSH = _resampling(top_B, height_B, H, size)
     columns_BSW = _resampling(left_B, width_B, W, size)
     with full_precision(video_B3THW.device):

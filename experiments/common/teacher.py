@@ -1,6 +1,8 @@
-"""A stage that learns from a frozen network which is no part of it."""
+"""Teachers: a frozen network that is no part of the stage, or one that follows the student as its moving mean."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -31,3 +33,20 @@ class Taught:
 
     def on_fit_start(self) -> None:
         self.teacher.to(self.device)
+
+
+def cosine_momentum(first: float, done: float) -> float:
+    """The momentum of a moving mean that rises from `first` to 1 over half a cosine (BYOL, DINO).
+
+    Args:
+        first: in the first step.
+        done: share of training, 0 to 1.
+    """
+    return 1 - (1 - first) * (1 + math.cos(math.pi * done)) / 2
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, of each parameter."""
+    for own, others in zip(teacher.parameters(), student.parameters(), strict=True):
+        own.lerp_(others, 1 - momentum)

@@ -235,6 +235,25 @@ def test_an_offset_is_the_seconds_between_the_begins_of_what_is_read(ramps):
     assert len(seen) == 9 and 0.1 <= min(seen) <= max(seen) <= 1.5
 
 
+def test_windows_within_another_reach_all_of_it_and_never_past_it(ramps):
+    windows = {"late": WindowConfig(lies="shifted", by=[0.5, 0.5]), "piece": WindowConfig("late", "within", count=3)}
+    sound = {"kind": "waveform", "sample_rate": RATE, "seconds": 2.0}
+    inputs = inputs_of(
+        windows, own=sound, late={**sound, "window": "late"}, piece={**sound, "seconds": 0.5, "window": "piece"}
+    )
+    later = []
+    for epoch in range(8):
+        batch = batch_of(ramps, inputs, epoch)
+        assert batch["piece"].shape == (3, 3, RATE // 2)
+        later += ((batch["piece"][..., 0] - batch["late"][:, None, 0]) * 10).flatten().tolist()
+    assert len({round(each, 2) for each in later}) > 48  # of 72, each by itself
+    assert -0.01 < min(later) < 0.15 and 1.35 < max(later) < 1.51
+    batch = batch_of(ramps, inputs)
+    assert torch.equal(batch["piece"][:, 0], batch["piece"][:, 2]) and torch.equal(
+        batch["piece"][:, 0], batch["late"][:, : RATE // 2]
+    )
+
+
 def test_without_other_windows_nothing_is_shifted(ramps):
     sound = {"kind": "waveform", "sample_rate": RATE, "seconds": 1.0}
     assert batch_of(ramps, inputs_of(own=sound, shift={"kind": "offset"}))["shift"].tolist() == [0.0] * 3

@@ -89,14 +89,17 @@ def test_crop_is_the_same_for_all_frames_of_a_clip():
     assert torch.equal(out[:, :, :1].expand_as(out), out)
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (100, 320), (320, 100)])
-def test_boxes_are_distributed_as_torchvisions(height, width):
+@pytest.mark.parametrize(
+    ("height", "width", "shares"),
+    [(256, 256, (0.2, 1.0)), (256, 256, (0.08, 0.4)), (100, 320, (0.2, 1.0)), (320, 100, (0.2, 1.0))],
+)
+def test_boxes_are_distributed_as_torchvisions(height, width, shares):
     torch.manual_seed(0)
-    count, scale_min = 2000, 0.2
-    ours = random_boxes(torch.arange(count), height, width, scale_min).numpy()
+    count = 2000
+    ours = random_boxes(torch.arange(count), height, width, *shares).numpy()
     picture = torch.zeros(3, height, width)
     theirs = np.array(
-        [RandomResizedCrop.get_params(picture, [scale_min, 1.0], [3 / 4, 4 / 3]) for _ in range(count)], dtype=np.int64
+        [RandomResizedCrop.get_params(picture, list(shares), [3 / 4, 4 / 3]) for _ in range(count)], dtype=np.int64
     )
     for column in range(4):
         assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3

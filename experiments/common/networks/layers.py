@@ -14,11 +14,20 @@ LayerNorm: Any = partial(nn.LayerNorm, eps=1e-6)  # timm says that it takes a cl
 """LayerNorm as in ViT and MAE."""
 
 
-def transformer(dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float = 0.0) -> nn.Sequential:
-    """Pre-LN ViT blocks: qkv bias, GELU, LayerNorm eps 1e-6; DropPath rises linearly from 0 to `drop_path`."""
+def transformer(
+    dim: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float,
+    drop_path: float = 0.0,
+    *,
+    qkv_bias: bool = True,
+    norm_layer: Any = LayerNorm,
+) -> nn.Sequential:
+    """Pre-LN ViT blocks with GELU; DropPath rises linearly from 0 to `drop_path`."""
     rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
     return nn.Sequential(
-        *(Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate) for rate in rates)
+        *(Block(dim, heads, mlp_ratio, qkv_bias=qkv_bias, norm_layer=norm_layer, drop_path=rate) for rate in rates)
     )
 
 
@@ -38,6 +47,7 @@ def init_mae(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
         nn.init.xavier_uniform_(module.weight.detach().flatten(1))

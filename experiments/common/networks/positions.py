@@ -1,9 +1,15 @@
-"""Fixed sine-cosine position tables (Vaswani et al. 2017; over grids as in MAE and its video and audio twins)."""
+"""Position tables: fixed sines and cosines (Vaswani et al. 2017; over grids as in MAE and its video and audio twins),
+and learned ones for grids of another size."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+SLACK = 0.1
+"""Of a patch, by which a resized axis is asked to be longer, so that rounding leaves none out (DINO
+`vision_transformer.py`, `interpolate_pos_encoding`). It moves what is read by up to 2 % of the grid."""
 
 
 def sincos_1d(dim: int, position_N: Tensor) -> Tensor:
@@ -28,3 +34,23 @@ def sincos_3d(dim: int, times: int, rows: int, columns: int) -> Tensor:
 def with_cls(table_LD: Tensor) -> Tensor:
     """[L, D] -> [1 + L, D] float32: a first row of zeros for the CLS token."""
     return torch.cat([torch.zeros_like(table_LD[:1]), table_LD]).float()
+
+
+def resized(table_1SD: Tensor, grid: tuple[int, ...], wanted: tuple[int, ...]) -> Tensor:
+    """A learned table, CLS first, for another grid: bicubic over 2 axes, trilinear over 3, as DINO and XKD resize it.
+
+    Args:
+        table_1SD: [1, 1 + prod(grid), D].
+        grid: patches along each axis.
+        wanted: the same of what the table is for; an axis that stays is read where it was.
+
+    Returns:
+        [1, 1 + prod(wanted), D].
+    """
+    if wanted == grid:
+        return table_1SD
+    places = table_1SD[:, 1:].unflatten(1, grid).movedim(-1, 1)
+    scale = tuple(1.0 if new == own else (new + SLACK) / own for own, new in zip(grid, wanted, strict=True))
+    mode = "bicubic" if len(grid) == 2 else "trilinear"
+    places = F.interpolate(places, scale_factor=scale, mode=mode)
+    return torch.cat([table_1SD[:, :1], places.flatten(2).transpose(1, 2)], dim=1)

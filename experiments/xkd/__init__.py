@@ -1,0 +1,1 @@
+"""XKD: cross-modal knowledge distillation with domain alignment."""
