@@ -59,6 +59,9 @@ class Rows:
         """A column that is made of others."""
         self._columns[name] = values.astype("str")
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._columns
+
     def __len__(self) -> int:
         return len(self._lines)
 
@@ -207,8 +210,13 @@ def read_rows(path: Path, names: Sequence[str]) -> Rows:
         return _read(path, csv.reader(file, skipinitialspace=True), names, range(len(names)), len(names))
 
 
-def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
+def read_rows_by_header(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> Rows:
     """Reads these columns of a CSV whose first line names them, in whatever order they stand.
+
+    Args:
+        path: the file.
+        names: of the columns.
+        optional: of those that it may have.
 
     Raises:
         DataError: a column is missing, or the file is no CSV.
@@ -219,6 +227,7 @@ def read_rows_by_header(path: Path, names: Sequence[str]) -> Rows:
         missing = [name for name in names if name not in header]
         if missing:
             raise DataError(f"{path}: no column {', '.join(missing)}; its first line is {','.join(header)!r}")
+        names = [*names, *(name for name in optional if name in header)]
         return _read(path, reader, names, [header.index(name) for name in names], len(header))
 
 
