@@ -99,6 +99,14 @@ class GradedRetrieval(BoardTask):
 
 
 @dataclass(frozen=True)
+class ClassRetrieval(GradedRetrieval):
+    """The same where nobody has graded the classes: a clip is worth 1 to those with a class in common, and else 0."""
+
+    name = "class retrieval"
+    measured_by = "bench.tasks.graded:ClassRetrievalTask"
+
+
+@dataclass(frozen=True)
 class Neighbours(BoardTask):
     """Clips are compared with those of the board's training split, and the nearest ones should be of their class."""
 
@@ -278,7 +286,22 @@ def retrieval_boards(
     )
 
 
-def graded_boards(name: str, directions: Iterable[Sequence[str]], **others: Any) -> tuple[Board, ...]:
-    """The same of graded retrieval, sorted by nDCG@30."""
-    tasks = [GradedRetrieval(query, gallery) for query, gallery in directions]
-    return tuple(Board(f"{name}-{task.query}2{task.gallery}", task=task, main="nDCG@30", **others) for task in tasks)
+def graded_boards(
+    name: str,
+    directions: Iterable[Sequence[str]],
+    task: type[GradedRetrieval] = GradedRetrieval,
+    main: str = "nDCG@30",
+    **others: Any,
+) -> tuple[Board, ...]:
+    """The same of graded retrieval, or of a `task` derived from it that is sorted by another metric."""
+    tasks = [task(query, gallery) for query, gallery in directions]
+    return tuple(Board(f"{name}-{each.query}2{each.gallery}", task=each, main=main, **others) for each in tasks)
+
+
+def sound_source_boards(name: str, task: SoundSources, **others: Any) -> tuple[Board, ...]:
+    """A board that is sorted by cIoU@0.5, and `<name>-peak`, of the same measurement by the peak; chance is what the
+    picture's middle gets."""
+    return (
+        Board(name, task=task, main="cIoU@0.5", **others),
+        Board(f"{name}-peak", task=task, main="peak", **others),
+    )

@@ -16,7 +16,7 @@ from typing import ClassVar
 from xml.etree import ElementTree
 
 from datamodules import source
-from datamodules.boards import Board, SoundSources
+from datamodules.boards import SoundSources, sound_source_boards
 from datamodules.boxes import box, box_lists
 
 PIXELS = 256
@@ -32,15 +32,8 @@ class FlickrSoundNet(source.Source):
     folders = ("Flickr-SoundNet", "flickr_soundnet", "SoundNet_Flickr")
     splits = ("test",)
     sizes: ClassVar = {"test": 250}  # measured on flickr_test.csv
-    boards = (
-        Board(
-            "flickr-soundnet",
-            dataset="flickr_soundnet",
-            train="none",
-            split="test",
-            task=SoundSources(truth="consensus"),
-            main="cIoU@0.5",
-        ),
+    boards = sound_source_boards(
+        "flickr-soundnet", SoundSources(truth="consensus"), dataset="flickr_soundnet", train="none", split="test"
     )
 
     @classmethod

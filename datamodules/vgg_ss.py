@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, SoundSources
+from datamodules.boards import SoundSources, sound_source_boards
 from datamodules.boxes import box, box_lists
 
 CLIP_SECONDS = 10
@@ -32,9 +32,7 @@ class VGGSS(source.Source):
     splits = ("test",)
     sizes: ClassVar = {"test": 5158}  # measured on vggss_test.csv
     media = "auto"
-    boards = (
-        Board("vgg-ss", dataset="vgg_ss", train="none", split="test", task=SoundSources(), main="cIoU@0.5"),
-    )  # fmt: skip
+    boards = sound_source_boards("vgg-ss", SoundSources(), dataset="vgg_ss", train="none", split="test")
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification, retrieval_boards
+from datamodules.boards import Board, Classification, ClassRetrieval, graded_boards, retrieval_boards
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,16 @@ class VGGSound(source.Source):
             split="test",
             per_class=5,
             version=2,  # ties; the clips are selected from the official list
+        ),
+        # As AVE-Net is measured on AudioSet-Instruments; these classes are in no tree.
+        *graded_boards(
+            "vggsound-class",
+            ("vv", "va", "av", "aa"),
+            ClassRetrieval,
+            "class_nDCG@30",
+            dataset="vggsound",
+            train="train",
+            split="test",
         ),
     )
 

@@ -80,7 +80,7 @@ class GradedTask(Embeddings[GradedRetrieval]):
         value_Q = found_Q[asked] / best_Q[asked]
 
         def measure(weight_QB: Floats) -> dict[str, Floats]:
-            return {"nDCG@30": value_Q @ weight_QB / weight_QB.sum(0, dtype=np.float64)}
+            return {self._metric: value_Q @ weight_QB / weight_QB.sum(0, dtype=np.float64)}
 
         return Statistic(np.asarray(predictions.clip_id)[asked], measure, interval)
 
@@ -89,7 +89,7 @@ class GradedTask(Embeddings[GradedRetrieval]):
         asked, best_Q = self._ideal(predictions)
         mean_Q = np.array([gain_N.mean() for _, gain_N in self._gains(predictions)])
         first = discounts(len(predictions.clip_id) - self._within)[-1]
-        return {"nDCG@30": float(np.mean(first * mean_Q[asked] / best_Q[asked]))}
+        return {self._metric: float(np.mean(first * mean_Q[asked] / best_Q[asked]))}
 
     def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
         return {"clips_to_which_none_is_relevant": len(predictions.clip_id) - self.count(modality, predictions)}
@@ -97,6 +97,11 @@ class GradedTask(Embeddings[GradedRetrieval]):
     def count(self, modality: str, predictions: Predictions) -> int:
         """The queries."""
         return len(self._ideal(predictions)[0])
+
+    @property
+    def _metric(self) -> str:
+        (name,) = self.metrics
+        return name
 
     @property
     def _within(self) -> bool:
@@ -129,6 +134,16 @@ class GradedTask(Embeddings[GradedRetrieval]):
         if not len(asked):
             raise EvaluationError(f"{self.board.name}: to none of {len(best_Q)} clips another one is relevant")
         return asked, best_Q
+
+
+class ClassRetrievalTask(GradedTask):
+    """Graded by nothing but whether clips have a class in common, whatever the dataset says of its classes."""
+
+    metrics: ClassVar[dict[str, MetricInfo]] = {"class_nDCG@30": MetricInfo("nDCG@30 by class", percent=True)}
+
+    def described(self, predictions: Predictions, scored: Manifest, similarity: Similarity) -> Predictions:
+        same = np.eye(len(scored.classes), dtype=np.int_)
+        return super().described(predictions, replace(scored, relevance=same), similarity)
 
 
 def discounts(items: int) -> Floats:

@@ -1,4 +1,8 @@
-"""The shape of clips in which one thing sounds and another one, on the other side of the picture, does not."""
+"""The shape of clips in which one thing sounds and another one, on the other side of the picture, does not.
+
+A thing covers about a tenth of the picture, and the upper half of a map is half of it: nobody reaches a cIoU of 0.5
+here. Whether the peak lies in it, and the AUC, say what a map has learnt.
+"""
 
 from __future__ import annotations
 

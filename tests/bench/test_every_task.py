@@ -34,6 +34,7 @@ from datamodules import boards
 from datamodules.boards import (
     Board,
     Classification,
+    ClassRetrieval,
     Correspondence,
     GradedRetrieval,
     Localisation,
@@ -131,6 +132,7 @@ EXAMPLES = {
     "sound source localisation": Example(
         Board("b", "world", "none", "test", SoundSources(), "cIoU@0.5"), _sound_sources, chance_is_random=False
     ),
+    "class retrieval": Example(Board("b", "world", "none", "test", ClassRetrieval("a", "a"), "class_nDCG@30"), _graded),
     "neighbours": Example(NEIGHBOURS, _neighbours),
     "localisation": Example(
         Board("b", "world", "none", "test", Localisation(), "recall"), _localisation, chance_is_random=False

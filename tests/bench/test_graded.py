@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import ndcg_score
 
 from bench.tasks import EvaluationError, evaluate, statistic, task_of
 from bench.tasks.graded import QUERIES, GradedPredictions
-from datamodules.boards import Board, GradedRetrieval, graded_boards
+from datamodules.boards import Board, ClassRetrieval, GradedRetrieval, graded_boards
 
 ALL = graded_boards("b", ("av", "va", "aa", "vv"), dataset="world", train="none", split="test")
 
@@ -110,6 +111,22 @@ def test_relevance_must_be_of_the_classes_and_said_by_the_dataset():
 
     with pytest.raises(EvaluationError, match="world does not say what its classes are worth to each other"):
         task_of(ALL[0]).described(given, Scored(), "dot")  # type: ignore[arg-type]
+
+
+def test_where_classes_are_not_graded_a_clip_is_worth_1_to_those_of_its_class():
+    (board,) = graded_boards("c", ["aa"], ClassRetrieval, "class_nDCG@30", dataset="world", train="none", split="test")
+    given = some()
+
+    @dataclass
+    class Scored:
+        classes: list[str]
+        table: pd.DataFrame | None = None
+        steps: dict[str, list[int]] = field(default_factory=dict)
+        relevance: np.ndarray | None = None
+
+    found = task_of(board).described(given, Scored([f"{i}" for i in range(7)]), "dot")  # type: ignore[arg-type]
+    same = replace(given, relevance=np.eye(7, dtype=int))
+    assert evaluate(board, "a", found).metrics["class_nDCG@30"].value == pytest.approx(by_scikit_learn(same, "a", "a"))
 
 
 def test_a_board_looks_at_each_modality_once():
