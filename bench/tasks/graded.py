@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bench.tasks.base import Embeddings, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import Floats, interval
 from bench.tasks.predictions import ABOUT, Predictions
-from datamodules.boards import GradedRetrieval
+from datamodules.boards import Board, GradedRetrieval
 from datamodules.types import Similarity
 
 if TYPE_CHECKING:
@@ -46,12 +46,26 @@ class GradedPredictions(Predictions):
         return table.replace_schema_metadata({ABOUT: json.dumps(about, sort_keys=True)})
 
 
+class _Asked(NamedTuple):
+    """The queries that can find anything."""
+
+    places: NDArray[np.intp]
+    best_Q: Floats
+    """What the best order of the gallery gets."""
+    mean_Q: Floats
+    """The mean gain of what each may find."""
+
+
 class GradedTask(Embeddings[GradedRetrieval]):
     """The intervals are over queries; the gallery stays whole."""
 
     metrics: ClassVar[dict[str, MetricInfo]] = {"nDCG@30": MetricInfo("nDCG@30", percent=True)}
     rule = "Tied items have the gain that is expected of a random one of them. Within a modality no clip finds itself."
     predictions = GradedPredictions
+
+    def __init__(self, board: Board):
+        super().__init__(board)
+        self._known: tuple[Predictions, _Asked] | None = None
 
     def hub_name(self, modality: str) -> str:
         return "feature-extraction"
@@ -73,30 +87,29 @@ class GradedTask(Embeddings[GradedRetrieval]):
 
     def statistic(self, modality: str, predictions: Predictions) -> Statistic:
         """Over the queries to which something is worth something."""
-        asked, best_Q = self._ideal(predictions)
+        asked = self._asked(predictions)
         query_ND, gallery_ND = self.compared(self.options.query, self.options.gallery, predictions)
         ranked = zip(self._gains(predictions), similarities(query_ND, gallery_ND, predictions.similarity), strict=True)
         found_Q = np.array([gain_of_first(gain_N, self._others(row, score_N)) for (row, gain_N), score_N in ranked])
-        value_Q = found_Q[asked] / best_Q[asked]
+        value_Q = found_Q[asked.places] / asked.best_Q
 
         def measure(weight_QB: Floats) -> dict[str, Floats]:
             return {self._metric: value_Q @ weight_QB / weight_QB.sum(0, dtype=np.float64)}
 
-        return Statistic(np.asarray(predictions.clip_id)[asked], measure, interval)
+        return Statistic(np.asarray(predictions.clip_id)[asked.places], measure, interval)
 
     def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
         """What a gallery in random order gets."""
-        asked, best_Q = self._ideal(predictions)
-        mean_Q = np.array([gain_N.mean() for _, gain_N in self._gains(predictions)])
+        asked = self._asked(predictions)
         first = discounts(len(predictions.clip_id) - self._within)[-1]
-        return {self._metric: float(np.mean(first * mean_Q[asked] / best_Q[asked]))}
+        return {self._metric: float(np.mean(first * asked.mean_Q / asked.best_Q))}
 
     def notes(self, modality: str, predictions: Predictions) -> dict[str, int]:
         return {"clips_to_which_none_is_relevant": len(predictions.clip_id) - self.count(modality, predictions)}
 
     def count(self, modality: str, predictions: Predictions) -> int:
         """The queries."""
-        return len(self._ideal(predictions)[0])
+        return len(self._asked(predictions).places)
 
     @property
     def _metric(self) -> str:
@@ -127,13 +140,16 @@ class GradedTask(Embeddings[GradedRetrieval]):
         for row, present_C in enumerate(present_NC):
             yield row, self._others(row, np.ldexp(1.0, worth_CN[present_C].max(0, initial=0)) - 1)
 
-    def _ideal(self, predictions: Predictions) -> tuple[NDArray[np.intp], Floats]:
-        """The places of the queries that can find anything; [N] what the best order of the gallery gets."""
-        best_Q = np.array([gain_of_first(gain_N, gain_N) for _, gain_N in self._gains(predictions)])
-        asked = np.flatnonzero(best_Q > 0)
-        if not len(asked):
-            raise EvaluationError(f"{self.board.name}: to none of {len(best_Q)} clips another one is relevant")
-        return asked, best_Q
+    def _asked(self, predictions: Predictions) -> _Asked:
+        """The queries that can find anything; of the same predictions as the last time it is known."""
+        if self._known is None or self._known[0] is not predictions:
+            gains = ((ideal(gain_N), gain_N.mean()) for _, gain_N in self._gains(predictions))
+            best_Q, mean_Q = np.array(list(gains)).T
+            places = np.flatnonzero(best_Q > 0)
+            if not len(places):
+                raise EvaluationError(f"{self.board.name}: to none of {len(best_Q)} clips another one is relevant")
+            self._known = predictions, _Asked(places, best_Q[places], mean_Q[places])
+        return self._known[1]
 
 
 class ClassRetrievalTask(GradedTask):
@@ -164,6 +180,13 @@ def gain_of_first(gain_N: Floats, score_N: Floats) -> float:
     end = np.minimum(size.cumsum(), first)
     discount = through_K[end] - through_K[np.r_[0, end[:-1]]]
     return float(np.bincount(tie, gain_N[candidate]) / size @ discount)
+
+
+def ideal(gain_N: Floats) -> float:
+    """The discounted gain of the first K in the best order."""
+    discount_K = np.diff(discounts(len(gain_N)))
+    first = len(discount_K)
+    return float(np.sort(np.partition(gain_N, len(gain_N) - first)[-first:])[::-1] @ discount_K) if first else 0.0
 
 
 def similarities(query_QD: Floats, gallery_ND: Floats, similarity: Similarity) -> Iterator[Floats]:
