@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,18 @@ class MediaIndex:
         """[n] the place here of each clip's first stem that is there; -1 where none is."""
         found = pa.nulls(len(stems[0]), pa.int32())
         for stem in stems:
-            at = pc.index_in(arrow(stem, pa.large_string()), value_set=self._stems)
+            wanted = arrow(stem, pa.large_string())
+            in_folder = pc.any(pc.match_substring(wanted, "/")).as_py()
+            at = pc.index_in(wanted, value_set=self._in_folders if in_folder else self._stems)
             found = pc.coalesce(found, at)
         return found.fill_null(-1).to_numpy().astype(np.int64)
+
+    @cached_property
+    def _in_folders(self) -> pa.Array:
+        """`folder/stem` of each file, the folder without those above it."""
+        names = pa.array((os.path.basename(folder) for folder in self._folders.to_pylist()), pa.large_string())
+        own = names.take(self._folder_of)
+        return pc.binary_join_element_wise(own, self._stems, pa.scalar("/", pa.large_string()))
 
     def paths(self, places: np.ndarray) -> pa.Array:
         """[n] the paths of these places."""

@@ -33,7 +33,8 @@ class Official:
     """Columns: clip_id (unique), video_id, start, end (seconds in the source video; an end of
     inf is the video's), labels (`LABELS`); and text, where the clips have one."""
     stems: list[pd.Series]
-    """File names without suffix under which the clips may lie, best first; each aligned with `clips`."""
+    """File names without suffix under which the clips may lie, best first; each aligned with `clips`. With the folder
+    that the file is in (`folder/name`) where files of several have one name."""
     malformed: list[str] = field(default_factory=list)
     """Rows that could not be read: `file:line: reason`."""
     segments: pd.DataFrame | None = None
@@ -78,6 +79,8 @@ class Source(ABC):
     """Pairs of splits of which one is part of the other: that they share videos is no leak."""
     media: ClassVar[MediaKind] = "clips"
     """What the media files of this dataset usually are."""
+    listed: ClassVar[bool] = True
+    """Whether official files list its clips; else the names of media files are all that there is."""
     narrated: ClassVar[bool] = False
     """Whether its rows are whole videos, out of which training cuts clips (`NarrationConfig`)."""
     version: ClassVar[int] = 1
