@@ -74,6 +74,15 @@ def test_what_pictures_learn_are_the_clusters_of_sound_and_the_reverse():
     assert others["v_a"] == terms["v_a"] and others["a_v"] != terms["a_v"]
 
 
+def test_clustered_are_the_features_of_pictures_and_of_sound_in_evaluation_mode():
+    stage, batch = method.Cluster(stage_spec("label_0")).eval(), clips()
+    features_B2D = stage.predict_step(batch, 0)["features"]
+    assert torch.equal(features_B2D[:, 0], stage.net.see(batch["video"]))
+    assert torch.equal(features_B2D[:, 1], stage.net.hear(batch["audio"]))
+    alone = stage.predict_step({key: value[:1] for key, value in batch.items()}, 0)["features"]
+    torch.testing.assert_close(alone, features_B2D[:1])
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_an_encoder_learns_what_its_form_says_and_no_gradient_goes_to_the_other(form: str):
     stage, batch = train(form), clips()
@@ -172,6 +181,13 @@ def test_what_is_judged_is_one_encoder_of_the_last_round(kind: str, modality: st
     assert judge.predict_step(batch, 0)["logits"][modality].shape == (CLIPS, CLASSES)
     with pytest.raises(ValueError, match="modality=av: one encoder is judged, v or a"):
         stage_class(replace(judge.spec, modality="av"))
+
+
+def test_a_fine_tuning_starts_from_the_authors_file():
+    stage = method.Finetune(replace(stage_spec("finetune_ucf101_fold1"), num_classes=CLASSES))
+    released = {name: value + 1 for name, value in stage.net["v"].state_dict().items()}
+    stage.load_parent(released)
+    assert all(torch.equal(value, released[name]) for name, value in stage.net["v"].state_dict().items())
 
 
 def test_another_number_of_clusters_than_that_of_the_labels_is_an_error():
