@@ -68,7 +68,11 @@ class Correspondence(nn.Module):
 
     def see(self, image_B3HW: Tensor) -> Tensor:
         """Pictures -> what `odds` compares; [B, D] or, of AVOL-Net, [B, D, H, W]."""
-        return self.image(image_B3HW).amax((2, 3))
+        return self.seen(self.image(image_B3HW).amax((2, 3)))
+
+    def seen(self, image_BC: Tensor) -> Tensor:
+        """What the image network gives, of a whole picture or of a cell -> [B, D]."""
+        return image_BC
 
     def hear(self, sound_B1KF: Tensor) -> Tensor:
         """Log-spectrograms, frequency first -> [B, D]."""
@@ -77,6 +81,14 @@ class Correspondence(nn.Module):
     def odds(self, seen: Tensor, heard_BD: Tensor) -> Tensor:
         """[B] log-odds that a picture and a sound belong together."""
         raise NotImplementedError
+
+    def cells(self, image_B3HW: Tensor, heard_BD: Tensor) -> Tensor:
+        """[B, H, W] the log-odds of each cell, as if a picture were nothing else; of AVOL-Net, what it learns from."""
+        image_BCHW = self.image(image_B3HW)
+        cell_NC = image_BCHW.flatten(2).mT.flatten(0, 1)
+        cells = image_BCHW.shape[2:]
+        odds_N = self.odds(self.seen(cell_NC), heard_BD.repeat_interleave(cells.numel(), 0))
+        return odds_N.view(-1, *cells)
 
 
 class AVENet(Correspondence):
@@ -92,8 +104,8 @@ class AVENet(Correspondence):
                 self.fc3.weight.copy_(torch.tensor([[-SIGN[0]], [SIGN[0]]]))
                 self.fc3.bias.copy_(torch.tensor([SIGN[1], -SIGN[1]]))
 
-    def see(self, image_B3HW: Tensor) -> Tensor:
-        return F.normalize(self.image_head(super().see(image_B3HW)).float(), dim=1)
+    def seen(self, image_BC: Tensor) -> Tensor:
+        return F.normalize(self.image_head(image_BC).float(), dim=1)
 
     def hear(self, sound_B1KF: Tensor) -> Tensor:
         return F.normalize(self.sound_head(super().hear(sound_B1KF)).float(), dim=1)
@@ -132,13 +144,16 @@ class AVOLNet(Correspondence):
     def hear(self, sound_B1KF: Tensor) -> Tensor:
         return self.sound_head(super().hear(sound_B1KF))
 
-    def cells(self, seen_BDHW: Tensor, heard_BD: Tensor) -> Tensor:
+    def cells(self, image_B3HW: Tensor, heard_BD: Tensor) -> Tensor:
+        return self.map(self.see(image_B3HW), heard_BD)
+
+    def map(self, seen_BDHW: Tensor, heard_BD: Tensor) -> Tensor:
         """[B, H, W] log-odds that what is heard is to be seen in a cell."""
         product_BHW = torch.einsum("bdhw,bd->bhw", seen_BDHW.float(), heard_BD.float())
         return self.conv7(product_BHW[:, None])[:, 0]
 
     def odds(self, seen: Tensor, heard_BD: Tensor) -> Tensor:
-        return self.cells(seen, heard_BD).flatten(1).max(1).values
+        return self.map(seen, heard_BD).flatten(1).max(1).values
 
 
 class L3Net(Correspondence):

@@ -10,8 +10,9 @@ import torch
 from bench.config.compose import compose
 from bench.contract.cases import Case, made_up_batch, spec
 from datamodules.loading.windows import places, window_lengths
-from experiments.avenet.method import Correspond
+from experiments.avenet.method import SVM, Correspond, Localise
 from experiments.avenet.model import AVENet, AVENetConfig, AVOLNet
+from experiments.common.stages.svm import SVMOptions
 
 CASE = Case("avenet", "pretrain")
 SPEC, BATCH = spec(CASE.config, CASE.stage), made_up_batch(CASE)
@@ -81,9 +82,9 @@ def test_what_is_heard_says_where_and_its_length_how_much():
     net = AVOLNet(SMALL)
     seen = torch.zeros(2, 6, 4, 4)
     seen[:, 0, 1, 2], seen[:, 5, 3, 0] = 1.0, 1.0
-    cells = net.cells(seen, torch.eye(6)[[0, 5]])
+    cells = net.map(seen, torch.eye(6)[[0, 5]])
     assert cells.flatten(1).argmax(1).tolist() == [1 * 4 + 2, 3 * 4 + 0]
-    torch.testing.assert_close(net.cells(seen, 3 * torch.eye(6)[[0, 5]]), 3 * cells)
+    torch.testing.assert_close(net.map(seen, 3 * torch.eye(6)[[0, 5]]), 3 * cells)
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------
@@ -97,6 +98,40 @@ def test_a_picture_belongs_to_its_own_sound_and_not_to_another_video_s(fusion):
     found = made.losses(BATCH)
     torch.testing.assert_close(found["loss"], -(torch.log(right).mean() + torch.log(1 - wrong).mean()) / 2)
     assert found["accuracy"] == ((right > 0.5).float().mean() + (wrong <= 0.5).float().mean()) / 2
+
+
+def test_both_sounds_of_a_picture_are_measured():
+    made = stage("distance").eval()
+    measured = made.predict_step(BATCH, 0)["correspondence"]["av"]
+    own = made.net.odds(made.see(BATCH), made.net.hear(BATCH["sound"]))
+    torch.testing.assert_close(measured[:, 0], own)
+    swapped = {**BATCH, "sound": BATCH["other_sound"], "other_sound": BATCH["sound"]}
+    torch.testing.assert_close(made.predict_step(swapped, 0)["correspondence"]["av"], measured.flip(1))
+
+
+@pytest.mark.parametrize("fusion", ["distance", "map", "concat"])
+def test_each_cell_is_judged_as_if_it_were_the_picture(fusion):
+    localise = Localise(replace(stage(fusion).spec, modality="av")).eval()
+    net, heard = localise.net, localise.hear(BATCH)
+    found = localise.predict_step(BATCH, 0)["map"]["av"]
+    cells = net.image(localise.image(BATCH))
+    assert found.shape == (len(heard), *cells.shape[2:])
+    for row, column in ((0, 0), (1, 2)):
+        cell = cells[:, :, row : row + 1, column : column + 1]
+        net.image = torch.nn.Identity()
+        torch.testing.assert_close(found[:, row, column], net.odds(net.see(cell), heard))
+
+
+@pytest.mark.parametrize("modality", ["a", "v"])
+def test_features_have_length_1_and_say_what_is_strongest_where(modality):
+    made = SVM(replace(SPEC, modality=modality, options=SVMOptions(), multilabel=False)).eval()
+    features = made.embed(BATCH)
+    assert features.shape == (len(BATCH["label"]), made.width)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)))
+    cells = made.net.sound(BATCH["sound"]) if modality == "a" else made.net.image(made.image(BATCH))
+    loudest = features.unflatten(1, (cells.shape[1], -1)).amax(2)
+    loudest, most = (torch.nn.functional.normalize(each, dim=1) for each in (loudest, cells.amax((2, 3))))
+    torch.testing.assert_close(loudest, most)
 
 
 def middles(variant: str, stream: str) -> torch.Tensor:
@@ -126,5 +161,8 @@ def test_inputs_that_the_network_cannot_look_at_are_named():
     video = replace(SPEC.inputs.video, frames=2)
     with pytest.raises(ValueError, match=r"data\.inputs\.video.*set its frames to 1"):
         Correspond(replace(SPEC, inputs=replace(SPEC.inputs, video=video)))
-    with pytest.raises(ValueError, match=r"data\.inputs\.streams has no sound"):
-        Correspond(replace(SPEC, inputs=replace(SPEC.inputs, streams={})))
+    for modality, missing in (("av", "sound"), ("i", "still")):
+        with pytest.raises(ValueError, match=rf"data\.inputs\.streams has no {missing}"):
+            Correspond(replace(SPEC, modality=modality, inputs=replace(SPEC.inputs, streams={})))
+    with pytest.raises(ValueError, match="modality=av: features are of a or of v"):
+        SVM(replace(SPEC, options=SVMOptions(), multilabel=False))

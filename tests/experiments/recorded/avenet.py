@@ -44,7 +44,7 @@ def compared(name: str, net: Any) -> dict[str, Any]:
     odds = net.odds(*pairs)
     loss = F.binary_cross_entropy_with_logits(odds, torch.tensor([1.0, 1.0, 0.0, 0.0]))
     if isinstance(net, AVOLNet):
-        found = {"scores": odds.sigmoid(), "cells": net.cells(*pairs)[:, ::5, ::5].sigmoid()}
+        found = {"scores": odds.sigmoid(), "cells": net.map(*pairs)[:, ::5, ::5].sigmoid()}
     else:
         found = {"logits": net.logits(*pairs), "image": seen[:, ::8], "sound": heard[:, ::8]}
     return {**found, "loss": loss}
