@@ -2,7 +2,7 @@
 
 Their classes and ours compute the same, only the names differ:
 
-    vid_student.backbone.*, aud_teacher.backbone.*, ...  ->  student.encoder.v.*, teacher.encoder.a.*, ...
+    vid_student.backbone.*, aud_teacher.backbone.*, ...  ->  student.encoder.v.*, net.encoder.a.*, ...
       cuboid_embed.proj, patch_embed.proj                ->    patch_embed
       enc_pos_embed; encoder.blocks; encoder_norm        ->    positions; blocks; norm
     vid_student.head.mlp.{0, 3, 6}                       ->  student.head.v.{first, second, third}
@@ -15,11 +15,13 @@ Left out is what they hold twice (`vid_ae.encoder`, `mlp.4`), and the gain of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from experiments.common.checkpoints.table import Entry, Table, bare
+from experiments.common.weights import without_prefix
 
 _NETWORK = r"([va])(?:id|ud)_(student|teacher)\."
 _DECODER = r"([va])(?:id|ud)_ae\."
@@ -63,15 +65,17 @@ def pretrained(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     Raises:
         ValueError: naming the keys of theirs that have no place here.
     """
-    theirs = any(key.startswith("vid_student.") for key in bare(weights))
-    return PRETRAINED.renamed(weights) if theirs else weights
+    if not any(key.startswith("vid_student.") for key in bare(weights)):
+        return weights
+    ours = PRETRAINED.renamed(weights)
+    return {re.sub("^teacher", "net", key): value for key, value in ours.items()}
 
 
 def encoder_weights(weights: Mapping[str, Tensor], network: str) -> Mapping[str, Tensor]:
-    """Modality and name of each weight of the encoders, as `v.cls_token`.
+    """Those of `Encoding`, and what there is beside them.
 
     Args:
-        weights: of a pretraining, ours or the authors'; an encoder that they released; or ours of a judge, as they are.
+        weights: of a pretraining, ours or the authors'; or an encoder that they released.
         network: whose encoders are meant, `student` or `teacher`, where there are both.
 
     Raises:
@@ -79,7 +83,7 @@ def encoder_weights(weights: Mapping[str, Tensor], network: str) -> Mapping[str,
     """
     if "encoder_norm.weight" in (theirs := bare(weights)):
         modality = "v" if "cuboid_embed.proj.weight" in theirs else "a"
-        return Table(_encoder("", f"{modality}.", 0)).renamed(theirs)
-    prefix, ours = f"{network}.encoder.", pretrained(weights)
-    mine = {key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)}
-    return mine or ours
+        return Table(_encoder("", f"encoder.{modality}.", 0)).renamed(theirs)
+    ours = without_prefix(pretrained(weights), "net.")
+    students = {key.removeprefix("student."): value for key, value in ours.items() if key.startswith("student.")}
+    return {**ours, **students} if network == "student" else ours

@@ -3,6 +3,7 @@ fine-tuning. Clips are described by the mean of their patches after the final no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.types import Batch
-from experiments.common.networks.vit import pooled
+from experiments.common.networks.positions import resized
+from experiments.common.networks.vit import PatchViT, pooled
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import Classifier
 from experiments.common.stages.linear import LinearOptions, LinearProbe
@@ -20,7 +22,7 @@ from experiments.common.stages.network import NetworkStage
 from experiments.common.stages.svm import LinearSVM, SVMOptions
 from experiments.common.weights import load_strict
 from experiments.xkd.checkpoints import encoder_weights
-from experiments.xkd.model import INPUT, Encoders, XKDConfig
+from experiments.xkd.model import INPUT, Encoding, XKDConfig
 
 
 @dataclass(kw_only=True)
@@ -35,23 +37,37 @@ class Judged:
 class Described(NetworkStage[XKDConfig, Options]):
     """Clips as vectors, by the encoders of the stage's modalities."""
 
-    net: Encoders
+    net: Encoding
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """From `Pretrain`, ours or the authors'; or an encoder of the one modality that they released."""
-        found = encoder_weights(weights, cast(Judged, self.spec.options).network)
-        load_strict(self.net, found, unused=tuple({"a", "v"}.difference(self.spec.modality)))
+        found = dict(encoder_weights(weights, cast(Judged, self.spec.options).network))
+        for m in self.spec.modality:
+            if (key := f"encoder.{m}.positions") in found:
+                found[key] = for_grid(found[key], self.net.encoder[m])
+        others = (f"encoder.{m}" for m in "av" if m not in self.spec.modality)
+        load_strict(self.net, found, unused=("head", "student", "decoder", "target", *others))
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, D] of one modality; [B, 2 D] of both, each of length 1 (`audio_video_svm.py`)."""
         seen: Mapping[str, Tensor] = batch  # type: ignore[assignment]  # keys by modality
-        means = [pooled(self.net[m](seen[INPUT[m]].mT if m == "a" else seen[INPUT[m]])) for m in self.spec.modality]
+        means = [
+            pooled(self.net.encoder[m](seen[INPUT[m]].mT if m == "a" else seen[INPUT[m]])) for m in self.spec.modality
+        ]
         return means[0] if len(means) == 1 else torch.cat([F.normalize(mean, dim=1) for mean in means], dim=1)
 
 
-def net_of(spec: StageSpec[XKDConfig, Options]) -> tuple[Encoders, int]:
+def for_grid(table_1SD: Tensor, encoder: PatchViT) -> Tensor:
+    """Positions that were learned for pictures of another size, for the encoder's; others as they are."""
+    times, *own = encoder.grid
+    side = math.isqrt((table_1SD.shape[1] - 1) // times)
+    square = len(own) == 2 and 1 + times * side**2 == table_1SD.shape[1]
+    return resized(table_1SD, (times, side, side), encoder.grid) if square else table_1SD
+
+
+def net_of(spec: StageSpec[XKDConfig, Options]) -> tuple[Encoding, int]:
     """The encoders of the stage's modalities, and the length of what they make of a clip."""
-    return Encoders(spec.model, spec.inputs, spec.modality), spec.model.dim * len(spec.modality)
+    return Encoding(spec.model, spec.inputs, spec.modality), spec.model.dim * len(spec.modality)
 
 
 @dataclass
@@ -105,6 +121,6 @@ class Finetune(Described[FinetuneOptions], Classifier[XKDConfig, FinetuneOptions
     def layer_of(self, name: str) -> tuple[int, int]:
         """Embeddings are layer 0, block i is layer i + 1, the final norm and the head are the last."""
         last, parts = self.spec.model.depth + 1, name.split(".")
-        if parts[0] == "head" or parts[2] == "norm":
+        if parts[0] == "head" or parts[3] == "norm":
             return last, last
-        return (int(parts[3]) + 1 if parts[2] == "blocks" else 0), last
+        return (int(parts[4]) + 1 if parts[3] == "blocks" else 0), last

@@ -19,10 +19,10 @@ from experiments.common.stage import Stage, StageSpec
 from experiments.common.teacher import cosine_momentum, follow
 from experiments.common.weights import load_strict
 from experiments.xkd.checkpoints import pretrained
-from experiments.xkd.downstream import SVM, Finetune, JudgedSVM, Linear
+from experiments.xkd.downstream import SVM, Finetune, FinetuneOptions, JudgedSVM, Linear
 from experiments.xkd.model import INPUT, Decoder, Network, XKDConfig, cross_weights, refined, whole_share
 
-__all__ = ["SVM", "Finetune", "JudgedSVM", "Linear", "Pretrain"]
+__all__ = ["SVM", "Finetune", "FinetuneOptions", "JudgedSVM", "Linear", "Pretrain"]
 
 OTHER = {"a": "v", "v": "a"}
 
@@ -74,8 +74,9 @@ class Pretrain(Stage[XKDConfig, PretrainOptions]):
         super().__init__(spec)
         config, inputs, options = spec.model, spec.inputs, spec.options
         self.student = Network(config, inputs, config.shared != "none")
-        self.teacher = Network(config, inputs, config.shared == "both").requires_grad_(False)
-        self.teacher.load_state_dict(self.student.state_dict())
+        # The teacher, which is what is judged afterwards and so has the name that it has there.
+        self.net = Network(config, inputs, config.shared == "both").requires_grad_(False)
+        self.net.load_state_dict(self.student.state_dict())
         self.decoder = nn.ModuleDict({m: Decoder(config, self.student.encoder[m]) for m in "av"})
         targets = (CentredTargets(config.head.prototypes, options.centre_momentum) for _ in "av")
         self.target = nn.ModuleDict(dict(zip("av", targets, strict=True)))
@@ -124,13 +125,13 @@ class Pretrain(Stage[XKDConfig, PretrainOptions]):
         """Modality -> [B, K] scores of the teacher, of a view of each."""
         tokens, attention = {}, {}
         for m, x in view.items():
-            tokens[m], attention[m] = self.teacher.encoder[m].with_attention(x)
+            tokens[m], attention[m] = self.net.encoder[m].with_attention(x)
         scores = {}
         for m, tokens_BSD in tokens.items():
             mean_BD = pooled(tokens_BSD)
             if self.spec.options.refine:
                 mean_BD = refined(tokens_BSD[:, 1:], cross_weights(attention[m], attention[OTHER[m]]))
-            scores[m] = self.teacher.head[m](mean_BD)
+            scores[m] = self.net.head[m](mean_BD)
         return scores
 
     def temperature(self, modality: str) -> float:
@@ -154,8 +155,8 @@ class Pretrain(Stage[XKDConfig, PretrainOptions]):
     def teacher_follows(self, momentum: float) -> None:
         """teacher <- momentum * teacher + (1 - momentum) * student."""
         for m in "av":  # shared blocks follow once a modality, as in the release (`update_teacher`)
-            follow(self.teacher.encoder[m], self.student.encoder[m], momentum)
-            follow(self.teacher.head[m], self.student.head[m], momentum)
+            follow(self.net.encoder[m], self.student.encoder[m], momentum)
+            follow(self.net.head[m], self.student.head[m], momentum)
 
 
 def seen_of(batch: Batch, modality: str) -> tuple[Tensor, Tensor]:

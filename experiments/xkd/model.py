@@ -83,7 +83,7 @@ def encoder_of(modality: str, config: XKDConfig, inputs: Inputs, blocks: nn.Sequ
 class Encoders(nn.ModuleDict):
     """Modality -> its encoder; shared ones have the same blocks and their own embeddings, positions, CLS and norm."""
 
-    def __init__(self, config: XKDConfig, inputs: Inputs, modality: Modality, shared: bool = False):
+    def __init__(self, config: XKDConfig, inputs: Inputs, modality: Modality, shared: bool):
         super().__init__()
         blocks = vit_blocks(config.dim, config.depth, config.heads) if shared else None
         for each in modality:
@@ -93,12 +93,19 @@ class Encoders(nn.ModuleDict):
         return cast(PatchViT, super().__getitem__(modality))
 
 
-class Network(nn.Module):
+class Encoding(nn.Module):
+    """An encoder a modality, and nothing else."""
+
+    def __init__(self, config: XKDConfig, inputs: Inputs, modality: Modality, shared: bool = False):
+        super().__init__()
+        self.encoder = Encoders(config, inputs, modality, shared)
+
+
+class Network(Encoding):
     """A student, or a teacher: an encoder and a head a modality."""
 
     def __init__(self, config: XKDConfig, inputs: Inputs, shared: bool):
-        super().__init__()
-        self.encoder = Encoders(config, inputs, "av", shared)
+        super().__init__(config, inputs, "av", shared)
         self.head = nn.ModuleDict({modality: PrototypeHead(config.dim, config.head) for modality in "av"})
 
 

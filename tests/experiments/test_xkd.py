@@ -88,7 +88,7 @@ def test_the_teacher_sees_the_whole_clip_or_the_first_local_view(view, patches):
     made, clips = stage(teacher_view=view), batch(3)
     seen = {}
     for m in "av":
-        made.teacher.encoder[m].norm.register_forward_hook(lambda *call, m=m: seen.update({m: call[2].shape[1] - 1}))
+        made.net.encoder[m].norm.register_forward_hook(lambda *call, m=m: seen.update({m: call[2].shape[1] - 1}))
     before = made.losses(clips)["align_teacher"]
     assert seen == patches
     changed = {"global": "video", "local": "video_local"}[view]
@@ -102,7 +102,7 @@ def test_the_teacher_sees_the_whole_clip_or_the_first_local_view(view, patches):
 @pytest.mark.parametrize(("variant", "student", "teacher"), [("xkd", 0, 0), ("mas", 1, 0), ("mats", 1, 1)])
 def test_shared_bodies_are_the_same_tensors_and_the_rest_is_each_modality_s_own(variant, student, teacher):
     made = stage(variant)
-    for network, shared in ((made.student, student), (made.teacher, teacher)):
+    for network, shared in ((made.student, student), (made.net, teacher)):
         a, v = network.encoder["a"], network.encoder["v"]
         for mine, other in zip(a.blocks.parameters(), v.blocks.parameters(), strict=True):
             assert (mine is other) == bool(shared)
@@ -112,14 +112,14 @@ def test_shared_bodies_are_the_same_tensors_and_the_rest_is_each_modality_s_own(
 def test_the_teacher_starts_as_the_student_and_follows_it_after_each_step():
     made = method.Pretrain(replace(stage().spec, steps_per_epoch=2, epochs=1, batch_size=3))
     student = {name: value.clone() for name, value in made.student.state_dict().items()}
-    assert all(torch.equal(value, student[name]) for name, value in made.teacher.state_dict().items())
+    assert all(torch.equal(value, student[name]) for name, value in made.net.state_dict().items())
     momenta = []
     follow = made.teacher_follows
     made.teacher_follows = lambda momentum: (momenta.append(momentum), follow(momentum))
     trained(made, [batch() | {"label": torch.zeros(3, 1)} for _ in range(2)])
     assert momenta == pytest.approx([0.997, 0.9985])
     weight = "encoder.a.blocks.0.mlp.fc1.weight"
-    start, now, mean = student[weight], made.student.state_dict()[weight], made.teacher.state_dict()[weight]
+    start, now, mean = student[weight], made.student.state_dict()[weight], made.net.state_dict()[weight]
     assert 0 < (mean - start).abs().max() < 0.01 * (now - start).abs().max()
 
 
@@ -140,8 +140,8 @@ def test_judges_take_the_encoders_that_are_asked_for(modality, network):
     judge = method.SVM(spec)
     judge.load_parent(made.state_dict())
     for m in modality:
-        theirs = getattr(made, network).encoder[m].state_dict()
-        assert all(torch.equal(value, theirs[name]) for name, value in judge.net[m].state_dict().items())
+        theirs = {"teacher": made.net, "student": made.student}[network].encoder[m].state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in judge.net.encoder[m].state_dict().items())
     features = judge.embed(batch())
     assert features.shape == (3, 24 * len(modality))
     if modality == "av":
@@ -154,10 +154,27 @@ def test_an_encoder_that_the_authors_released_is_measured(modality, theirs):
     file = {key.removeprefix(prefix): value for key, value in released().items() if key.startswith(prefix)}
     judge = method.SVM(replace(stage().spec, options=method.JudgedSVM(), modality=modality, num_classes=4))
     judge.load_parent(file)
-    mine = stage().teacher.encoder[modality].state_dict()
-    assert all(torch.equal(value, mine[name]) for name, value in judge.net[modality].state_dict().items())
+    mine = stage().net.encoder[modality].state_dict()
+    assert all(torch.equal(value, mine[name]) for name, value in judge.net.encoder[modality].state_dict().items())
     with pytest.raises(ValueError, match="missing"):
         method.SVM(replace(judge.spec, modality={"a": "v", "v": "a"}[modality])).load_parent(file)
+
+
+@torch.no_grad()
+def test_positions_are_resized_for_larger_pictures_and_fine_tuning_has_lower_rates_below():
+    made = stage()
+    inputs = replace(INPUTS, video=replace(INPUTS.video, size=96))
+    spec = replace(made.spec, options=method.FinetuneOptions(), modality="v", num_classes=4, inputs=inputs)
+    finetune = method.Finetune(spec)
+    finetune.load_parent(made.state_dict())
+    clips = torch.nn.functional.interpolate(batch()["video"], size=(8, 96, 96))
+    larger = made.net.encoder["v"](clips)  # which resizes at each call
+    torch.testing.assert_close(finetune.net.encoder["v"](clips), larger)
+    assert finetune.logits({"video": clips}).shape == (3, 4)
+    layers = {name: finetune.layer_of(name) for name, _ in finetune.named_parameters()}
+    assert layers["net.encoder.v.positions"] == layers["net.encoder.v.patch_embed.weight"] == (0, 3)
+    assert layers["net.encoder.v.blocks.1.attn.proj.weight"] == (2, 3)
+    assert layers["net.encoder.v.norm.bias"] == layers["head.weight"] == (3, 3)
 
 
 def test_inputs_that_do_not_divide_into_patches_are_an_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +70,8 @@ def batch(video_views: int = 1) -> dict[str, Tensor]:
 
 def named(of_theirs: dict[str, Any]) -> dict[str, Tensor]:
     """Numbers of the authors' weights, by our names."""
-    return dict(PRETRAINED.renamed({key: torch.tensor(value) for key, value in of_theirs.items()}))
+    ours = PRETRAINED.renamed({key: torch.tensor(value) for key, value in of_theirs.items()})
+    return {re.sub("^teacher", "net", key): value for key, value in ours.items()}
 
 
 def after_a_step(made: Pretrain) -> dict[str, Any]:
@@ -93,13 +95,13 @@ def clipped(made: Pretrain) -> dict[str, Tensor]:
 @torch.no_grad()
 def followed(made: Pretrain) -> dict[str, Tensor]:
     made.teacher_follows(0.9)
-    return {name: p.norm() for name, p in made.named_parameters() if name.startswith("teacher")}
+    return {name: p.norm() for name, p in made.named_parameters() if name.startswith("net.")}
 
 
 @torch.no_grad()
 def of_the_teacher(made: Pretrain) -> dict[str, Any]:
     whole = {"v": batch()["video"], "a": batch()["audio"].mT}
-    attention = {m: made.teacher.encoder[m].with_attention(whole[m])[1] for m in "av"}
+    attention = {m: made.net.encoder[m].with_attention(whole[m])[1] for m in "av"}
     refined = made.taught(whole)
     made.spec.options.refine = False
     weights = {m: cross_weights(attention[m], attention[other]) for m, other in ("av", "va")}
@@ -120,11 +122,11 @@ RUNS = [
     Run(
         "local_teacher", after_a_step, partial(stage, teacher_view="local"),
         expected=lambda numbers: numbers | {"gradients": named(numbers["gradients"])},
-        deep="teacher.encoder.a.blocks.0.mlp.fc1.weight",
+        deep="net.encoder.a.blocks.0.mlp.fc1.weight",
     ),
     Run("clipped", clipped, partial(stage, teacher_view="local", clip=0.003), expected=named),
     Run("followed", followed, stage, expected=named),
-    Run("global_teacher", of_the_teacher, stage, deep="teacher.encoder.v.blocks.1.attn.qkv.weight"),
+    Run("global_teacher", of_the_teacher, stage, deep="net.encoder.v.blocks.1.attn.qkv.weight"),
     *(Run(variant, partial(shared, variant), partial(stage, variant, teacher_view="local")) for variant in BODIES),
     Run("momentum", momenta, expected=lambda numbers: numbers["values"], tolerance=1e-8),
 ]  # fmt: skip
@@ -134,6 +136,6 @@ RELEASED = [
         unused=(*TWICE, *(f"{m}_{n}.head.{part}" for m in ("vid", "aud") for n in ("student", "teacher")
                           for part in ("mlp.4.", "last_layer.weight_g"))),
         strange=("vid_student.backbone.fc.weight",),
-        missing=("aud_teacher.backbone.encoder_norm.bias", "teacher.encoder.a.norm.bias"),
+        missing=("aud_teacher.backbone.encoder_norm.bias", "net.encoder.a.norm.bias"),
     )
 ]  # fmt: skip
