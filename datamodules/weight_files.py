@@ -22,7 +22,14 @@ _PATHS = {
     "Windows": PureWindowsPath,
     "PureWindows": PureWindowsPath,
 }
+
+
+class _Callback:
+    """By whose class Lightning's files before version 1.5 name a callback; nothing is made of it."""
+
+
 HARMLESS: tuple[Any, ...] = (
+    (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
     argparse.Namespace,  # a command's arguments, in MAE's `util/misc.py` and all that grew from it
     *((kind, f"{module}.{name}Path") for name, kind in _PATHS.items() for module in ("pathlib", "pathlib._local")),
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # e.g. the best score so far

@@ -1,4 +1,4 @@
-"""LAVA's stages: `Pretrain`, and `Retrieve`, which compares clips by what was pretrained."""
+"""LAVA's stages: `Pretrain`, `Retrieve`, which compares clips by what was pretrained, and `Linear`, which judges it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from datamodules.keyed import uniform
 from datamodules.types import Batch, Outputs
 from experiments.common.stage import Options, StageSpec
+from experiments.common.stages.linear import LinearOptions, LinearProbe
 from experiments.common.stages.network import NetworkStage
 from experiments.lava.checkpoints import load
-from experiments.lava.model import CENTROID, LAVA, LAVAConfig
+from experiments.lava.model import CENTROID, LAVA, Encoders, LAVAConfig
 from experiments.lava.objective import terms
 
 
@@ -91,3 +92,16 @@ class Retrieve(LAVAStage[NoOptions]):
         relation = self.spec.modality if self.spec.modality in self.net.relations else CENTROID
         code = {m: nn.functional.normalize(self.net.encode(batch, m), dim=1) for m in self.spec.modality}
         return {"embedding": {m: self.net.project(unit_BD, m, relation) for m, unit_BD in code.items()}}
+
+
+class Linear(LAVAStage[LinearOptions], LinearProbe[LAVAConfig]):
+    """A linear layer on what the frozen encoder of one modality gives, before the projection."""
+
+    net: Encoders
+
+    def __init__(self, spec: StageSpec[LAVAConfig, LinearOptions]):
+        net = Encoders(spec.model, spec.inputs, spec.text, spec.modality)
+        super().__init__(spec, net, spec.model.dim * len(spec.modality))
+
+    def embed(self, batch: Batch) -> Tensor:
+        return torch.cat([self.net.encode(batch, modality) for modality in self.spec.modality], dim=1)

@@ -20,7 +20,7 @@ from torchaudio.functional import melscale_fbanks, spectrogram
 from datamodules.precision import full_precision
 from datamodules.streams.text import make_tokenizer
 from datamodules.types import Batch, Inputs, TextInputs
-from experiments.common.networks.batch_norms import GlobalBatchNorm
+from experiments.common.networks.batch_norm import GlobalBatchNorm
 from experiments.common.networks.patches import looked_at, patchify, video_grid
 
 CENTROID = "centroid"

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path, PosixPath
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,24 @@ def flax(weights: dict[str, Tensor], file: Path) -> None:
     torch.save(weights, file)
 
 
+def lightning(weights: dict[str, Tensor], file: Path) -> None:
+    """sumanthgenz/lava `src/train.py`, by pytorch_lightning 1.3, which names callbacks by their classes."""
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
+    module = ModuleType(callback.__module__)
+    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks", callback.__module__):
+            patched.setitem(sys.modules, name, module)
+        best = {"best_model_score": torch.tensor(0.5), "best_model_path": "epoch=14.ckpt", "dirpath": "checkpoints"}
+        state = {
+            "epoch": 14,
+            "global_step": 9,
+            "pytorch-lightning_version": "1.3.8",
+            "state_dict": OrderedDict(weights),
+        }
+        torch.save({**state, "callbacks": {callback: best}, "optimizer_states": [adam()], "lr_schedulers": []}, file)
+
+
 SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "mavil": (mae,),
     "mbt": (flax,),
@@ -84,6 +103,7 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "avlnet": (state_dict_alone, apex),
     "mcn": (state_dict_alone, apex),
     "everything_at_once": (everything_at_once,),
+    "lava": (lightning,),
 }
 """Method -> how its authors' code saves."""
 

@@ -91,3 +91,25 @@ def test_avlnet_learns():
     module = first_stage("avlnet", "pretrain", f"{inputs}.audio.frames=64", f"{inputs}.features.frames=2")
     found = losses(module, 1)
     assert found[1] < found[0]
+
+
+def test_lava_aligns_sound_pictures_and_titles_and_a_linear_layer_judges_them():
+    """Of 143 M parameters, from raw sound and pixels."""
+    module = first_stage("lava", "pretrain")
+    clips, draw = cost.fake_batch(module.spec, CLIPS, CPU), torch.Generator().manual_seed(0)
+    clips["waveform"] = torch.randn(clips["waveform"].shape, generator=draw)
+    clips["video"] = 255 * torch.rand(clips["video"].shape, generator=draw)
+    clips["text"] = torch.randint(1, 48000, clips["text"].shape, generator=draw)
+    clips["waveform_length"] += clips["waveform"].shape[1]
+    clips["text_length"] += clips["text"].shape[1]
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    before = module.training_step(clips, 0)
+    before.backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in module.parameters())
+    optimizer.step()
+    assert module.training_step(clips, 1) < before
+    for name in ("linear_ucf101_fold1", "linear_esc50_fold1"):
+        probe = first_stage("lava", name)
+        probe.load_parent(module.state_dict())
+        probe.training_step({**clips, "label": torch.eye(CLIPS, CLASSES)}, 0).backward()
+        assert probe.head[-1].weight.grad.any()

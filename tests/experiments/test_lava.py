@@ -4,6 +4,7 @@ boards say which text was read. Numbers of its development code are compared in 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from datamodules.types import Batch, Inputs, TextInputs, VideoInputs
 from experiments.common.stage import StageSpec
-from experiments.lava.method import NoOptions, Pretrain, PretrainOptions, Retrieve
+from experiments.common.stages.linear import LinearOptions
+from experiments.lava.method import Linear, NoOptions, Pretrain, PretrainOptions, Retrieve
 from experiments.lava.model import LAVA, LAVAConfig, SpectrogramConfig
 from experiments.lava.objective import terms
 
@@ -187,9 +189,20 @@ def test_retrieval_compares_by_the_pair_s_projection_or_the_centroid_s():
             torch.testing.assert_close(found[m], F.normalize(pretrained.net.projections[name][m](unit_BD), dim=1))
 
 
+def test_a_linear_layer_judges_the_encoder_before_its_projection():
+    pretrained = stage().eval()
+    for modality in ("a", "v"):
+        probe = Linear(replace(pretrained.spec, options=LinearOptions(), modality=modality, num_classes=3, text=None))
+        probe.load_parent(pretrained.state_dict())
+        torch.testing.assert_close(probe.embed(batch()), pretrained.net.encode(batch(), modality))
+        assert set(probe.net.encoders) == {modality} and not any(p.requires_grad for p in probe.net.parameters())
+
+
 def test_boards_say_which_text_was_read_and_it_must_be_so():
     for text in ("titles", "captions", "none"):
-        assert Retrieve.remarks(LAVAConfig(text=text), NoOptions()) == {"as_the_text_of_pretraining": text}
+        said = {"as_the_text_of_pretraining": text}
+        assert Retrieve.remarks(LAVAConfig(text=text), NoOptions()) == said
+        assert Linear.remarks(LAVAConfig(text=text), LinearOptions()).items() >= said.items()
     with pytest.raises(ValueError, match=r"model\.text=titles, which boards show, but the stage reads captions"):
         Pretrain(StageSpec(LAVAConfig(text="titles"), PretrainOptions(), INPUTS, "avt", text=TEXT))
     with pytest.raises(ValueError, match="but the stage reads none"):

@@ -34,6 +34,10 @@ def released(form: str) -> dict[str, Tensor]:
     return RECORDED.weights(keys) | {"temperature": 14.285 + 4 * drawn("temperature", 1)}
 
 
+def in_file(form: str, prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in released(form).items()}
+
+
 def fresh(form: str, **options: Any) -> Pretrain:
     size, patch, _ = SHAPES[form]
     model = LAVAConfig(**GOLDEN["config"], video_patch=[4, patch], share_projection=form == "head")
@@ -100,12 +104,11 @@ RUNS = [
 ]  # fmt: skip
 RELEASED = [
     Released(
-        form, partial(stage, form), partial(released, form), unused=unused,
-        missing=("t_encoder.fc.0.bias", "encoders.t.fc.0.bias"),
+        form, partial(stage, form), partial(in_file, form, prefix),
+        unused=tuple(f"{prefix}{part}" for part in (*(f"{m}_encoder.encoder_layer." for m in "avt"), "i_")),
+        missing=(f"{prefix}t_encoder.fc.0.bias", "encoders.t.fc.0.bias"),
         strange=("a_encoder.cls_token", "x_proj.weight", "encoders.a.token"),
     )
-    for form, unused in (
-        ("head", ("a_encoder.encoder_layer.", "v_encoder.encoder_layer.", "t_encoder.encoder_layer.", "i_")),
-        ("separate", ("a_encoder.encoder_layer.", "v_encoder.encoder_layer.", "t_encoder.encoder_layer.")),
-    )
+    for form, prefix in (("head", "encoder."), ("separate", ""))
 ]  # fmt: skip
+"""Out of Lightning, and the class's own."""
