@@ -1,23 +1,18 @@
 """Weights from elsewhere: the authors' released encoders, `vid_crisscross_*` and `aud_crisscross_*`, and whole models.
 
-    conv1.{0,1}.*                      ->  stem.{0,1}.*
-    conv{2..5}x.N.spt_conv1.*, ...     ->  stages.{0..3}.N.main.0.*, ..., .norm.*, .shortcut.*  (pictures)
-    block{1..4}.N.*                    ->  stages.{0..3}.N.*                                    (sound)
-    {video,audio}_backbone.*           ->  encoders.{v,a}.*, as above
-    {video,audio}_projector.layerN.*   ->  projectors.{v,a}.*, likewise the predictors
-
-`{video,audio}_encoder.*` are backbone and projector once more.
+conv{2..5}x.N.spt_conv1.*, block{1..4}.N.*  ->  stages.{0..3}.N.main.0.*, stages.{0..3}.N.*
+{video,audio}_{backbone,projector}.*        ->  {encoders,projectors}.{v,a}.*, and once more as _encoder
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.common.checkpoints.table import Entry, Table, bare
 from experiments.common.weights import load_strict
-from experiments.crisscross.model import CrissCross
+from experiments.crisscross.model import Encoders
 
 _BLOCK = {
     **{"spt_conv1": "main.0", "spt_bn1": "main.1", "tmp_conv1": "main.3", "tmp_bn1": "main.4"},
@@ -34,7 +29,6 @@ _ENCODERS: dict[str, list[tuple[str, str]]] = {
     "a": _STEM + [(rf"block{stage + 1}\.(\d)\.(.+)", rf"stages.{stage}.\1.\2") for stage in range(4)],
 }
 HEADS = ("projectors", "predictors", "head", "svm")
-"""What stands beside encoders in the weights of our stages."""
 
 
 def _whole() -> Iterator[Entry]:
@@ -53,19 +47,13 @@ def _whole() -> Iterator[Entry]:
 WHOLE = Table(tuple(_whole()))
 
 
-def load_encoder(net: nn.Module, weights: Mapping[str, Tensor], modality: str) -> None:
-    """Fills an encoder with that of one of our stages, or with a released one.
-
-    Raises:
-        ValueError: naming every key that is missing, unknown or of another shape.
-    """
-    if "conv1.0.weight" in bare(weights):
-        weights = Table(tuple(_ENCODERS[modality])).renamed(weights)
-    own = {key.removeprefix(f"encoders.{modality}."): value for key, value in weights.items()}
-    load_strict(net, own, unused=("encoders", *HEADS))
-
-
-def load(net: CrissCross, weights: Mapping[str, Tensor]) -> None:
-    """Fills a whole network with its own weights, or the authors'; raises as `load_encoder`."""
-    official = any(key.startswith("video_backbone.") for key in bare(weights))
-    load_strict(net, WHOLE.renamed(weights) if official else weights)
+def load(net: Encoders, weights: Mapping[str, Tensor], modalities: str) -> None:
+    """Fills a network with its own weights, those of a larger one, or the authors': of one encoder or of all; a
+    ValueError names every key that is missing, unknown or of another shape."""
+    theirs = bare(weights)
+    if "conv1.0.weight" in theirs:
+        ours = Table(tuple(_ENCODERS[modalities])).renamed(weights)
+        weights = {f"encoders.{modalities}.{key}": value for key, value in ours.items()}
+    elif any(key.startswith("video_backbone.") for key in theirs):
+        weights = WHOLE.renamed(weights)
+    load_strict(net, weights, unused=() if modalities == "va" else ("encoders", *HEADS))

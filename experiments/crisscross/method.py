@@ -1,12 +1,12 @@
-"""CrissCross's stages: `Pretrain`; and what its encoders are judged by, `SVM`, `Nearest` and `Finetune`."""
+"""CrissCross's stages: `Pretrain`; and what its encoders are judged by, `SVM`, `Linear`, `Nearest` and `Finetune`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.types import Batch
@@ -14,11 +14,12 @@ from experiments.common.networks.batch_norm import over_processes
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import INPUT, Classifier
 from experiments.common.stages.frozen import FrozenNetwork
+from experiments.common.stages.linear import LinearOptions, LinearProbe
 from experiments.common.stages.neighbours import NearestNeighbours, NeighboursOptions
 from experiments.common.stages.network import NetworkStage
 from experiments.common.stages.svm import LinearSVM, SVMOptions
-from experiments.crisscross.checkpoints import load, load_encoder
-from experiments.crisscross.model import CrissCross, CrissCrossConfig, conv5_features, conv5_width, encoder, mapped
+from experiments.crisscross.checkpoints import load
+from experiments.crisscross.model import CrissCross, CrissCrossConfig, Encoders, conv5_width
 from experiments.crisscross.objective import GROUPS, criss_cross, spread
 
 VIEWS = {"v1": "video_1", "v2": "video_2", "a1": "audio", "a2": "audio_2"}
@@ -43,14 +44,13 @@ class Pretrain(NetworkStage[CrissCrossConfig, PretrainOptions]):
 
     def __init__(self, spec: StageSpec[CrissCrossConfig, PretrainOptions]):
         super().__init__(spec)
-        groups = spec.options.groups
-        if not groups or set(groups) - GROUPS.keys():
+        if not (groups := spec.options.groups) or set(groups) - GROUPS.keys():
             raise ValueError(f"options.groups={list(groups)}: name some of {', '.join(GROUPS)}")
         self.net = CrissCross(spec.model)
         over_processes(self.net)
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
-        load(self.net, weights)
+        load(self.net, weights, "va")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         streams: Mapping[str, Any] = batch
@@ -69,22 +69,37 @@ class Pretrain(NetworkStage[CrissCrossConfig, PretrainOptions]):
 class Features(FrozenNetwork[CrissCrossConfig, Options]):
     """One encoder: of sound the maxima of its last map, of pictures the mean."""
 
+    net: Encoders
+
     def __init__(self, spec: StageSpec[CrissCrossConfig, Options]):
-        net, audio = encoder(spec.model, spec.modality), spec.inputs.audio
-        width = conv5_width(spec.model.audio, audio.frames, audio.mel_bins) if audio is not None else net.width
-        super().__init__(spec, net, width)
+        model, audio = spec.model, spec.inputs.audio
+        width = conv5_width(model.audio, audio.frames, audio.mel_bins) if audio else model.video.widths[-1]
+        super().__init__(spec, Encoders(model, spec.modality), width)
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
-        load_encoder(self.net, weights, self.spec.modality)
+        load(self.net, weights, self.spec.modality)
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """[B, D, mels, places] of sound, [B, D] of pictures."""
+        map_BDXX = self.net.mapped(self.spec.modality, batch[INPUT[self.spec.modality]])
+        if self.spec.modality == "v":
+            return map_BDXX.flatten(2).mean(2)
+        return F.max_pool2d(map_BDXX, (1, 3), (1, 2))  # official `evaluate/models/classifier.py`
 
     def embed(self, batch: Batch) -> Tensor:
-        """[B, width]."""
-        map_BDXX = mapped(self.net, batch[INPUT[self.spec.modality]])
-        return conv5_features(map_BDXX) if self.spec.modality == "a" else map_BDXX.flatten(2).mean(2)
+        return self.pooled(batch).flatten(1)
 
 
 class SVM(Features[SVMOptions], LinearSVM[CrissCrossConfig]):
-    """A linear SVM on the features (official `evaluate/audio/audio_svm.py`)."""
+    """A linear SVM on the features, which are of length 1 along time (official `evaluate/audio/audio_svm.py`)."""
+
+    def embed(self, batch: Batch) -> Tensor:
+        pooled = self.pooled(batch)
+        return F.normalize(pooled, dim=-1).flatten(1) if pooled.ndim > 2 else pooled
+
+
+class Linear(Features[LinearOptions], LinearProbe[CrissCrossConfig]):
+    """A linear layer on the features (official `evaluate/audio/audio_fctune.py`)."""
 
 
 class Nearest(Features[NeighboursOptions], NearestNeighbours[CrissCrossConfig]):
@@ -95,8 +110,6 @@ class Nearest(Features[NeighboursOptions], NearestNeighbours[CrissCrossConfig]):
 class FinetuneOptions:
     """Defaults are the official `configs/downstream/ucf101/kinetics400/full_ft_32f_fold1.yaml`."""
 
-    pool: Literal["max", "mean"] = "max"
-    """Of the last map."""
     dropout: float = 0.0
     """Before the classifier."""
     label_smoothing: float = 0.0
@@ -104,20 +117,21 @@ class FinetuneOptions:
 
 
 class Finetune(Classifier[CrissCrossConfig, FinetuneOptions]):
-    """The encoder of pictures or of sound goes on learning, under a classifier."""
+    """The encoder goes on learning, under a classifier of the maxima of its last map."""
+
+    net: Encoders
 
     def __init__(self, spec: StageSpec[CrissCrossConfig, FinetuneOptions]):
         super().__init__(spec)
-        self.net = made = encoder(spec.model, spec.modality)
-        self.head = nn.Linear(made.width, spec.num_classes)
+        self.net = Encoders(spec.model, spec.modality)
+        of = spec.model.video if spec.modality == "v" else spec.model.audio
+        self.head = nn.Linear(of.widths[-1], spec.num_classes)
         nn.init.orthogonal_(self.head.weight)  # official `evaluate/models/classifier.py`
         nn.init.zeros_(self.head.bias)
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
-        load_encoder(self.net, weights, self.spec.modality)
+        load(self.net, weights, self.spec.modality)
 
     def logits(self, batch: Batch) -> Tensor:
-        map_BDS = mapped(self.net, batch[INPUT[self.spec.modality]]).flatten(2)
-        pooled_BD = map_BDS.amax(2) if self.spec.options.pool == "max" else map_BDS.mean(2)
-        dropped = torch.nn.functional.dropout(pooled_BD, self.spec.options.dropout, self.training)
-        return self.head(dropped)
+        pooled_BD = self.net.mapped(self.spec.modality, batch[INPUT[self.spec.modality]]).flatten(2).amax(2)
+        return self.head(F.dropout(pooled_BD, self.spec.options.dropout, self.training))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.common.networks.r2plus1d import R2Plus1D, R2Plus1DConfig
@@ -23,24 +22,22 @@ class CrissCrossConfig:
     """Width within the predictors."""
 
 
-def encoder(config: CrissCrossConfig, modality: str) -> R2Plus1D | ResNet:
-    """Of `v` or `a`."""
-    return R2Plus1D(config.video) if modality == "v" else ResNet(config.audio)
+class Encoders(nn.Module):
+    """The encoders of these modalities: `v`, `a`."""
 
+    def __init__(self, config: CrissCrossConfig, modalities: str):
+        super().__init__()
+        made = {m: R2Plus1D(config.video) if m == "v" else ResNet(config.audio) for m in modalities}
+        self.encoders = nn.ModuleDict(made)
 
-def mapped(encoder: nn.Module, x: Tensor) -> Tensor:
-    """[B, 3, T, H, W] pictures -> their last map, [B, D, T, H, W]; [B, 1, frames, mels] log-mels -> theirs, [B, D,
-    mels, frames], as the authors' kernels know the mel axis as the first."""
-    return encoder(x.transpose(2, 3) if x.ndim == 4 else x)
-
-
-def conv5_features(map_BDMF: Tensor) -> Tensor:
-    """[B, D * M * places] of sound (official `Aud_Wrapper`): maxima over 3 frames at every other, long 1 in time."""
-    return F.normalize(F.max_pool2d(map_BDMF, (1, 3), (1, 2)), dim=-1).flatten(1)
+    def mapped(self, modality: str, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] pictures -> their last map, [B, D, T, H, W]; [B, 1, frames, mels] log-mels -> theirs, [B, D,
+        mels, frames], as the authors' kernels know the mel axis as the first."""
+        return self.encoders[modality](x.transpose(2, 3) if modality == "a" else x)
 
 
 def conv5_width(config: ResNetConfig, frames: int, mel_bins: int) -> int:
-    """Length of `conv5_features` of log-mels of this size."""
+    """How many numbers the features have of log-mels of this size."""
     rows, columns = -(-mel_bins // 32), -(-frames // 32)
     return config.widths[-1] * rows * ((columns - 3) // 2 + 1)
 
@@ -49,22 +46,20 @@ def _layer(before: int, after: int) -> list[nn.Module]:
     return [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
 
 
-class CrissCross(nn.Module):
+class CrissCross(Encoders):
     """z = projector(encoder(x)) and p = predictor(z), for each modality by its own."""
 
     def __init__(self, config: CrissCrossConfig):
-        super().__init__()
-        self.encoders, self.projectors, self.predictors = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        super().__init__(config, "va")
+        self.projectors, self.predictors = nn.ModuleDict(), nn.ModuleDict()
         wide, narrow = config.projection, config.bottleneck
-        for modality in "va":
-            made = encoder(config, modality)
-            self.encoders[modality] = made
+        for modality, first in {"v": config.video.widths[-1], "a": config.audio.widths[-1]}.items():
             # Three layers, as the configuration has it; the official class leaves the middle one out by default.
-            layers = [*_layer(made.width, wide), *_layer(wide, wide), *_layer(wide, wide)]
+            layers = [*_layer(first, wide), *_layer(wide, wide), *_layer(wide, wide)]
             self.projectors[modality] = nn.Sequential(*layers[:-1])
             self.predictors[modality] = nn.Sequential(*_layer(wide, narrow), nn.Linear(narrow, wide))
 
     def forward(self, modality: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, p), each [B, projection], of one view; its batch norms see no other."""
-        z_BP = self.projectors[modality](mapped(self.encoders[modality], x).flatten(2).mean(2))
+        z_BP = self.projectors[modality](self.mapped(modality, x).flatten(2).mean(2))
         return z_BP, self.predictors[modality](z_BP)

@@ -13,9 +13,9 @@ from experiments.common.networks.r2plus1d import R2Plus1DConfig
 from experiments.common.networks.resnet import ResNetConfig
 from experiments.common.stage import StageSpec
 from experiments.common.stages.svm import SVMOptions
-from experiments.crisscross.checkpoints import WHOLE, load_encoder
+from experiments.crisscross.checkpoints import WHOLE, load
 from experiments.crisscross.method import SVM, VIEWS, Pretrain, PretrainOptions
-from experiments.crisscross.model import CrissCrossConfig, encoder, mapped
+from experiments.crisscross.model import CrissCrossConfig, Encoders
 from experiments.crisscross.objective import GROUPS
 from tests.experiments.golden import Recording, Released, Run
 
@@ -92,7 +92,7 @@ def maps(stage: Pretrain) -> dict[str, Tensor]:
     batch: dict[str, Any] = clips()
     steps = {"v": 31, "a": 29}
     return {
-        modality: mapped(stage.net.encoders[modality], batch[VIEWS[f"{modality}1"]]).flatten()[:: steps[modality]]
+        modality: stage.net.mapped(modality, batch[VIEWS[f"{modality}1"]]).flatten()[:: steps[modality]]
         for modality in "va"
     }
 
@@ -119,8 +119,8 @@ def conv5(stage: SVM) -> dict[str, Any]:
 
 
 def filled(modality: str) -> Any:
-    net = encoder(SMALL, modality)
-    load_encoder(net, bare_backbone(modality), modality)
+    net = Encoders(SMALL, modality)
+    load(net, bare_backbone(modality), modality)
     return net
 
 
@@ -142,12 +142,12 @@ RELEASED = [
             f"encoder of {modality}",
             partial(filled, modality),
             partial(bare_backbone, modality),
-            partial(load_encoder, modality=modality),
+            partial(load, modalities=modality),
             missing=missing,
         )
         for modality, missing in (
-            ("v", ("conv3x.0.res_conv.weight", "stages.1.0.shortcut.weight")),
-            ("a", ("block2.0.downsample.0.weight", "stages.1.0.downsample.0.weight")),
+            ("v", ("conv3x.0.res_conv.weight", "encoders.v.stages.1.0.shortcut.weight")),
+            ("a", ("block2.0.downsample.0.weight", "encoders.a.stages.1.0.downsample.0.weight")),
         )
     ),
 ]
