@@ -1,4 +1,4 @@
-"""What MAViL's pretrained encoders are used for: `Finetune`, and `Retrieve` (no training)."""
+"""What MAViL's pretrained encoders are used for: `Finetune`, `SVM` (they stay frozen), and `Retrieve` (no training)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from datamodules.types import Batch, Outputs
 from experiments.common.networks.layers import LayerNorm, start_at_prior
 from experiments.common.networks.masking import random_places, random_places_2d
 from experiments.common.stage import Stage, StageSpec
-from experiments.common.stages.classifier import Classifier
-from experiments.common.weights import load_strict, matches
+from experiments.common.stages.classifier import INPUT, Classifier
+from experiments.common.stages.svm import LinearSVM, SVMOptions
+from experiments.common.weights import load_strict, matches, without_prefix
 from experiments.mavil.checkpoints import translated
 from experiments.mavil.model import MAViLConfig, Trunk, pool
 
@@ -128,6 +129,27 @@ class Finetune(Classifier[MAViLConfig, FinetuneOptions]):
     def share_of_rate(self, name: str) -> float:
         parts, share = SLOWER[self.spec.options.slower]
         return share if matches(name, parts) and name not in AT_FULL_RATE[self.spec.options.slower] else 1.0
+
+
+class SVM(LinearSVM[MAViLConfig]):
+    """A linear SVM on the mean tokens of the uni-modal encoders, side by side."""
+
+    net: Trunk
+
+    def __init__(self, spec: StageSpec[MAViLConfig, SVMOptions]):
+        trunk = Trunk(spec.model, spec.inputs, spec.modality, fusion_depth=0)
+        super().__init__(spec, trunk, spec.model.dim * len(spec.modality))
+
+    def load_parent(self, weights: Mapping[str, Tensor]) -> None:
+        """From stage 1, stage 2 or a fine-tuned model; ours or the authors'."""
+        other = {"a": ("video",), "v": ("audio",)}.get(self.spec.modality, ())
+        own = without_prefix(translated(weights, self.net, self.spec.modality), "trunk.")
+        unused = ("fusion", "audio_decoder", "video_decoder", "norm", "head", *other)
+        load_strict(self.net, own, unused=unused)
+
+    def embed(self, batch: Batch) -> Tensor:
+        read = [INPUT[modality] for modality in self.spec.modality]
+        return torch.cat([pool(self.net.get_submodule(name)(batch[name])) for name in read], dim=1)
 
 
 @dataclass

@@ -25,10 +25,10 @@ from experiments.mavil.checkpoints import (
     is_official,
     translated,
 )
-from experiments.mavil.downstream import Finetune, Retrieve
+from experiments.mavil.downstream import SVM, Finetune, Retrieve
 from experiments.mavil.model import MAViLConfig, Trunk, audio_decoder, pool, video_decoder
 
-__all__ = ["Distill", "Finetune", "Pretrain", "Retrieve"]
+__all__ = ["SVM", "Distill", "Finetune", "Pretrain", "Retrieve"]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from datamodules.manifest.build import build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.types import AudioInputs, Batch, Inputs, VideoInputs
 from datamodules.vggsound import VGGSound
-from experiments.mavil.downstream import Retrieve, RetrieveOptions
+from experiments.common.stages.svm import SVMOptions
+from experiments.mavil.downstream import SVM, Retrieve, RetrieveOptions
 from experiments.mavil.method import Distill, DistillOptions
 from experiments.mavil.model import Decoder, Trunk, audio_positions, video_positions
 from tests.experiments.mavil_tiny import distill, finetune, pretrain, random_batch, spec, tiny_config
@@ -142,6 +144,22 @@ def test_retrieval_compares_the_mean_tokens_of_the_unimodal_encoders():
     embedding = stage.predict_step(batch, 0)["embedding"]
     torch.testing.assert_close(embedding["a"], parent.trunk.audio(batch["audio"])[:, 1:].mean(1))
     torch.testing.assert_close(embedding["v"], parent.trunk.video(batch["video"])[:, 1:].mean(1))
+
+
+@pytest.mark.parametrize("modality", ["a", "v", "av"])
+@pytest.mark.parametrize("parent", [pretrain, partial(finetune, "av")], ids=["pretrained", "fine-tuned"])
+def test_an_svm_is_given_the_mean_tokens_of_the_encoders_it_starts_from(parent, modality: str):
+    before, batch = parent(), random_batch()
+    stage = SVM(spec(SVMOptions(), modality=modality)).train()
+    stage.load_parent(before.state_dict())
+    encoders = {"a": before.trunk.audio, "v": before.trunk.video}
+    key = {"a": "audio", "v": "video"}
+    with torch.no_grad():
+        expected = torch.cat([encoders[each].eval()(batch[key[each]])[:, 1:].mean(1) for each in modality], dim=1)
+        torch.testing.assert_close(stage.embed(batch), expected)
+    without = {name: value for name, value in before.state_dict().items() if not name.endswith("blocks.0.norm1.bias")}
+    with pytest.raises(ValueError, match="blocks.0.norm1.bias: missing"):
+        stage.load_parent(without)
 
 
 # --- settings -----------------------------------------------------------------------------------------------------
