@@ -55,7 +55,8 @@ def mae(weights: dict[str, Tensor], file: Path) -> None:
 
 
 def state_dict_alone(weights: dict[str, Tensor], file: Path) -> None:
-    """YuanGongND/ast, psla and uavm `traintest.py`; AVLnet's and MCN's `save_checkpoint`."""
+    """YuanGongND/ast, psla and uavm `traintest.py`; AVLnet's and MCN's `save_checkpoint`; objects-that-sound
+    `train.py`; the encoders that XDC, CrissCross and XKD release."""
     torch.save(OrderedDict(weights), file)
 
 
@@ -95,6 +96,13 @@ def lightning(weights: dict[str, Tensor], file: Path) -> None:
         torch.save({**state, "callbacks": {callback: best}, "optimizer_states": [adam()], "lr_schedulers": []}, file)
 
 
+def resumable(weights: dict[str, Tensor], file: Path) -> None:
+    """pritamqu/CrissCross `train/tools/utils.py` and XKD `codes/eval/checkpointing/utils.py`."""
+    amp = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 7}
+    state = {"model": weights, "optimizer": adam(), "epoch": 9, "amp": amp, "rng": torch.random.get_rng_state()}
+    torch.save(state, file)
+
+
 SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "mavil": (mae,),
     "mbt": (flax,),
@@ -104,6 +112,10 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "mcn": (state_dict_alone, apex),
     "everything_at_once": (everything_at_once,),
     "lava": (lightning,),
+    "avenet": (state_dict_alone,),
+    "crisscross": (resumable, state_dict_alone),
+    "xdc": (state_dict_alone,),
+    "xkd": (resumable, state_dict_alone),
 }
 """Method -> how its authors' code saves."""
 
