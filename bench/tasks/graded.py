@@ -46,7 +46,7 @@ class GradedPredictions(Predictions):
         return table.replace_schema_metadata({ABOUT: json.dumps(about, sort_keys=True)})
 
 
-class _Asked(NamedTuple):
+class _GradedQueries(NamedTuple):
     """The queries that can find anything."""
 
     places: NDArray[np.intp]
@@ -65,7 +65,7 @@ class GradedTask(Embeddings[GradedRetrieval]):
 
     def __init__(self, board: Board):
         super().__init__(board)
-        self._known: tuple[Predictions, _Asked] | None = None
+        self._known: tuple[Predictions, _GradedQueries] | None = None
 
     def hub_name(self, modality: str) -> str:
         return "feature-extraction"
@@ -140,7 +140,7 @@ class GradedTask(Embeddings[GradedRetrieval]):
         for row, present_C in enumerate(present_NC):
             yield row, self._others(row, np.ldexp(1.0, worth_CN[present_C].max(0, initial=0)) - 1)
 
-    def _asked(self, predictions: Predictions) -> _Asked:
+    def _asked(self, predictions: Predictions) -> _GradedQueries:
         """The queries that can find anything; of the same predictions as the last time it is known."""
         if self._known is None or self._known[0] is not predictions:
             gains = ((ideal(gain_N), gain_N.mean()) for _, gain_N in self._gains(predictions))
@@ -148,7 +148,7 @@ class GradedTask(Embeddings[GradedRetrieval]):
             places = np.flatnonzero(best_Q > 0)
             if not len(places):
                 raise EvaluationError(f"{self.board.name}: to none of {len(best_Q)} clips another one is relevant")
-            self._known = predictions, _Asked(places, best_Q[places], mean_Q[places])
+            self._known = predictions, _GradedQueries(places, best_Q[places], mean_Q[places])
         return self._known[1]
 
 

@@ -134,3 +134,13 @@ def test_avi_files_are_read_and_half_of_the_classes_have_no_sound(samples, tmp_p
         heard, seen = clip.audio(0, 3, sound.SAMPLE_RATE), clip.frames(np.array([0.5, 1.5]), 96)
     assert len(heard) == 3 * sound.SAMPLE_RATE and heard.std() > 0.001
     assert seen.shape[0] == 2 and seen.std() > 1
+
+
+def test_a_clip_of_several_splits_that_are_read_together_is_there_once(samples, tmp_path):
+    """So a stage that extracts the features of all official splits looks at each clip once."""
+    source, checks, seen = UCF101(samples / "UCF101"), Checks(tmp_path), Inputs(None, VideoInputs())
+    each = [set(build_manifest(source, [split], seen, checks).table["clip_id"]) for split in source.splits]
+    whole = build_manifest(source, source.splits, seen, checks)
+    assert whole.table["clip_id"].is_unique and set(whole.table["clip_id"]) == set.union(*each)
+    assert whole.official == len(whole) == 24 < sum(map(len, each))
+    assert all(stem in path for stem, path in zip(whole.table["clip_id"], whole.table["video_path"], strict=True))
