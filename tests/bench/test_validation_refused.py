@@ -48,6 +48,10 @@ FOLDS = {"dataset": "esc50", "board": "esc50", "fold": 1}
             r"no such metric of tagging \(stages.x.validation.metric\): 'map'. Did you mean 'mAP'",
         ),
         (validated(metric="top1"), "no such metric of tagging"),
+        (
+            validated("train2", dataset="ucf101", board="ucf101-retrieval", fold=1, train=["train1"]),
+            "ucf101-retrieval compares clips with all that are trained on, which no validation does; go by the stage's",
+        ),
         (validated(every=0), "x.validation.every=0: validate every epoch"),
         (validated(patience=-1), "x.validation.patience=-1: 1 validation or more, or 0"),
         (validated(None, optim=OptimConfig(schedule="plateau")), "x.optim.schedule=plateau goes by validations; name"),
