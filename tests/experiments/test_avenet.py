@@ -90,11 +90,11 @@ def test_what_is_heard_says_where_and_its_length_how_much():
 # --- pairs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fusion", ["distance", "map", "concat"])
-def test_a_picture_belongs_to_its_own_sound_and_not_to_another_video_s(fusion):
-    made = stage(fusion).eval()
-    seen, own, other = made.see(BATCH), made.net.hear(BATCH["sound"]), made.net.hear(BATCH["other_sound"])
-    right, wrong = (made.net.odds(seen, heard).sigmoid() for heard in (own, other))
+def test_a_picture_belongs_to_its_own_sound_and_not_to_another_video_s(monkeypatch):
+    made = stage("distance").eval()
+    monkeypatch.setattr(made.net, "hear", lambda sound: sound[:, 0, 0])
+    monkeypatch.setattr(made.net, "odds", lambda seen, heard: heard[:, 0])
+    right, wrong = (BATCH[name][:, 0, 0, 0].sigmoid() for name in ("sound", "other_sound"))
     found = made.losses(BATCH)
     torch.testing.assert_close(found["loss"], -(torch.log(right).mean() + torch.log(1 - wrong).mean()) / 2)
     assert found["accuracy"] == ((right > 0.5).float().mean() + (wrong <= 0.5).float().mean()) / 2
