@@ -36,7 +36,16 @@ class HMDB51(source.Source):
     sizes: ClassVar = dict(zip(SPLITS, (3570, 1530) * 3, strict=True))  # measured on MIL-NCE's list of all three
     boards = (
         *and_linear(
-            Board("hmdb51", dataset="hmdb51", train="train", split="test", folds=3, task=Classification(), main="top1")
+            Board(
+                "hmdb51",
+                dataset="hmdb51",
+                train="train",
+                split="test",
+                folds=3,
+                task=Classification(),
+                main="top1",
+                views=10,
+            )
         ),
         Board(
             "hmdb51-retrieval",

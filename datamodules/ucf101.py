@@ -32,7 +32,16 @@ class UCF101(source.Source):
     sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696), strict=True))  # measured
     boards = (
         *and_linear(
-            Board("ucf101", dataset="ucf101", train="train", split="test", folds=3, task=Classification(), main="top1")
+            Board(
+                "ucf101",
+                dataset="ucf101",
+                train="train",
+                split="test",
+                folds=3,
+                task=Classification(),
+                main="top1",
+                views=10,
+            )
         ),
         Board(
             "ucf101-retrieval",

@@ -14,17 +14,25 @@ from bench.errors import UserError
 from bench.run.gathered import passed
 from datamodules.base import AVDataModule
 from datamodules.loading.loader import Loader
+from datamodules.loading.mixture import order_of
+from datamodules.loading.samplers import WholeEpochsSampler
 from datamodules.types import Batch
 from experiments.common.stage import FittedStage
 
 
 class TrainingClips(AVDataModule):
-    """Gives a test loop the clips of all epochs as a training has them, augmented."""
+    """Gives a test loop the clips of all epochs as a training has them, augmented, and leaves none of them out."""
 
     augments = True
 
     def test_dataloader(self) -> Loader:
-        return self.train_dataloader()
+        if self.train is None:
+            raise UserError("a stage that is fitted in one go is fitted to clips of one dataset; leave its mixture out")
+        order = order_of(self.train, self.config.loader, self.seed)
+        process = self._trained
+        batch = self.batch_size // process.world_size
+        sampler = WholeEpochsSampler(order, self.epochs, batch, rank=process.global_rank, ranks=process.world_size)
+        return self._loader(self.train, sampler)
 
 
 class Features(Callback):

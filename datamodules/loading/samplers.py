@@ -176,6 +176,31 @@ class TrainSampler(Sampler[list[ClipRef]]):
                 yield epoch.clips(at, at + share)
 
 
+class WholeEpochsSampler(Sampler[list[ClipRef]]):
+    """A batch sampler over all epochs of a stage that is fitted in one go: not a clip is left out, so the last batch of
+    an epoch may be smaller, and ranks may have a batch more than others.
+
+    Args:
+        order: of the clips.
+        epochs: passes over them.
+        batch: clips a batch of this rank.
+        rank, ranks: this process, and how many there are.
+    """
+
+    def __init__(self, order: Order, epochs: int, batch: int, *, rank: int = 0, ranks: int = 1):
+        self.order, self.epochs, self.batch = order, epochs, batch
+        self.rank, self.ranks = rank, ranks
+
+    def __len__(self) -> int:
+        own = len(range(self.rank, len(self.order), self.ranks))
+        return self.epochs * -(-own // self.batch)
+
+    def __iter__(self) -> Iterator[list[ClipRef]]:
+        for number in range(self.epochs):
+            clips = self.order.of(number).clips(0, len(self.order))[self.rank :: self.ranks]
+            yield from (clips[at : at + self.batch] for at in range(0, len(clips), self.batch))
+
+
 class EvalSampler(Sampler[list[ClipRef]]):
     """A batch sampler that gives each clip to exactly one rank, without repeating any to even the ranks out.
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from datamodules.loading.samplers import (
     EvalSampler,
+    Order,
     TrainSampler,
+    WholeEpochsSampler,
     class_balancing_weights,
     times_before,
     weighted_epoch_draws,
@@ -34,6 +36,15 @@ def test_a_global_batch_is_the_same_clips_for_any_number_of_ranks(count, share, 
     parts = [list(TrainSampler(count, 2, batch, rank=r, ranks=ranks, seed=seed)) for r in range(ranks)]
     for step, refs in enumerate(whole):
         assert [ref for part in parts for ref in part[step]] == refs
+
+
+@given(count=st.integers(0, 60), batch=st.integers(1, 9), ranks=st.integers(1, 4), epochs=st.integers(1, 3))
+def test_what_is_fitted_in_one_go_has_each_clip_once_an_epoch_for_any_number_of_ranks(count, batch, ranks, epochs):
+    samplers = [WholeEpochsSampler(Order(count), epochs, batch, rank=r, ranks=ranks) for r in range(ranks)]
+    seen = sorted((ref.epoch, ref.index) for sampler in samplers for refs in sampler for ref in refs)
+    assert seen == [(epoch, index) for epoch in range(epochs) for index in range(count)]
+    assert all(len(sampler) == len(list(sampler)) for sampler in samplers)
+    assert all(0 < len(refs) <= batch for sampler in samplers for refs in sampler)
 
 
 @given(count=st.integers(1, 60), batch=st.integers(1, 9), start=st.integers(0, 40), weighted=st.booleans())
