@@ -98,7 +98,7 @@ def _check_split(stage: StageConfig, board: Board | None, setting: str) -> None:
         scoring = [board.name]
     if scoring:
         raise UserError(
-            f"{setting}: {', '.join(scoring)} scores it, and an epoch that was chosen by what is scored makes the "
+            f"{setting}: it is scored by {', '.join(scoring)}, and an epoch that was chosen by what is scored makes the "
             f"score better than it is; {others}"
         )
 

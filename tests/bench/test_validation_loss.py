@@ -150,7 +150,7 @@ def test_a_stage_without_a_board_can_go_by_its_loss_and_one_with_a_board_too():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"split": "eval"}, "x.validation.split=eval: fsd50k scores it, .*; name val$"),
+        ({"split": "eval"}, "x.validation.split=eval: it is scored by fsd50k, fsd50k-linear, .*; name val$"),
         ({"split": "train"}, "x.validation.split=train: the stage trains on it"),
         (
             {"metric": None},
@@ -158,7 +158,7 @@ def test_a_stage_without_a_board_can_go_by_its_loss_and_one_with_a_board_too():
         ),
         (
             {"dataset": "youcook2", "train": ["train"], "split": "retrieval"},
-            "x.validation.split=retrieval: .* scores it",
+            "x.validation.split=retrieval: it is scored by youcook2-t2v, ",
         ),
     ],
 )

@@ -208,7 +208,8 @@ def test_every_recipe_states_what_is_past_a_clip_s_end_and_where_that_is_from(me
     stated: dict[str, dict[str, object]] = {}
     for text in texts:
         for name, inputs in ((yaml.safe_load(text).get("data") or {}).get("inputs") or {}).items():
-            stated[name] = (stated.get(name) or {}) | (inputs or {})
+            if name in ("audio", "video", "features"):
+                stated[name] = (stated.get(name) or {}) | (inputs or {})
     config = compose(method, ["preset=paper", "data_root=none"])
     for name in ("audio", "video", "features"):
         if any(getattr(stage.data.inputs, name) is not None for stage in config.stages.values()):
