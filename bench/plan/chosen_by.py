@@ -98,8 +98,8 @@ def _check_split(stage: StageConfig, board: Board | None, setting: str) -> None:
         scoring = [board.name]
     if scoring:
         raise UserError(
-            f"{setting}: it is scored by {', '.join(scoring)}, and an epoch that was chosen by what is scored makes the "
-            f"score better than it is; {others}"
+            f"{setting}: it is scored by {', '.join(scoring)}, and an epoch that was chosen by what is scored makes "
+            f"the score better than it is; {others}"
         )
 
 

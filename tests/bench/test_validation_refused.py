@@ -35,11 +35,11 @@ FOLDS = {"dataset": "esc50", "board": "esc50", "fold": 1}
 @pytest.mark.parametrize(
     ("x", "expected"),
     [
-        (validated("eval"), "x.validation.split=eval: it is scored by fsd50k, fsd50k-linear, .*; name val$"),
+        (validated("eval"), "x.validation.split=eval: it is scored by fsd50k, .*; name val$"),
         (validated("val", board="fsd50k-val"), "x.validation.split=val: it is scored by fsd50k-val, "),
         (
             validated("fold1", **FOLDS, train=["fold2"]),
-            "split=fold1: it is scored by esc50, .*; name fold3 or fold4 or fold5",
+            "split=fold1: it is scored by esc50, .*; name fold3 or fold4",
         ),
         (validated("train"), "x.validation.split=train: the stage trains on it.*; name val$"),
         (validated("fold2", **FOLDS, train=[f"fold{n}" for n in (2, 3, 4, 5)]), "esc50 has no other: leave validation"),
