@@ -26,7 +26,7 @@ from datamodules.manifest.placing import (
     sound_seconds,
 )
 from datamodules.manifest.seconds import seconds_of, steps_of
-from datamodules.source import DataError, MediaKind, Official, Source, class_lists
+from datamodules.source import DataError, MediaKind, Official, Source, class_lists, each_once
 from datamodules.source.captions import Captions
 from datamodules.streams.known import columns_of, media_of, streams_of
 from datamodules.streams.reading import NamedFiles
@@ -267,7 +267,7 @@ def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> Listed:
     officials = [source.read_split(split) for split in splits]
     listed = [len(official.clips) + len(official.malformed) for official in officials]
     if source.nested and not any(official.segments is not None for official in officials):
-        officials = _each_once(officials)
+        officials = each_once(officials)
     files = find_files(source, officials, inputs)
     table = pd.concat([official.clips for official in officials], ignore_index=True)
     steps = [official.steps for official in officials if official.steps is not None]
@@ -280,23 +280,6 @@ def list_clips(source: Source, splits: Sequence[str], inputs: Inputs) -> Listed:
     beyond = [count - size for count, size in zip(listed, sizes, strict=True) if size is not None]
     unlisted, overlong = -sum(n for n in beyond if n < 0), sum(n for n in beyond if n > 0)
     return Listed(Official(table, [], malformed, joined), files, unlisted, overlong)
-
-
-def _each_once(officials: Sequence[Official]) -> list[Official]:
-    """Clips that several splits list, as official splits of one set do, are of the first that does."""
-    found: list[Official] = []
-    for official in officials:
-        ids = official.clips["clip_id"]
-        new = np.logical_and.reduce([~ids.isin(other.clips["clip_id"]).to_numpy() for other in found] or [ids.notna()])
-        found.append(
-            replace(
-                official,
-                clips=official.clips[new].reset_index(drop=True),
-                stems=[stem[new].reset_index(drop=True) for stem in official.stems],
-                timed_stems=[stem[new].reset_index(drop=True) for stem in official.timed_stems],
-            )
-        )
-    return found
 
 
 def usable_clips(

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
-from datamodules.source.dataset import MediaKind, Official, Source, find_root, official_splits, overlapping
+from datamodules.source.dataset import MediaKind, Official, Source, each_once, find_root, official_splits, overlapping
 from datamodules.source.official_text import read_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ __all__ = [
     "Source",
     "class_lists",
     "file_of",
+    "each_once",
     "find_root",
     "lines_of",
     "milliseconds",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -188,6 +188,25 @@ def official_splits(count: int) -> tuple[str, ...]:
 def overlapping(splits: Sequence[str]) -> frozenset[tuple[str, str]]:
     """`Source.nested` of `official_splits`: those of different numbers are parts of the same clips."""
     return frozenset(pair for pair in itertools.combinations(splits, 2) if pair[0][-1] != pair[1][-1])
+
+
+def each_once(officials: Sequence[Official]) -> list[Official]:
+    """Clips that several splits list, as official splits of one set do, are of the first that does."""
+    found: list[Official] = []
+    for official in officials:
+        ids = official.clips["clip_id"]
+        new = ids.notna().to_numpy()
+        for other in found:
+            new = new & ~ids.isin(other.clips["clip_id"]).to_numpy()
+        found.append(
+            replace(
+                official,
+                clips=official.clips[new].reset_index(drop=True),
+                stems=[stem[new].reset_index(drop=True) for stem in official.stems],
+                timed_stems=[stem[new].reset_index(drop=True) for stem in official.timed_stems],
+            )
+        )
+    return found
 
 
 SAMPLE_MARK = "SAMPLE.json"
