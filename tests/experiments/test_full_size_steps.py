@@ -93,6 +93,23 @@ def test_avlnet_learns():
     assert found[1] < found[0]
 
 
+@pytest.mark.parametrize(
+    ("method", "name"), [("avenet", "pretrain"), ("crisscross", "pretrain"), ("xdc", "train_1"), ("xkd", "pretrain")]
+)
+def test_what_learns_without_labels_lowers_its_loss(method: str, name: str):
+    module = first_stage(method, name)
+    clips, draw = cost.fake_batch(module.spec, CLIPS, CPU), torch.Generator().manual_seed(0)
+    for key, value in clips.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 2:
+            clips[key] = torch.randn(value.shape, generator=draw)
+    optimizer = torch.optim.SGD((p for p in module.parameters() if p.requires_grad), lr=1e-3)
+    before = module.training_step(clips, 0)
+    before.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
+    optimizer.step()
+    assert module.training_step(clips, 1) < before
+
+
 def test_lava_aligns_sound_pictures_and_titles_and_a_linear_layer_judges_them():
     """Of 143 M parameters, from raw sound and pixels."""
     module = first_stage("lava", "pretrain")
