@@ -224,12 +224,12 @@ def run_method(options: argparse.Namespace) -> None:
     with listening():  # from here on, as the imports take seconds
         from bench.config.compose import compose
         from bench.run.execute import is_first_process, run
-        from bench.tables.show import print_boards
+        from bench.tables.show import print_measured
 
         config = compose(options.method, options.overrides)
         plan = run(config)
         if is_first_process():
-            print_boards(config.leaderboards, plan.is_sample, [s.board.name for s in plan.stages if s.board])
+            print_measured([plan])
 
 
 def run_sweep(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from bench.launch.slurm import SlurmLauncher, slurm_machine
 from bench.launch.sweep import Entry, make_cells, make_table, plan_cell
 from bench.launch.sweep_table import counts, to_table
 from bench.plan.devices import resolve_accelerator
-from bench.plan.graph import Plan
 from bench.progress import console
 from bench.run.execute import measure_again, say
 from bench.run.preemption import deferred
-from bench.tables.show import print_boards
+from bench.tables.show import print_measured
 
 ROWS_AROUND = 6
 """Lines of the table that are no rows."""
@@ -62,7 +61,7 @@ def sweep(wanted: Sweep) -> bool:
     entries = make_table(planned)
     states = run_jobs(entries, make_launcher(wanted, entries))
     tell_failures(entries, states)
-    print_all(plan for _, plan in planned)
+    print_measured(plan for _, plan in planned)
     return set(states.values()) <= {State.DONE}
 
 
@@ -160,13 +159,3 @@ def last_line(log: Path) -> str:
     """The last line of a log that is not blank."""
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "it printed nothing")
-
-
-def print_all(plans: Iterable[Plan]) -> None:
-    """The boards of what was measured, each once."""
-    boards: dict[tuple[str, bool], dict[str, None]] = {}
-    for plan in plans:
-        place = (plan.config.leaderboards, plan.is_sample)
-        boards.setdefault(place, {}).update({stage.board.name: None for stage in plan.stages if stage.board})
-    for (leaderboards, is_sample), names in boards.items():
-        print_boards(leaderboards, is_sample, list(names))

@@ -156,6 +156,18 @@ class PlannedStage:
         return list(found.values())
 
     @property
+    def is_sample(self) -> bool:
+        """Whether what it is measured on is made-up sample data."""
+        return self.scored is not None and self.scored.sample
+
+    @property
+    def learns_from_sample(self) -> bool:
+        """Whether it, or a stage that it builds on, trains on made-up sample data."""
+        chain = (*self.ancestors, self)
+        parts = [part.manifest for each in chain if each.mixture is not None for part in each.mixture.parts]
+        return any(train.sample for train in (*(each.train for each in chain), *parts) if train is not None)
+
+    @property
     def steps(self) -> int:
         return self.spec.epochs * self.spec.steps_per_epoch if self.train is not None else 0
 
@@ -189,7 +201,6 @@ class Plan:
 
     config: BenchConfig
     stages: list[PlannedStage]
-    is_sample: bool
 
 
 def make_plan(config: BenchConfig) -> Plan:
@@ -207,7 +218,7 @@ def make_plan(config: BenchConfig) -> Plan:
             planned[name] = _plan_stage(config, name, data, planned)
         except DataError as error:
             raise UserError(f"stage {name}: {error}") from error
-    return Plan(config, list(planned.values()), data.is_sample)
+    return Plan(config, list(planned.values()))
 
 
 def _selected(config: BenchConfig) -> list[str]:

@@ -27,4 +27,6 @@ def row_settings(config: BenchConfig, stage: PlannedStage) -> dict[str, Any]:
     sources = [source for each in chain for source in (each.config.objects.source, *each.config.objects.parts.values())]
     datasets = {source.name: source.version for source in sources}
     found = of_row(stages, model, trainer, registry.method_version(config.method), datasets)
+    if stage.learns_from_sample and not stage.is_sample:
+        found |= {"training_data": "made-up"}  # real data may be named by the same configuration
     return json.loads(json.dumps(found, sort_keys=True))  # lists where it has tuples

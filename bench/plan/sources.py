@@ -36,11 +36,6 @@ class Data:
         roots = [data.root or data.packed for data in read]
         return self.config.data_root is None and not any(roots)
 
-    @property
-    def is_sample(self) -> bool:
-        """Whether anything that was found so far is sample data, whatever the way to it."""
-        return any(manifest.sample for manifest in self._manifests.values())
-
     def source(self, stage: StageConfig) -> Source:
         """The stage's dataset.
 

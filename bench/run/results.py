@@ -138,7 +138,7 @@ def write_record(plan: Plan, stage: PlannedStage, predictions: tasks.Predictions
         stage=stage.base_name,
         fold=f"fold{stage.config.fold}" if board.folds else "",
         board=board.name,
-        sample=plan.is_sample,
+        sample=stage.is_sample,
         modality=stage.config.modality,
         seed=config.seed,
         data=data_use(scored, stage.config.dataset, [stage.scored_split]),
@@ -211,6 +211,8 @@ def measured(stage: PlannedStage, predictions: tasks.Predictions) -> dict[str, A
         notes["clips_listed_beyond_the_official_ones"] = scored.overlong
     if stage.stage_class is not None:
         notes |= stage.stage_class.remarks(stage.spec.model, stage.spec.options)
+    if stage.learns_from_sample and not stage.is_sample:
+        notes["in_its_training"] = "made-up sample data"
     named = replace(predictions, classes=scored.classes)
     return {
         "protocol": stage.protocol,
@@ -233,9 +235,9 @@ def described(predictions: tasks.Predictions, stage: PlannedStage) -> tasks.Pred
 
 def _published(record: archive.Record, plan: Plan) -> Path:
     """The record's file among the leaderboards'; also copied to the store."""
-    path = archive.write(record, records_folder(Path(plan.config.leaderboards), plan.is_sample))
+    path = archive.write(record, records_folder(Path(plan.config.leaderboards), record.sample))
     if plan.config.store:
-        share(record, Store(plan.config.store, plan.is_sample))
+        share(record, Store(plan.config.store, record.sample))
     return path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,17 @@ def print_boards(leaderboards: str, is_sample: bool, wanted: Sequence[str]) -> N
         if not wanted or table.board.name in wanted:
             console.print(to_rich(table))
             console.print(f"{board_folder(Path(leaderboards), is_sample)}/{table.board.name}.md and .csv\n")
+
+
+def print_measured(plans: Iterable[Plan]) -> None:
+    """The boards of what was measured, each once: real ones, and those of the sample data."""
+    boards: dict[tuple[str, bool], dict[str, None]] = {}
+    for plan in plans:
+        for stage in plan.stages:
+            if stage.board is not None:
+                boards.setdefault((plan.config.leaderboards, stage.is_sample), {})[stage.board.name] = None
+    for (leaderboards, is_sample), names in boards.items():
+        print_boards(leaderboards, is_sample, list(names))
 
 
 def print_all_boards(leaderboards: str, wanted: Sequence[str]) -> None:

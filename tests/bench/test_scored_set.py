@@ -13,6 +13,7 @@ from bench import registry
 from bench.config.compose import compose
 from bench.errors import UserError
 from bench.plan.graph import Plan, make_plan
+from bench.plan.row_settings import row_settings
 from datamodules.manifest.build import build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.packing.pack import pack
@@ -85,7 +86,7 @@ def test_a_pack_knows_the_clips_that_are_not_in_it(vggsound, first_of_each, tmp_
     plan = planned(tmp_path, f"data.packed={tmp_path / 'pack'}", *small)
     scored = plan.stages[-1].scored
     assert set(scored.table["clip_id"]) == firsts - {gone}
-    assert scored.official == 30 and scored.excluded == {"missing": 1} and plan.is_sample
+    assert scored.official == 30 and scored.excluded == {"missing": 1} and plan.stages[-1].is_sample
     (tmp_path / "pack" / "test" / LEFT_OUT).unlink()  # as older packs
     with pytest.raises(UserError, match=r"this pack is older .* pack the dataset again"):
         planned(tmp_path, f"data.packed={tmp_path / 'pack'}", *small)
@@ -108,10 +109,24 @@ def linked(root: Path) -> Path:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_sample_data_is_known_by_its_mark_whatever_the_way_to_it(vggsound, tmp_path, way):
-    assert planned(tmp_path, *WAYS[way](vggsound)).is_sample
+    assert planned(tmp_path, *WAYS[way](vggsound)).stages[-1].is_sample
 
 
 def test_data_without_the_mark_is_real(vggsound, tmp_path):
     (vggsound / "SAMPLE.json").unlink()
     plan = planned(tmp_path, f"data_root={vggsound.parent}", "data.min_coverage=0")
-    assert not plan.is_sample
+    assert not any(stage.is_sample or stage.learns_from_sample for stage in plan.stages)
+
+
+def test_real_clips_that_a_network_of_sample_data_is_scored_on_are_real_and_their_row_is_one_of_its_own(
+    vggsound, sample_root, tmp_path
+):
+    (vggsound / "SAMPLE.json").unlink()
+    places = [f"runs={tmp_path / 'runs'}", f"stages.finetune_vggsound_a.data.root={vggsound}", "data.min_coverage=0"]
+    pretraining = [f"stages.{name}.data.root={sample_root / 'AudioSet'}" for name in ("pretrain", "pretrain_2")]
+    settings = ["preset=tiny", "stage=finetune_vggsound_a", *places, *pretraining]
+    plan = make_plan(compose("mavil", settings))
+    *before, scored = plan.stages
+    assert [stage.name for stage in before] == ["pretrain", "pretrain_2"] and before[0].train.sample
+    assert not scored.is_sample and scored.learns_from_sample
+    assert row_settings(plan.config, scored)["training_data"] == "made-up"
