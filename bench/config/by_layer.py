@@ -150,7 +150,10 @@ def _is_entry(schema: DictConfig, key: str) -> bool:
     for count in range(len(names) - 1, 0, -1):
         parent = OmegaConf.select(schema, ".".join(names[:count]))
         if isinstance(parent, DictConfig):
-            return OmegaConf.get_type(parent) is dict and _has_entry(element_type(parent), names[count + 1 :])
+            kind = OmegaConf.get_type(parent)
+            if kind is dict:
+                return _has_entry(element_type(parent), names[count + 1 :])
+            return _has_entry(kind, names[count:])  # of an entry that a layer before has made
     return False
 
 

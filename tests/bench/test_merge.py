@@ -57,6 +57,13 @@ def test_what_has_no_meaning_at_once_is_left_to_the_layers(setting: str, both: l
     assert both == [False]
 
 
+def test_a_mistake_is_named_where_layers_add_to_an_entry_that_one_before_has_made():
+    """Windows are entries of a mapping; what an interpolation leads to is merged by layer, too."""
+    assert compose("avenet", ["preset=tiny", "stages.pretrain.epochs=${seed}", "seed=3"]).stages["pretrain"].epochs == 3
+    with pytest.raises(UserError, match=r"^command line: no such key 'stages.pretrain.data.inputs.windows.around.lie'"):
+        compose("avenet", ["preset=tiny", "stages.pretrain.data.inputs.windows.around.lie=same"])
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_part_of_a_mixture_has_its_dataset_s_data_then_the_method_s_its_stage_s_and_its_own(
     at_once: bool, both: list[bool]
