@@ -144,7 +144,9 @@ def recorded(
     per_video = own.data.narration.per_video if own.objects.source.narrated else 1
     parts = parts_of_a_batch(own.batch_size, trainer.devices * trainer.nodes, trainer.device_batch, per_video)
     own_class = own.objects.stage_class
-    planned = SimpleNamespace(name=stage, config=own, ancestors=[], stage_class=own_class, parts=parts)
+    planned = SimpleNamespace(
+        name=stage, config=own, ancestors=[], stage_class=own_class, parts=parts, learns_from_sample=False
+    )
     of_method = FIRST["methods"].get(method, {"model": {}, "options": {}})
     usual = FIRST["stage"] | {"options": of_method["options"].get(own.module)}
     whole = {
