@@ -9,8 +9,7 @@ was never published. The clips keep all of their labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from datamodules import source
 from datamodules.audioset import AudioSet
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-    Frame = TypeVar("Frame", pd.DataFrame, pd.Series)
 
 INSTRUMENTS = (
     *("Accordion", "Acoustic guitar", "Alto saxophone", "Bagpipes", "Banjo", "Bass (instrument role)", "Bass drum"),
@@ -85,16 +82,7 @@ class AudioSetInstruments(AudioSet):
     def read_split(self, split: str) -> source.Official:
         official = super().read_split(split)
         kept = _has_any(official.clips["labels"], [i for i, name in enumerate(self.classes) if name in INSTRUMENTS])
-
-        def only(column: Frame) -> Frame:
-            return column[kept].reset_index(drop=True)
-
-        return replace(
-            official,
-            clips=only(official.clips),
-            stems=[only(stems) for stems in official.stems],
-            timed_stems=[only(stems) for stems in official.timed_stems],
-        )
+        return official.only(kept)
 
 
 def _has_any(labels: pd.Series, classes: Sequence[int]) -> NDArray[np.bool_]:

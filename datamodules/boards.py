@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 EMPTY = ("", 0)
@@ -260,6 +261,16 @@ class Board:
 def and_linear(board: Board) -> tuple[Board, ...]:
     """The board, on which all of a network is trained, and `<name>-linear`, where its features are frozen."""
     return board, replace(board, name=f"{board.name}-linear", features="frozen")
+
+
+def official_split_boards(name: str, folds: int) -> tuple[Board, ...]:
+    """A dataset's boards over so many official splits and ten windows of a clip: `<name>`, `<name>-linear`, and
+    `<name>-retrieval` by nearest neighbours."""
+    board = partial(Board, dataset=name, train="train", split="test", folds=folds, views=10)
+    return (
+        *and_linear(board(name, task=Classification(), main="top1")),
+        board(f"{name}-retrieval", task=Neighbours(), main="near@1"),
+    )
 
 
 def retrieval_boards(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification, Neighbours, and_linear
+from datamodules.boards import official_split_boards
 
 SPLITS = source.official_splits(3)
 FOLDER = "testTrainMulti_7030_splits"
@@ -34,30 +34,7 @@ class HMDB51(source.Source):
     splits = SPLITS
     nested = source.overlapping(SPLITS)
     sizes: ClassVar = dict(zip(SPLITS, (3570, 1530) * 3, strict=True))  # measured on MIL-NCE's list of all three
-    boards = (
-        *and_linear(
-            Board(
-                "hmdb51",
-                dataset="hmdb51",
-                train="train",
-                split="test",
-                folds=3,
-                task=Classification(),
-                main="top1",
-                views=10,
-            )
-        ),
-        Board(
-            "hmdb51-retrieval",
-            dataset="hmdb51",
-            train="train",
-            split="test",
-            folds=3,
-            task=Neighbours(),
-            main="near@1",
-            views=10,
-        ),
-    )
+    boards = official_split_boards("hmdb51", folds=3)
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ CALLED = {"val": ("val", "validate", "validation")}
 """Split -> what the column `split` says."""
 
 
+def _boards(name: str) -> tuple[Board, ...]:
+    return and_linear(Board(name, dataset=name, train="train", split="val", task=Classification(), main="top1"))
+
+
 class Kinetics400(source.Source):
     name = "kinetics400"
     title = "Kinetics-400"
@@ -39,9 +43,7 @@ class Kinetics400(source.Source):
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     number: ClassVar[int] = 400
     """Of classes."""
-    boards: ClassVar[tuple[Board, ...]] = and_linear(
-        Board("kinetics400", dataset="kinetics400", train="train", split="val", task=Classification(), main="top1")
-    )
+    boards: ClassVar[tuple[Board, ...]] = _boards("kinetics400")
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:
@@ -113,16 +115,7 @@ class KineticsSounds(Kinetics400):
     citation = "Arandjelović, Zisserman. ICCV 2017, arXiv 1705.08168"
     holds = "about 24,300 clips of Kinetics-400, its 32 classes that can be heard"
     heard: ClassVar[tuple[str, ...]] = HEARD
-    boards = and_linear(
-        Board(
-            "kinetics_sounds",
-            dataset="kinetics_sounds",
-            train="train",
-            split="val",
-            task=Classification(),
-            main="top1",
-        )
-    )
+    boards = _boards("kinetics_sounds")
 
     @property
     def classes(self) -> list[str]:
@@ -142,16 +135,7 @@ class KineticsSounds31(KineticsSounds):
     title = "Kinetics-Sounds, 31 classes"
     holds = "Kinetics-Sounds without strumming guitar, as OGM-GE and those who compare with it have it"
     heard = tuple(name for name in HEARD if name != "strumming guitar")
-    boards = and_linear(
-        Board(
-            "kinetics_sounds31",
-            dataset="kinetics_sounds31",
-            train="train",
-            split="val",
-            task=Classification(),
-            main="top1",
-        )
-    )
+    boards = _boards("kinetics_sounds31")
 
 
 class KineticsSounds34(KineticsSounds):
@@ -161,13 +145,4 @@ class KineticsSounds34(KineticsSounds):
     title = "Kinetics-Sounds, 34 classes"
     holds = "the paper's 34 classes, of two of which the released Kinetics-400 has no clip"
     heard = tuple(sorted((*HEARD, *NEVER_RELEASED)))
-    boards = and_linear(
-        Board(
-            "kinetics_sounds34",
-            dataset="kinetics_sounds34",
-            train="train",
-            split="val",
-            task=Classification(),
-            main="top1",
-        )
-    )
+    boards = _boards("kinetics_sounds34")

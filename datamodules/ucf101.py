@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import Board, Classification, Neighbours, and_linear
+from datamodules.boards import official_split_boards
 
 SPLITS = source.official_splits(3)
 SPELT = {"HandstandPushups": "HandStandPushups"}
@@ -30,30 +30,7 @@ class UCF101(source.Source):
     splits = SPLITS
     nested = source.overlapping(SPLITS)
     sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696), strict=True))  # measured
-    boards = (
-        *and_linear(
-            Board(
-                "ucf101",
-                dataset="ucf101",
-                train="train",
-                split="test",
-                folds=3,
-                task=Classification(),
-                main="top1",
-                views=10,
-            )
-        ),
-        Board(
-            "ucf101-retrieval",
-            dataset="ucf101",
-            train="train",
-            split="test",
-            folds=3,
-            task=Neighbours(),
-            main="near@1",
-            views=10,
-        ),
-    )
+    boards = official_split_boards("ucf101", folds=3)
 
     @classmethod
     def required_files(cls) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from datamodules.boards import Board
 from datamodules.errors import DataError
@@ -17,6 +17,8 @@ from datamodules.progress import Track, no_progress
 if TYPE_CHECKING:  # what `bench list` asks of a dataset is known without reading anything
     import numpy as np
     import pandas as pd
+
+    Column = TypeVar("Column", pd.DataFrame, pd.Series)
 
     from datamodules.source.captions import Captions
 
@@ -44,6 +46,24 @@ class Official:
     """Aligned with `clips`, `LABELS`: the classes that are to be found in each video, in their order."""
     timed_stems: list[pd.Series] = field(default_factory=list)
     """As `stems`, names that say when the clip begins: such a file is the cut clip, and is taken before the others."""
+
+    def only(self, kept: np.ndarray) -> Official:
+        """The split without the other clips.
+
+        Args:
+            kept: [clips] bool.
+        """
+
+        def of_kept(column: Column) -> Column:
+            return column[kept].reset_index(drop=True)
+
+        return replace(
+            self,
+            clips=of_kept(self.clips),
+            stems=[of_kept(stems) for stems in self.stems],
+            timed_stems=[of_kept(stems) for stems in self.timed_stems],
+            steps=None if self.steps is None else of_kept(self.steps),
+        )
 
 
 class Source(ABC):
@@ -198,14 +218,7 @@ def each_once(officials: Sequence[Official]) -> list[Official]:
         new = ids.notna().to_numpy()
         for other in found:
             new = new & ~ids.isin(other.clips["clip_id"]).to_numpy()
-        found.append(
-            replace(
-                official,
-                clips=official.clips[new].reset_index(drop=True),
-                stems=[stem[new].reset_index(drop=True) for stem in official.stems],
-                timed_stems=[stem[new].reset_index(drop=True) for stem in official.timed_stems],
-            )
-        )
+        found.append(official.only(new))
     return found
 
 
