@@ -25,7 +25,10 @@ from datamodules import keyed
 from experiments.common.optim import peak_lr, schedule_factor
 from experiments.common.stage import Stage
 
-NOT_RECORDED = {"baseline_cnn": "it is ours, and nobody else has code of it"}
+NOT_RECORDED = {
+    "baseline_cnn": "it is ours, and nobody else has code of it",
+    "wavenet_multitask": "no code of it was published",
+}
 """Method of the suite -> why there are no numbers of its authors."""
 MADE_WITH = {
     *("repository", "commit", "class", "recipe", "config", "classes", "keys", "layout", "layouts", "gains"),

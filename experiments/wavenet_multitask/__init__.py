@@ -1,0 +1,1 @@
+"""WaveNet multitask: a classifier of waveforms whose trunk also learns from sound without labels (reconstructed)."""

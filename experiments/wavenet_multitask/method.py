@@ -1,0 +1,169 @@
+"""WaveNet multitask's stages: `Train`, a classifier that learns from sound without labels at the same time; `Pretrain`,
+from that alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.keyed import derived, uniform
+from datamodules.types import Batch, Outputs
+from experiments.common.losses.classification import classification_loss
+from experiments.common.stage import Options, StageSpec
+from experiments.common.stages.network import NetworkStage
+from experiments.common.weights import load_strict
+from experiments.wavenet_multitask.model import Head, WaveNet, WaveNetConfig, classifier
+from experiments.wavenet_multitask.objective import LOSSES, asked, coloured, levelled, noisy, pitched
+
+WAVE, NOISE = "wave", "noise"
+"""Streams of kind `waveform`: the sound, and, where there is one, another clip's that is its noise."""
+
+
+@dataclass
+class TaskOptions:
+    """Of what needs no labels."""
+
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LOSSES, 1.0))
+    """Of the losses of `next_step`, `denoise` and `upsample`; a task that is not named, or of 0, is off."""
+    snr: list[float] = field(default_factory=lambda: [10.0, 15.0])
+    """Least and most decibels by which sound is louder than its noise."""
+    factor: int = 4
+    """The rate is divided by it, and wanted back."""
+    rms: float = 0.1
+    """Of each clip that the network hears."""
+
+
+class OnWaves(NetworkStage[WaveNetConfig, Options]):
+    """What both stages have in common."""
+
+    compares_clips = True  # by batch norm
+    net: WaveNet
+
+    def __init__(self, spec: StageSpec[WaveNetConfig, Any], main: nn.Module | None):
+        """Builds the network, with a classifier or without.
+
+        Raises:
+            ValueError: there is no waveform, or a task is not known.
+        """
+        super().__init__(spec)
+        if WAVE not in spec.inputs.streams:
+            raise ValueError(f"data.inputs.streams has no {WAVE}, which is of kind waveform")
+        weights = spec.options.weights
+        if unknown := weights.keys() - LOSSES.keys():
+            raise ValueError(f"options.weights: {', '.join(sorted(unknown))}: name some of {', '.join(LOSSES)}")
+        self.tasks = [task for task in LOSSES if weights.get(task)]
+        self.net = WaveNet(spec.model, self.tasks, main)
+
+    @classmethod
+    def remarks(cls, model: WaveNetConfig, options: Any) -> dict[str, str]:
+        return {"as_tasks_without_labels": ", ".join(task for task in LOSSES if options.weights.get(task)) or "none"}
+
+    def load_net(self, weights: Mapping[str, Tensor]) -> None:
+        """The trunk, and the heads of tasks without labels that both have; the classifier is new."""
+        own = self.net.state_dict()
+        taken = {key: value for key, value in weights.items() if key in own and not key.startswith("main.")}
+        load_strict(self.net, taken, new=("main", "tasks"))
+
+    def heard(self, batch: Batch, name: str = WAVE) -> tuple[Tensor, Tensor]:
+        """([B, T] sound, as loud as any other, [B] its length)."""
+        streams = cast("dict[str, Tensor]", batch)
+        wave_BT, length_B = streams[name], streams[f"{name}_length"]
+        return levelled(wave_BT, length_B, self.spec.options.rms), length_B
+
+    def noise(self, batch: Batch, purpose: str) -> tuple[Tensor, Tensor]:
+        """([B, T] noise, [B] decibels by which it is less than the sound)."""
+        key_B = derived(batch["key"], purpose)
+        least, most = self.spec.options.snr
+        snr_B = least + (most - least) * uniform(key_B, "signal to noise")
+        if NOISE in self.spec.inputs.streams:
+            return self.heard(batch, NOISE)[0], snr_B
+        return coloured(key_B, self.heard(batch)[0].shape[1]), snr_B
+
+    def unlabelled(self, batch: Batch) -> Tensor:
+        """[B] bool: the clips of all parts but the stage's own; all of them where it has no others."""
+        parts: Any = cast("dict[str, Tensor]", batch).get("part")
+        return torch.ones_like(batch["key"], dtype=torch.bool) if parts is None else parts > 0
+
+    def task_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Of each task that is on, which hears an input of its own in the same trunk."""
+        if not self.tasks:
+            return {}
+        wave_BT, length_B = self.heard(batch)
+        noise_BT, snr_B = self.noise(batch, "to be removed")
+        of = self.unlabelled(batch)
+        clips = wave_BT[of], length_B[of], noise_BT[of], snr_B[of]
+        found = {}
+        for task in self.tasks:
+            question = asked(task, *clips, self.spec.options.factor)
+            found[task] = LOSSES[task](self.net.tasks[task](self.net.trunk(question.seen_BT)), question)
+        return found
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.spec.options.weights[task] * loss for task, loss in losses.items()]).sum()
+
+
+class Pretrain(OnWaves[TaskOptions]):
+    """The tasks without labels alone."""
+
+    def __init__(self, spec: StageSpec[WaveNetConfig, TaskOptions]):
+        super().__init__(spec, None)
+        if not self.tasks:
+            raise ValueError("options.weights: no task is on, so that there is nothing to learn")
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self.task_losses(batch)
+        return {"loss": self.weighted(terms), **terms}
+
+
+@dataclass
+class TrainOptions(TaskOptions):
+    """Of the joint training."""
+
+    head: Head = "tagging"
+    """The classifier."""
+    noise: float = 0.0
+    """Share of labelled clips to which noise is added, by `snr`."""
+    pitch: int = 0
+    """Most semitones by which the pitch of labelled clips is changed."""
+    label_smoothing: float = 0.0
+    """Of the targets."""
+
+
+class Train(OnWaves[TrainOptions]):
+    """L = L_main + sum over tasks of w L_task, all of whose gradients reach one trunk in one step."""
+
+    def __init__(self, spec: StageSpec[WaveNetConfig, TrainOptions]):
+        super().__init__(spec, classifier(spec.model, spec.options.head, spec.num_classes))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self.task_losses(batch)
+        main = self.main_loss(batch)
+        loss = main + self.weighted(terms) if terms else main
+        return {"loss": loss, "main": main, **terms}
+
+    def main_loss(self, batch: Batch) -> Tensor:
+        """Of the labelled clips."""
+        options = self.spec.options
+        wave_BT, length_B = self.augmented(batch)
+        of = ~self.unlabelled(batch) if "part" in batch else slice(None)
+        logits_BC = self.net.classify(wave_BT[of], length_B[of])
+        return classification_loss(logits_BC, batch["label"][of], self.spec.multilabel, options.label_smoothing)
+
+    def augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the classifier hears in training."""
+        options, key_B = self.spec.options, batch["key"]
+        wave_BT, length_B = self.heard(batch)
+        if options.pitch:
+            wave_BT = pitched(wave_BT, key_B, options.pitch)
+        if options.noise:
+            noise_BT, snr_B = self.noise(batch, "augmentation")
+            chosen_B = uniform(key_B, "noise is added") < options.noise
+            wave_BT = torch.where(chosen_B[:, None], noisy(wave_BT, noise_BT, length_B, snr_B), wave_BT)
+        return wave_BT, length_B
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        return {"logits": {self.spec.modality: self.net.classify(*self.heard(batch))}}
