@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from datamodules.keyed import derived, uniform
 from datamodules.types import Batch, Outputs
 from experiments.common.losses.classification import classification_loss
-from experiments.common.stage import Options, StageSpec
+from experiments.common.stage import StageSpec
 from experiments.common.stages.network import NetworkStage
 from experiments.common.weights import load_strict
 from experiments.wavenet_multitask.model import Head, WaveNet, WaveNetConfig, classifier
@@ -37,13 +37,16 @@ class TaskOptions:
     """Of each clip that the network hears."""
 
 
-class OnWaves(NetworkStage[WaveNetConfig, Options]):
+TaskSettings = TypeVar("TaskSettings", bound=TaskOptions)
+
+
+class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
     """What both stages have in common."""
 
     compares_clips = True  # by batch norm
     net: WaveNet
 
-    def __init__(self, spec: StageSpec[WaveNetConfig, Any], main: nn.Module | None):
+    def __init__(self, spec: StageSpec[WaveNetConfig, TaskSettings], main: nn.Module | None):
         """Builds the network, with a classifier or without.
 
         Raises:
@@ -59,14 +62,13 @@ class OnWaves(NetworkStage[WaveNetConfig, Options]):
         self.net = WaveNet(spec.model, self.tasks, main)
 
     @classmethod
-    def remarks(cls, model: WaveNetConfig, options: Any) -> dict[str, str]:
+    def remarks(cls, model: WaveNetConfig, options: TaskSettings) -> dict[str, str]:
         return {"as_tasks_without_labels": ", ".join(task for task in LOSSES if options.weights.get(task)) or "none"}
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
         """The trunk, and the heads of tasks without labels that both have; the classifier is new."""
-        own = self.net.state_dict()
-        taken = {key: value for key, value in weights.items() if key in own and not key.startswith("main.")}
-        load_strict(self.net, taken, new=("main", "tasks"))
+        taken = {key: value for key, value in weights.items() if not key.startswith("main.")}
+        load_strict(self.net, taken, new=("main", "tasks"), unused=("tasks",))
 
     def heard(self, batch: Batch, name: str = WAVE) -> tuple[Tensor, Tensor]:
         """([B, T] sound, as loud as any other, [B] its length)."""
@@ -85,7 +87,7 @@ class OnWaves(NetworkStage[WaveNetConfig, Options]):
 
     def unlabelled(self, batch: Batch) -> Tensor:
         """[B] bool: the clips of all parts but the stage's own; all of them where it has no others."""
-        parts: Any = cast("dict[str, Tensor]", batch).get("part")
+        parts = cast("dict[str, Tensor]", batch).get("part")
         return torch.ones_like(batch["key"], dtype=torch.bool) if parts is None else parts > 0
 
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -100,37 +100,39 @@ def within(length_B: Tensor, samples: int) -> Tensor:
     return (torch.arange(samples, device=length_B.device) < length_B[:, None]).float()
 
 
-class OfMean(nn.Sequential):
+class OfMean(nn.Module):
     """A classifier of the mean over time: [fully connected -> batch norm, of speakers -> ReLU] x N -> classes."""
 
     def __init__(self, config: WaveNetConfig, classes: int, hidden: int, norm: bool):
+        super().__init__()
         widths = [config.skip, *[config.hidden] * hidden]
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(before, after), *([GlobalBatchNorm(after)] if norm else []), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(widths[-1], classes))
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, feature_BKT: Tensor, length_B: Tensor) -> Tensor:
         """[B, C]."""
         there_BT = within(length_B, feature_BKT.shape[2])
-        return super().forward(torch.einsum("bkt,bt->bk", feature_BKT, there_BT) / length_B.clamp(min=1)[:, None])
+        return self.layers(torch.einsum("bkt,bt->bk", feature_BKT, there_BT) / length_B.clamp(min=1)[:, None])
 
 
-class OfOrder(nn.Sequential):
+class OfOrder(nn.Module):
     """A classifier that sees when: [convolution over time -> batch norm -> dropout -> ReLU] x N -> classes, the mean of
     whose scores over what moments are left is what counts."""
 
     def __init__(self, config: WaveNetConfig, classes: int):
+        super().__init__()
         widths = [config.skip, *config.command_widths]
         layers: list[nn.Module] = []
         for before, after, stride in zip(widths, widths[1:], config.command_strides, strict=False):
             layers += [nn.Conv1d(before, after, 2 * stride, stride, padding=stride // 2)]
             layers += [GlobalBatchNorm(after), nn.Dropout(config.dropout), nn.ReLU()]
-        super().__init__(*layers, nn.Conv1d(widths[-1], classes, 1))
+        self.layers = nn.Sequential(*layers, nn.Conv1d(widths[-1], classes, 1))
 
     def forward(self, feature_BKT: Tensor, length_B: Tensor) -> Tensor:
         """[B, C]; clips are of one length, so that what is behind a clip's end counts as silence."""
-        return super().forward(feature_BKT).mean(2)
+        return self.layers(feature_BKT).mean(2)
 
 
 def classifier(config: WaveNetConfig, head: Head, classes: int) -> nn.Module:
