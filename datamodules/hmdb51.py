@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import official_split_boards
+from datamodules.boards import WHOLE, official_split_boards
 
-SPLITS = source.official_splits(3)
+SPLITS = (*source.official_splits(3), WHOLE)
 FOLDER = "testTrainMulti_7030_splits"
 LIST = re.compile(r"(?P<label>.+)_test_split[123]\.txt")
 STATUS = {"0": "neither", "1": "train", "2": "test"}
@@ -33,7 +33,7 @@ class HMDB51(source.Source):
     folders = ("HMDB51", "hmdb51", "HMDB")
     splits = SPLITS
     nested = source.overlapping(SPLITS)
-    sizes: ClassVar = dict(zip(SPLITS, (3570, 1530) * 3, strict=True))  # measured on MIL-NCE's list of all three
+    sizes: ClassVar = dict(zip(SPLITS, (*(3570, 1530) * 3, 6766), strict=True))  # measured on MIL-NCE's list
     boards = official_split_boards("hmdb51", folds=3)
 
     @classmethod
@@ -53,7 +53,7 @@ class HMDB51(source.Source):
         return sorted(found)
 
     def read_split(self, split: str) -> source.Official:
-        part, number = split[:-1], split[-1]
+        part, number = ("", "1") if split == WHOLE else (split[:-1], split[-1])
         lines = [
             (place, *line.strip().rpartition(" "), name)
             for name in self.classes
@@ -63,6 +63,7 @@ class HMDB51(source.Source):
         rows = source.rows_of(self._lists, ("file", "status", "label"), values, [place for place, *_ in lines])
         status = rows["status"].map(STATUS)
         rows.reject(status.isna(), "the status is none of 0, 1 and 2: " + rows["status"])
-        rows.belongs_elsewhere(status.notna() & (status != part))
+        if part:
+            rows.belongs_elsewhere(status.notna() & (status != part))
         clip_id = rows["file"].str.removesuffix(".avi")
         return rows.official({"clip_id": clip_id, "labels": rows.labels("label", self.classes)})

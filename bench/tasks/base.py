@@ -111,6 +111,8 @@ class Task(ABC, Generic[Options]):
     """Whether a row of the dataset's table is a second of a video."""
     names_classes: ClassVar[bool] = False
     """Whether clips are compared with the names of classes, whose token ids are in `spec.class_text`."""
+    zero_shot: ClassVar[bool] = False
+    """Whether nothing that is measured may have learned on the board's dataset."""
     searches_training: ClassVar[bool] = False
     """Whether scored clips are compared with those of the board's training split, see `searched`."""
     averages: ClassVar[bool] = False

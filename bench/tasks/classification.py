@@ -97,6 +97,13 @@ class ClassificationTask(ClassScores[Classification]):
         return np.asarray(logsumexp([log_softmax(each, axis=1) for each in logits], axis=0) - np.log(len(logits)))
 
 
+class ZeroShotTask(ClassificationTask):
+    """The classes are known by their names alone."""
+
+    names_classes = True
+    zero_shot = True
+
+
 def confusions(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:
     """What is taken for what, by the first of classes that share the best score.
 
