@@ -1,7 +1,8 @@
 """HMDB51 (Kuehne et al. 2011): clips of films and the web, 51 classes of human motion, in three official splits.
 
 Official files, of `test_train_splits.rar`: `testTrainMulti_7030_splits/<class>_test_split<k>.txt`, each line a file's
-name and 1 (train), 2 (test) or 0 (neither), in most copies with a blank at its end. A clip's class is its list's.
+name and 1 (train), 2 (test) or 0 (neither), in most copies with a blank at its end. A clip's class is its list's. The
+split `all` is what the first lists, whatever its status.
 Media: `<class>/<file>.avi`, or in any other folder; one name in twelve has `[`, `#`, `;`, `&`, … in it. Without sound.
 
 The clips are taken to be recordings of their own: of which film one is cut is in no official file.

@@ -2,7 +2,8 @@
 
 Official files, of `UCF101TrainTestSplits-RecognitionTask.zip`, with CRLF line ends: `ucfTrainTestlist/classInd.txt`
 (number from 1, class), `trainlist0<k>.txt` (`<class>/<file> <number>`) and `testlist0<k>.txt` (without the number).
-Clips of one group (`g01` to `g25` of a class) are cut from one video, and are never in both lists of a split.
+Clips of one group (`g01` to `g25` of a class) are cut from one video, and are never in both lists of a split. What the
+first trains and tests is all there is, the split `all`.
 Media: `UCF-101/<class>/v_<class>_g<nn>_c<nn>.avi`; those of `HandstandPushups` are called `v_HandStandPushups_…`, in
 some copies and lists as their class. Half of the classes have no sound.
 """

@@ -155,7 +155,7 @@ def test_all_clips_are_a_split_of_their_own_with_features_called_as_the_clip(sam
     whole = build_manifest(source, ["all"], inputs, Checks(tmp_path))
     assert len(whole) == whole.official == clips and whole.table["clip_id"].is_unique
     for kind in ("2d", "3d"):
-        paths = whole.table[f"features_{kind}"]
+        paths = whole.table[f"video_feat_{kind}"]
         assert [Path(path).stem for path in paths] == [f"{clip}_{kind}" for clip in whole.table["clip_id"]]
 
 
