@@ -61,13 +61,8 @@ class Classification(BoardTask):
     name = "classification"
     measured_by = "bench.tasks.classification:ClassificationTask"
 
-
-@dataclass(frozen=True)
-class ZeroShot(Classification):
-    """One class per clip, found by the names of the classes: nothing has learned on the dataset."""
-
-    name = "zero-shot classification"
-    measured_by = "bench.tasks.classification:ZeroShotTask"
+    by: Literal["", "names"] = ""
+    """Classes are learned from clips, or (`names`) known by their names alone: nothing has learned on the dataset."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +275,7 @@ def official_split_boards(name: str, folds: int) -> tuple[Board, ...]:
     return (
         *and_linear(board(name, task=Classification(), main="top1")),
         board(f"{name}-retrieval", task=Neighbours(), main="near@1"),
-        board(f"{name}-zero-shot", task=ZeroShot(), main="top1", train="none", split=WHOLE, folds=0),
+        board(f"{name}-zero-shot", task=Classification(by="names"), main="top1", train="none", split=WHOLE, folds=0),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.tasks.base import ClassScores, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import Floats, interval, macro, top_k
 from bench.tasks.predictions import Predictions
-from datamodules.boards import Classification
+from datamodules.boards import Board, Classification
 
 MATRIX = 60
 """Classes up to which the page shows the whole matrix of confusions; of more the pairs below."""
@@ -34,6 +34,14 @@ class ClassificationTask(ClassScores[Classification]):
         "them."
     )
     class_score = "accuracy"
+
+    def __init__(self, board: Board):
+        super().__init__(board)
+        self.names_classes = self.zero_shot = self.options.by == "names"
+
+    @property
+    def title(self) -> str:
+        return f"zero-shot {self.options.name}" if self.zero_shot else self.options.name
 
     def run_page(self, modality: str, predictions: Predictions) -> dict[str, Any]:
         """Also what is taken for what."""
@@ -95,13 +103,6 @@ class ClassificationTask(ClassScores[Classification]):
         from scipy.special import log_softmax, logsumexp
 
         return np.asarray(logsumexp([log_softmax(each, axis=1) for each in logits], axis=0) - np.log(len(logits)))
-
-
-class ZeroShotTask(ClassificationTask):
-    """The classes are known by their names alone."""
-
-    names_classes = True
-    zero_shot = True
 
 
 def confusions(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:

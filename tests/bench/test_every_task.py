@@ -43,7 +43,6 @@ from datamodules.boards import (
     SoundSources,
     Tagging,
     UnknownTask,
-    ZeroShot,
 )
 from tests.conftest import REPOSITORY
 
@@ -127,7 +126,6 @@ NEIGHBOURS = Board("b", "world", "train", "test", Neighbours(), "near@1")
 EXAMPLES = {
     "tagging": Example(Board("b", "world", "train", "test", Tagging(), "mAP"), _tagging),
     "classification": Example(Board("b", "world", "train", "test", Classification(), "top1"), _classification),
-    "zero-shot classification": Example(Board("b", "world", "none", "all", ZeroShot(), "top1"), _classification),
     "retrieval": Example(Board("b", "world", "none", "test", Retrieval("a", "v"), "R@1"), _retrieval),
     "graded retrieval": Example(Board("b", "world", "none", "test", GradedRetrieval("a", "v"), "nDCG@30"), _graded),
     "correspondence": Example(Board("b", "world", "none", "test", Correspondence(), "accuracy"), _correspondence),

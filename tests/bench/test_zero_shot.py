@@ -26,6 +26,7 @@ def test_boards_of_zero_shot_are_called_so_and_train_on_nothing():
     assert {"ucf101-zero-shot", "hmdb51-zero-shot"} <= set(BOARDS)
     assert set(BOARDS) == {name for name in registry.boards() if name.endswith("-zero-shot")}
     for board in BOARDS.values():
+        assert task_of(board).names_classes and task_of(board).title == "zero-shot classification"
         assert board.train == "none" and not board.split.startswith("train") and not board.folds
 
 
