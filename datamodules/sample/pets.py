@@ -33,5 +33,6 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
         clips.append(Clip(folder / f"images/{name}.jpg", happening))
     for split, lines in lists.items():
         write_lines(folder / f"annotations/{split}.txt", sorted(lines, key=str.lower))
-    write_lines(folder / "annotations/list.txt", [*HEAD, *sorted(sum(lists.values(), []), key=str.lower)])
+    every = [line for lines in lists.values() for line in lines]
+    write_lines(folder / "annotations/list.txt", [*HEAD, *sorted(every, key=str.lower)])
     return clips
