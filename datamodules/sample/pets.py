@@ -32,7 +32,9 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
         lists[split].append(f"{name} {label + 1} {species + 1} {label // len(SPECIES) + 1}")
         clips.append(Clip(folder / f"images/{name}.jpg", happening))
     for split, lines in lists.items():
-        write_lines(folder / f"annotations/{split}.txt", sorted(lines, key=str.lower))
+        lines.sort(key=str.lower)
+        write_lines(folder / f"annotations/{split}.txt", lines)
     every = [line for lines in lists.values() for line in lines]
-    write_lines(folder / "annotations/list.txt", [*HEAD, *sorted(every, key=str.lower)])
+    every.sort(key=str.lower)
+    write_lines(folder / "annotations/list.txt", [*HEAD, *every])
     return clips
