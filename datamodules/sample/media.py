@@ -64,7 +64,7 @@ class Clip:
 
 
 def write(clip: Clip) -> None:
-    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw, its features and its still."""
+    """Renders the clip's scene into its file, with the clip's flaw, its features and its still."""
     if clip.still:
         frames = _picture(clip.scene)
         clip.still.write_bytes(simplejpeg.encode_jpeg(frames[len(frames) // 2], quality=95))
@@ -78,6 +78,8 @@ def write(clip: Clip) -> None:
         waveform[:] = 0
     if clip.path.suffix == ".wav":
         _write_wav(clip.path, waveform)
+    elif clip.path.suffix == ".flac":
+        _write_flac(clip.path, waveform)
     else:
         quality = CLIPS if isinstance(clip.scene, Scene) else LONG_VIDEOS
         frames = _picture(clip.scene)
@@ -101,6 +103,17 @@ def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, sound.SAMPLE_RATE, len(waveform), "NONE", ""))
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
+
+
+def _write_flac(path: Path, waveform: NDArray[np.float32]) -> None:
+    """The same samples, without a loss."""
+    with av.open(str(path), "w", format="flac", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("flac", rate=sound.SAMPLE_RATE, layout="mono", options={"flags": "+bitexact"})
+        samples = np.round(waveform * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = sound.SAMPLE_RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32] | None, quality: Quality) -> None:
