@@ -35,5 +35,6 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
         (folder / "wav" / place).parent.mkdir(parents=True, exist_ok=True)
         seconds = float(generator(*key, "length").uniform(1.2, 2.0))
         clips.append(Clip(folder / "wav" / place, saying(key, seconds, voice_of(speaker, SPEAKERS))))
-    write_lines(folder / LIST, sorted(lines, key=lambda line: line[2:]))
+    lines.sort(key=lambda line: line[2:])
+    write_lines(folder / LIST, lines)
     return clips
