@@ -10,6 +10,7 @@ from datamodules.manifest.build import build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.media_index import index_media
 from datamodules.moments import Moments, Moments2
+from datamodules.multi_moments import MultiMoments
 from datamodules.source import DataError
 from datamodules.types import Inputs
 from tests.sample_data import SampleMaker
@@ -73,3 +74,16 @@ def test_clips_without_sound_are_left_out_where_it_is_heard(tmp_path, make_sampl
     )
     assert len(seen) == 10 and seen.excluded == {}
     assert len(heard) == 9 and heard.excluded == {"no audio": 1}
+
+
+def test_lines_of_the_multi_label_lists_have_as_many_indices_as_the_clip_has_classes(moments):
+    lines = "a/0-3-6_5.mp4,2\n1-1-1_2.mp4,1,0,1\n2-2-2_2.mp4,3\n3-3-3_2.mp4\n1-1-1_2.mp4,1\n"
+    (moments.root / "trainingSet.csv").write_text(lines)
+    official = MultiMoments(moments.root).read_split("train")
+    assert official.clips["clip_id"].tolist() == ["0-3-6_5", "1-1-1_2"]
+    assert official.clips["labels"].tolist() == [[2], [0, 1]]
+    assert official.malformed == [
+        "trainingSet.csv:3: unknown label '3'",
+        "trainingSet.csv:4: unknown label ''",
+        "trainingSet.csv:5: the clip 1-1-1_2 stands here twice",
+    ]
