@@ -61,6 +61,14 @@ class Classification(BoardTask):
 
 
 @dataclass(frozen=True)
+class RankedClassification(Classification):
+    """The same where the right class is worth the more the fewer are ranked above it: MAP@3."""
+
+    name = "ranked classification"
+    measured_by = "bench.tasks.classification:RankedTask"
+
+
+@dataclass(frozen=True)
 class Retrieval(BoardTask):
     """Clips of one modality are searched by another modality of the same clip."""
 

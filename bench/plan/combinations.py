@@ -91,6 +91,8 @@ def _check_data(stage: StageConfig, where: str) -> None:
             raise UserError(f"{where}.modality is {stage.modality!r}, but data.inputs leaves {letter!r} out")
     _check_text(stage, where)
     _check_reading(stage, where)
+    if not 0 < stage.data.train_share <= 1:
+        raise UserError(f"{where}.data.train_share={stage.data.train_share:g}: a share is above 0 and at most 1 (all)")
     labels = stage.data.train_labels_file
     if stage.train and labels is not None and stage.data.packed:
         raise UserError(f"{where}.data.train_labels_file: a pack has its own labels; read the dataset's folder instead")

@@ -36,7 +36,7 @@ class Official:
     inf is the video's), labels (`LABELS`); and text, where the clips have one."""
     stems: list[pd.Series]
     """File names without suffix under which the clips may lie, best first; each aligned with `clips`. With the folder
-    that the file is in (`folder/name`) where files of several have one name."""
+    that the file is in (`folder/name`) where files of several have one name, or with several (`release/word/name`)."""
     malformed: list[str] = field(default_factory=list)
     """Rows that could not be read: `file:line: reason`."""
     segments: pd.DataFrame | None = None
