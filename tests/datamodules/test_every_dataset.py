@@ -274,7 +274,7 @@ def test_a_row_that_is_none_or_stands_there_twice_is_counted(name, copied):
         lines = content.decode("utf-8-sig").splitlines()
         if path.suffix == ".json" or not lines:
             continue
-        for added in (NO_ROW, lines[-1]):
+        for added in (NO_ROW,) if path.suffix == ".bin" else (NO_ROW, lines[-1]):
             path.write_bytes(content + (b"" if content.endswith(b"\n") else b"\n") + added.encode() + b"\n")
             found, errors = read_or_error(name, root)
             assert all(path.name in error for error in errors), errors
