@@ -54,17 +54,13 @@ def tokens_of(config: PolyViTConfig, modality: str, inputs: Inputs) -> Tokens:
         return audio_tokens(looked_at(inputs.audio, "audio"), config.dim, config.patch)
     if modality == "v":
         return video_tokens(looked_at(inputs.video, "video"), config.dim, config.patch, config.tubelet)
+    where = f"data.inputs.streams.{STILL}"
     if STILL not in inputs.streams:
-        raise ValueError(
-            f"this stage looks at pictures, but data.inputs.streams has no {STILL}, which is of kind image"
-        )
-    side = inputs.streams[STILL]["size"]
-    if side % config.patch:
-        raise ValueError(
-            f"data.inputs.streams.{STILL}.size must be a multiple of model.patch {config.patch}, not {side}"
-        )
-    kernel = nn.Conv2d(3, config.dim, config.patch, config.patch)
-    return Tokens(kernel, (side // config.patch, side // config.patch))
+        raise ValueError(f"this stage looks at pictures: {where}, which is of kind image, is not there")
+    side, rest = divmod(inputs.streams[STILL]["size"], config.patch)
+    if rest:
+        raise ValueError(f"{where}.size must be a multiple of model.patch {config.patch}")
+    return Tokens(nn.Conv2d(3, config.dim, config.patch, config.patch), (side, side))
 
 
 class PolyViT(nn.Module):
@@ -84,8 +80,8 @@ class PolyViT(nn.Module):
         modalities = sorted(sizes.inputs)
 
         def blocks(count: int) -> nn.ModuleList:
-            # A rate above 0, so that there is something whose rate each dataset sets.
-            return encoder(config.dim, config.depth, config.heads, drop_path=1e-3)[:count]
+            # Of rates above 0, so that each block has something whose rate a dataset sets; the first one's is 0.
+            return encoder(config.dim, count + 1, config.heads, drop_path=1e-3)[1:]
 
         self.tokens = nn.ModuleDict({m: tokens_of(config, m, sizes.inputs[m]) for m in modalities})
         self.own = nn.ModuleDict({m: blocks(config.own_layers) for m in modalities})
