@@ -14,9 +14,7 @@ from datamodules.frozen import Freezable
 if TYPE_CHECKING:
     from torch import Tensor
 
-Modality = Literal[
-    "a", "v", "t", "i", "av", "at", "ai", "vt", "vi", "ti", "avt", "avi", "ati", "vti", "avti"
-]  # fmt: skip
+Modality = Literal["a", "v", "t", "i", "av", "at", "ai", "vt", "vi", "ti", "avt", "avi", "ati", "vti", "avti"]
 """Modalities: any of audio, video, text and (still) image, in this order."""
 
 
@@ -86,8 +84,7 @@ class VideoInputs(Freezable):
     frames: int = 8
     fps: float = 2.0
     size: int = 224
-    """Pixels, height and width. Frames are resized to the square, without a crop
-    (av-superb `expert.py`)."""
+    """Pixels, height and width. Frames are resized to the square, without a crop (av-superb `expert.py`)."""
     train_size: int = 256
     """Pixels at which training frames leave the workers, before the random resized crop to `size`."""
     short_side: int = 0
@@ -117,10 +114,11 @@ class TextInputs(Freezable):
     """The tokenizer's file, which the user provides; none = the word list of the sample data."""
     length: int = 20
     """Tokens; longer text is cut, shorter is padded with id 0."""
+    candidates: int = 1
+    """Of narrated videos: a clip's text and those next to it (5 in MIL-NCE), as `text` [B, candidates, L]."""
     reads: Literal["captions", "titles"] = "captions"
-    """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: those of the videos, by a
-    table `titles.csv` (video_id,title) that the user puts beside the official files; a clip without one has no words.
-    """
+    """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: the videos', by a table
+    `titles.csv` (video_id,title) beside the official files; a clip without one has no words."""
     prompt: str = ""
     """What stands before a clip's words, if it has any."""
 
@@ -270,6 +268,9 @@ class DataConfig(Freezable):
     train_labels_file: str | None = None
     """A file of labels for the training clips that replace the official ones, e.g. PSLA's enhanced label sets; clips
     that it does not list are left out. See `relabel.py`."""
+    train_share: float = 1.0
+    """Share of the training clips that are read, the same for all seeds: of each class, or of all where a clip may have
+    several; a smaller share is part of a larger one. The other clips are left out. See `share.py`."""
     captions: Literal["each", "one"] = "each"
     """Training clips with several captions: each caption is a clip of its own, or an epoch has the clip once, with a
     random caption (AVLnet, Everything at Once: MSR-VTT)."""

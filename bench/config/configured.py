@@ -34,7 +34,7 @@ PROTOCOL = ("board", "fold")
 """What the protocol and the clips say."""
 TRAINING = (
     "epochs", "batch_size", "optim", "ema", "validation",
-    "data.augment", "data.loader", "data.narration", "data.train_labels_file",
+    "data.augment", "data.loader", "data.narration", "data.train_labels_file", "data.train_share",
 )  # fmt: skip
 """What counts only where a stage trains."""
 MACHINE = (

@@ -9,7 +9,7 @@ from typing import Any
 from bench.config.schema import MixtureConfig, PartConfig, StageConfig, StageObjects
 from datamodules.source import Source
 
-OWN = ("root", "packed", "media", "train_labels_file")
+OWN = ("root", "packed", "media", "train_labels_file", "train_share")
 """Of `data`, what is of one dataset and means no other of the same stage."""
 
 

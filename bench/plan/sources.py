@@ -13,6 +13,7 @@ from datamodules.loading.windows import seconds_needed
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
 from datamodules.manifest.relabel import relabelled
+from datamodules.manifest.share import share_of
 from datamodules.packing.shards import open_pack
 from datamodules.source import MediaKind, Source, find_root
 from datamodules.streams.known import streams_of
@@ -53,11 +54,11 @@ class Data:
         return found
 
     def train_manifest(self, stage: StageConfig, inputs: Inputs) -> Manifest:
-        """The clips to train on, with other labels where the stage names a file of them."""
-        official = self.manifest(stage, tuple(stage.train), inputs)
+        """The clips to train on: all, or the share that the stage reads, with other labels where it names a file."""
+        clips = share_of(self.manifest(stage, tuple(stage.train), inputs), stage.data.train_share)
         if stage.data.train_labels_file is None:
-            return official
-        return relabelled(official, Path(stage.data.train_labels_file), self.source(stage).class_codes)
+            return clips
+        return relabelled(clips, Path(stage.data.train_labels_file), self.source(stage).class_codes)
 
     def manifest(self, stage: StageConfig, splits: tuple[str, ...], inputs: Inputs) -> Manifest:
         """The clips of the splits that have what the inputs want, and are long enough for their windows."""

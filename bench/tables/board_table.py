@@ -14,7 +14,7 @@ from bench.records.published import PublishedMethod, PublishedRow, on_board
 from bench.records.record import Record, ShownMetric
 from bench.tables.hidden import Hidden, unlike, version
 from bench.tables.row import LEAST_COVERAGE, Row, age
-from bench.tables.row_key import RowKey, RowKeys, labels
+from bench.tables.row_key import RowKey, RowKeys, labels, settings_of
 from bench.tasks import MetricInfo, task_of
 from datamodules.boards import Board
 
@@ -199,6 +199,7 @@ def _remark(rows: Sequence[Row], protocol: Mapping[str, object]) -> None:
         if row.coverage < 1:
             few = "" if row.enough else f", no rank below {coverage_text(LEAST_COVERAGE)}"
             remarks.append(f"{coverage_text(row.coverage)} of the clips{few}")
+        remarks += _of_shares(row)
         if row.n < (1 - CLIPS_TOLERANCE) * most:
             remarks.append(f"{row.n} clips, others {most}")
         if row.fingerprints != usual:
@@ -212,6 +213,17 @@ def _views(protocol: Mapping[str, object]) -> str:
     """How often a clip is looked at."""
     views, crops = protocol.get("views", 1), protocol.get("crops")
     return f"{views} view{'s' if views != 1 else ''}" + (f" x {crops} crops" if crops else "")
+
+
+def _of_shares(row: Row) -> list[str]:
+    """Which of its stages read only a share of their training clips (`data.train_share`), its own first."""
+    found = {}
+    for key, value in settings_of(row.newest).items():
+        stage, _, name = key.removeprefix("stages.").partition(".")
+        if name == "data.train_share":
+            found[stage] = f"{100 * value:g} % of the training clips"
+    own = [text for stage, text in found.items() if stage == row.newest.stage]
+    return own + [f"{text} in {stage}" for stage, text in found.items() if stage != row.newest.stage]
 
 
 def _of_seeds(row: Row) -> list[str]:

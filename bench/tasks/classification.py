@@ -1,6 +1,6 @@
-"""Single-label classification: top-1, top-5 and mean class accuracy.
+"""Single-label classification: top-1, top-5 and mean class accuracy; MAP@3.
 
-VGGSound, ESC-50: docs/protocols.md, sections 2, 3.
+VGGSound, ESC-50, FSDKaggle2018: docs/protocols.md, sections 2, 3, 15.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.tasks.base import ClassScores, EvaluationError, MetricInfo, Statistic
-from bench.tasks.metrics import Floats, interval, macro, top_k
+from bench.tasks.metrics import Floats, interval, macro, reciprocal_rank, top_k
 from bench.tasks.predictions import Predictions
-from datamodules.boards import Classification
+from datamodules.boards import Board, Classification
 
 MATRIX = 60
 """Classes up to which the page shows the whole matrix of confusions; of more the pairs below."""
 PAIRS = 40
+BEST = 3
+"""Places that count for MAP@3."""
 
 
 class ClassificationTask(ClassScores[Classification]):
@@ -34,6 +36,14 @@ class ClassificationTask(ClassScores[Classification]):
         "them."
     )
     class_score = "accuracy"
+
+    def __init__(self, board: Board):
+        super().__init__(board)
+        self.names_classes = self.zero_shot = self.options.by == "names"
+
+    @property
+    def title(self) -> str:
+        return f"zero-shot {self.options.name}" if self.zero_shot else self.options.name
 
     def run_page(self, modality: str, predictions: Predictions) -> dict[str, Any]:
         """Also what is taken for what."""
@@ -95,6 +105,32 @@ class ClassificationTask(ClassScores[Classification]):
         from scipy.special import log_softmax, logsumexp
 
         return np.asarray(logsumexp([log_softmax(each, axis=1) for each in logits], axis=0) - np.log(len(logits)))
+
+
+class RankedTask(ClassificationTask):
+    """1 / rank of a clip's class, 0 beyond the third place, averaged over clips."""
+
+    metrics: ClassVar[dict[str, MetricInfo]] = {
+        "MAP@3": MetricInfo("MAP@3", percent=True),
+        **ClassificationTask.metrics,
+    }
+
+    def statistic(self, modality: str, predictions: Predictions) -> Statistic:
+        """Over clips."""
+        units, measure, between = super().statistic(modality, predictions)
+        precision_N = reciprocal_rank(predictions.target.argmax(1), predictions.scores[modality], BEST)
+
+        def with_precision(weight_NB: Floats) -> dict[str, Floats]:
+            mean_B = precision_N @ weight_NB / weight_NB.sum(0, dtype=np.float64)
+            return {"MAP@3": mean_B, **measure(weight_NB)}
+
+        return Statistic(units, with_precision, between)
+
+    def chance(self, modality: str, predictions: Predictions) -> dict[str, float]:
+        """What classes in random order get."""
+        classes = predictions.target.shape[1]
+        places = sum(1 / place for place in range(1, min(BEST, classes) + 1))
+        return {"MAP@3": places / classes, **super().chance(modality, predictions)}
 
 
 def confusions(target_NC: NDArray[np.bool_], score_NC: NDArray[np.floating]) -> dict[str, Any]:

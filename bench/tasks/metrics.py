@@ -164,11 +164,11 @@ def macro(value_BC: Floats) -> Floats:
     return mean_B
 
 
-def dprime(mean_auc: ArrayLike) -> Floats:
-    """d' = sqrt(2) * inverse normal CDF of the mean AUC (AST `stats.py`), see `AUC_LIMIT`."""
+def dprime(auc: ArrayLike) -> Floats:
+    """d' = sqrt(2) * inverse normal CDF of an AUC, the mean one (AST `stats.py`) or each class's; see `AUC_LIMIT`."""
     from scipy.special import ndtri  # tables, which import this file, do without
 
-    found: Floats = math.sqrt(2) * ndtri(np.clip(mean_auc, AUC_LIMIT, 1 - AUC_LIMIT))
+    found: Floats = math.sqrt(2) * ndtri(np.clip(auc, AUC_LIMIT, 1 - AUC_LIMIT))
     return found
 
 
@@ -221,6 +221,16 @@ def top_k(target_N: ArrayLike, score_NC: ArrayLike, k: int) -> Floats:
     """
     above_N, tied_N = class_ranks(target_N, score_NC)
     return np.clip((k - above_N) / tied_N, 0, 1)
+
+
+def reciprocal_rank(target_N: ArrayLike, score_NC: ArrayLike, k: int) -> Floats:
+    """[N] 1 / rank of the right class where it is among the `k` best, else 0: the average precision at `k` of a clip
+    with one class. Of tied classes in random order, what is expected.
+    """
+    above_N, tied_N = class_ranks(target_N, score_NC)
+    sums = np.r_[0, np.cumsum(1 / np.arange(1, k + 1))]
+    found: Floats = (sums[np.minimum(above_N + tied_N, k)] - sums[np.minimum(above_N, k)]) / tied_N
+    return found
 
 
 def resamples(n: int, count: int = RESAMPLES, seed: int = 0, block: int = BLOCK) -> Iterator[NDArray[np.float32]]:

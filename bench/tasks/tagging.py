@@ -25,12 +25,16 @@ from datamodules.boards import Tagging
 
 
 class TaggingTask(ClassScores[Tagging]):
-    """Macro means leave out, and the notes count, the classes that no clip has (AUC: or that all clips have)."""
+    """Macro means leave out, and the notes count, the classes that no clip has (AUC: or that all clips have).
+
+    d' is that of the mean AUC (AST, PANNs), the mean d' that of each class's (VATT `measures.py`).
+    """
 
     metrics: ClassVar[dict[str, MetricInfo]] = {
         "mAP": MetricInfo("mAP", percent=True),
         "AUC": MetricInfo("AUC", decimals=3),
         "dprime": MetricInfo("d′", decimals=2, lowest=-math.inf, highest=math.inf),
+        "mean_dprime": MetricInfo("mean d′", decimals=2, lowest=-math.inf, highest=math.inf),
         "lwlrap": MetricInfo("lwlrap", percent=True),
     }
     rule = "Means over classes leave out classes without positives among the scored clips; a remark counts them."
@@ -59,7 +63,13 @@ class TaggingTask(ClassScores[Tagging]):
             auc_B = macro(auc_BC)
             with np.errstate(invalid="ignore"):  # a resample without any label
                 lwlrap_B = (precision_N @ weight_NB) / (labels_N @ weight_NB)
-            return {"mAP": macro(ap_BC), "AUC": auc_B, "dprime": dprime(auc_B), "lwlrap": lwlrap_B}
+            return {
+                "mAP": macro(ap_BC),
+                "AUC": auc_B,
+                "dprime": dprime(auc_B),
+                "mean_dprime": macro(dprime(auc_BC)),
+                "lwlrap": lwlrap_B,
+            }
 
         return Statistic(np.asarray(predictions.clip_id), measure, unbiased_interval)
 
@@ -72,6 +82,7 @@ class TaggingTask(ClassScores[Tagging]):
             "mAP": float(np.nanmean(random_average_precision(target_NC.sum(0), n))),
             "AUC": 0.5,
             "dprime": 0.0,
+            "mean_dprime": 0.0,
             "lwlrap": float(np.nansum(labels_N * random_average_precision(labels_N, classes)) / labels_N.sum()),
         }
 

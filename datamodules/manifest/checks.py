@@ -32,6 +32,7 @@ from filelock import FileLock
 from datamodules.compat import time_tasks_steadily
 from datamodules.files import replacing
 from datamodules.manifest.judge import fault, judge
+from datamodules.media.parts import file_of
 from datamodules.progress import Track, no_progress
 
 time_tasks_steadily()
@@ -242,7 +243,7 @@ def _stamp(paths: pa.Array) -> np.ndarray:
 
 def _size_and_time(path: str) -> tuple[int, int]:
     try:
-        stat = os.stat(path)
+        stat = os.stat(file_of(path))
     except OSError as error:
         return -1, error.errno or 0
     return stat.st_size, stat.st_mtime_ns

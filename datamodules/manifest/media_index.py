@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +45,7 @@ class MediaIndex:
         self._stems = pa.array((os.path.splitext(name)[0] for name in names), pa.large_string())
         self._folders = pa.array(folders, pa.large_string())
         self._folder_of = pa.array(np.frombuffer(folder_of, dtype=np.int64))
+        self._stems_below = {0: self._stems}
 
     def __len__(self) -> int:
         return len(self._stems)
@@ -55,16 +55,16 @@ class MediaIndex:
         found = pa.nulls(len(stems[0]), pa.int32())
         for stem in stems:
             wanted = arrow(stem, pa.large_string())
-            in_folder = pc.any(pc.match_substring(wanted, "/")).as_py()
-            at = pc.index_in(wanted, value_set=self._in_folders if in_folder else self._stems)
-            found = pc.coalesce(found, at)
+            depth = pc.max(pc.count_substring(wanted, "/")).as_py() or 0
+            if depth not in self._stems_below:
+                self._stems_below[depth] = self._in_folders(depth)
+            found = pc.coalesce(found, pc.index_in(wanted, value_set=self._stems_below[depth]))
         return found.fill_null(-1).to_numpy().astype(np.int64)
 
-    @cached_property
-    def _in_folders(self) -> pa.Array:
-        """`folder/stem` of each file, the folder without those above it."""
-        names = pa.array((os.path.basename(folder) for folder in self._folders.to_pylist()), pa.large_string())
-        own = names.take(self._folder_of)
+    def _in_folders(self, depth: int) -> pa.Array:
+        """`folder/stem` of each file, with so many of the folders that it is in."""
+        names = ("/".join(folder.split(os.sep)[-depth:]) for folder in self._folders.to_pylist())
+        own = pa.array(names, pa.large_string()).take(self._folder_of)
         return pc.binary_join_element_wise(own, self._stems, pa.scalar("/", pa.large_string()))
 
     def paths(self, places: np.ndarray) -> pa.Array:

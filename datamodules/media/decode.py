@@ -295,6 +295,15 @@ def read_audio(path: str | os.PathLike[str], start: float, seconds: float, sampl
         return media.audio(start, seconds, sample_rate)
 
 
+def resized(picture_HW3: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [size, size, 3] RGB, resized as `Media.frames` does."""
+    frame, bicubic = VideoFrame.from_ndarray(picture_HW3), Interpolation.BICUBIC
+    return _RESIZE.reformat(frame, size, size, "rgb24", interpolation=bicubic, threads=1).to_ndarray()
+
+
+_RESIZE = VideoReformatter()
+
+
 def read_frames(path: str | os.PathLike[str], times: Sequence[float], size: int) -> np.ndarray:
     """`Media.frames` of a file that is opened for it."""
     with Media(path) as media:

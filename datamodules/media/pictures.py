@@ -1,4 +1,4 @@
-"""Pictures that are files of their own: as colours, and as the numbers of their pixels."""
+"""Pictures that are files of their own, or parts of one (`parts`): as colours, and as the numbers of their pixels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.media.container import Container, MediaError
-from datamodules.media.decode import read_frames
+from datamodules.media.decode import read_frames, resized
 from datamodules.media.frame_reader import FrameReader
 from datamodules.media.headers import gif_is_ended, jpeg_is_ended
+from datamodules.media.parts import as_part, read_part
 
 
 def read_picture(path: str | os.PathLike[str], size: int) -> np.ndarray:
@@ -19,6 +20,8 @@ def read_picture(path: str | os.PathLike[str], size: int) -> np.ndarray:
     Raises:
         MediaError: it cannot be decoded, or was cut off.
     """
+    if part := as_part(path):
+        return resized(read_part(part), size)
     require_whole(Path(path))
     return read_frames(path, (0.0,), size)[0]
 

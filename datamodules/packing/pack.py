@@ -34,6 +34,7 @@ from datamodules.manifest.build import Manifest
 from datamodules.manifest.exclusions import EXAMPLES
 from datamodules.media.container import MediaError
 from datamodules.media.decode import Media
+from datamodules.media.parts import content_of, suffix_of
 from datamodules.packing.shards import (
     ABOUT,
     FULL_SCALE,
@@ -215,7 +216,7 @@ def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[st
         for number, row in zip(job.rows.index, job.rows.to_dict("records"), strict=True):
             try:
                 sound, jpegs = _decode(row, job.format)
-                contents = {column: _content(row[path]) for column, path in job.files.items()}
+                contents = {column: content_of(row[path]) for column, path in job.files.items()}
                 faults.append("")
                 failed.clear()
             except MediaError as error:
@@ -230,7 +231,7 @@ def _write_tar(path: Path, job: ShardJob) -> tuple[dict[str, pd.Series], list[st
             sounds.append((-1, 0, 0) if sound is None else _add(tar, f"{key}.sound.npy", _npy(sound)))
             for column, places in files.items():
                 there = column in contents
-                name = f"{key}.{column}{Path(row[column]).suffix}" if there else ""
+                name = f"{key}.{column}{suffix_of(row[column])}" if there else ""
                 places.append(_add(tar, name, contents[column]) if there else (-1, 0, 0))
             frames.append([_add(tar, f"{key}.{i:04}.jpg", jpeg) for i, jpeg in enumerate(jpegs)])
     columns: dict[str, tuple[list, Any]] = {
@@ -272,13 +273,6 @@ def _decode(row: dict, format: PackedFormat) -> tuple[np.ndarray | None, list[by
             pictures = media.frames(times, format.size)
         frames = [_jpeg(picture) for picture in pictures]
     return sound, frames
-
-
-def _content(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise MediaError(path, "unreadable", str(error)) from error
 
 
 def _jpeg(picture_HW3: np.ndarray) -> bytes:

@@ -46,12 +46,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import simplejpeg
-from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from datamodules.manifest.build import Manifest, none_left_out
 from datamodules.manifest.exclusions import EXAMPLES, Exclusions
 from datamodules.media.container import MediaError
+from datamodules.media.decode import resized
+from datamodules.media.parts import suffix_of
 from datamodules.source import DataError, Official, Source
 from datamodules.streams.known import columns_of, streams_of
 from datamodules.table import arrow_table, pandas_table
@@ -193,7 +193,7 @@ class PackedClip:
         """
         name, begin, size, crc = (self._row[place] for place in places_of(column))
         content = self._checked(self._shards.read(self._row["shard"], begin, begin + size), crc)
-        with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as copy:
+        with tempfile.NamedTemporaryFile(suffix=suffix_of(name)) as copy:
             copy.write(content)
             copy.flush()
             yield copy.name
@@ -207,12 +207,7 @@ class PackedClip:
         picture = simplejpeg.decode_jpeg(jpeg)
         if size == len(picture):
             return picture
-        return _RESIZE.reformat(
-            VideoFrame.from_ndarray(picture), size, size, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
-        ).to_ndarray()
-
-
-_RESIZE = VideoReformatter()
+        return resized(picture, size)
 
 
 def _tar_offsets(sizes: np.ndarray) -> np.ndarray:

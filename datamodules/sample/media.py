@@ -36,6 +36,9 @@ _MPEG4 = {"threads": "1", "flags": "+bitexact", "qmin": "3", "qmax": "5"}
 """AVI has no place for the order in which H.264 shows its frames; what is older has none."""
 
 
+PICTURES = {".jpg", ".JPEG"}
+
+
 @dataclass(frozen=True)
 class Quality:
     crf: int
@@ -61,31 +64,44 @@ class Clip:
     """The folder of its precomputed features, which a video has that has no flaw, or just no sound track."""
     still: Path | None = None
     """A JPEG file of the frame in its middle."""
+    begin: int | None = None
+    """Of a picture that is a part of a file which is there already: its byte, see `datamodules.media.parts`."""
 
 
 def write(clip: Clip) -> None:
-    """Renders the clip's scene into its WAV, MP4 or MKV file, with the clip's flaw, its features and its still."""
+    """Renders the clip's scene into its file, or into its part of a file, with the clip's flaw, features and still."""
+    if clip.begin is not None:
+        _write_part(clip.path, clip.begin, _middle(clip.scene))
+        return
     if clip.still:
-        frames = _picture(clip.scene)
-        clip.still.write_bytes(simplejpeg.encode_jpeg(frames[len(frames) // 2], quality=95))
+        _write_jpeg(clip.still, clip.scene)
     if clip.flaw == "missing":
         return
     if clip.flaw == "text":
         clip.path.write_text("Video unavailable\n")
         return
+    if clip.path.suffix in PICTURES:
+        _write_jpeg(clip.path, clip.scene)
+    else:
+        _write_media(clip)
+    if clip.flaw == "truncated":
+        os.truncate(clip.path, clip.path.stat().st_size // 2)
+
+
+def _write_media(clip: Clip) -> None:
     waveform = _sound(clip.scene)
     if clip.flaw == "silent":
         waveform[:] = 0
     if clip.path.suffix == ".wav":
         _write_wav(clip.path, waveform)
+    elif clip.path.suffix == ".flac":
+        _write_flac(clip.path, waveform)
     else:
         quality = CLIPS if isinstance(clip.scene, Scene) else LONG_VIDEOS
         frames = _picture(clip.scene)
         _write_video(clip.path, frames, None if clip.flaw == "no audio" else waveform, quality)
         if clip.features and clip.flaw in ("", "no audio"):
             features.write(clip.features, clip.path.stem, frames)
-    if clip.flaw == "truncated":
-        os.truncate(clip.path, clip.path.stat().st_size // 2)
 
 
 def _sound(scene: Scene | Timeline) -> NDArray[np.float32]:
@@ -96,11 +112,41 @@ def _picture(scene: Scene | Timeline) -> NDArray[np.uint8]:
     return picture.render(scene) if isinstance(scene, Scene) else timeline.render_picture(scene)
 
 
+def _middle(scene: Scene | Timeline) -> NDArray[np.uint8]:
+    """[H, W, 3] the frame in its middle."""
+    frames = _picture(scene)
+    return np.ascontiguousarray(frames[len(frames) // 2])
+
+
+def _write_jpeg(path: Path, scene: Scene | Timeline) -> None:
+    path.write_bytes(simplejpeg.encode_jpeg(_middle(scene), quality=95))
+
+
+def _write_part(path: Path, begin: int, picture_HW3: NDArray[np.uint8]) -> None:
+    """A third as wide and as high: red, then green, then blue."""
+    height, width = (side // 3 for side in picture_HW3.shape[:2])
+    small_HW3 = picture_HW3.reshape(height, 3, width, 3, 3).mean((1, 3)).round().astype(np.uint8)
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(small_HW3.transpose(2, 0, 1).tobytes())
+
+
 def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
     """16 bits, mono, `sound.SAMPLE_RATE`."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, sound.SAMPLE_RATE, len(waveform), "NONE", ""))
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
+
+
+def _write_flac(path: Path, waveform: NDArray[np.float32]) -> None:
+    """The same samples, without a loss."""
+    with av.open(str(path), "w", format="flac", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("flac", rate=sound.SAMPLE_RATE, layout="mono", options={"flags": "+bitexact"})
+        samples = np.round(waveform * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = sound.SAMPLE_RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32] | None, quality: Quality) -> None:

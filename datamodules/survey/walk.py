@@ -35,6 +35,8 @@ NEEDS = {
     "pictures": Inputs(None, VideoInputs()),
     "both": Inputs(AudioInputs(), VideoInputs()),
 }
+PICTURE = "a picture"
+"""What clips of a dataset of pictures need, whose files its own streams name."""
 ALL_STREAMS = "all of these"
 
 
@@ -56,7 +58,7 @@ def survey(
         features: feature files to look for.
         asked: streams that are to be read, each of which is reported by itself too.
     """
-    streams = _needs_of(asked or Inputs(None, None))
+    streams, needs = _needs_of(asked or Inputs(None, None)), _own_needs(source)
     found = Survey(source.name, str(source.root), source.is_sample)
     videos: dict[str, pd.Series] = {}
     heard: list[pd.DataFrame] = []
@@ -70,7 +72,7 @@ def survey(
         # Whole videos are counted, not their seconds.
         listed = listed._replace(official=replace(listed.official, segments=None))
         read = {name: _read_as(source, listed, judged, inputs, checks, media) for name, inputs in streams.items()}
-        found.splits[split], sound = _split_facts(source, split, listed, judged, checks, media, features, read)
+        found.splits[split], sound = _split_facts(source, split, listed, judged, checks, media, features, read, needs)
         videos[split] = listed.official.clips["video_id"]
         heard.append(_drawn(sound))
     found.shared_videos = _shared(source, videos)
@@ -80,6 +82,12 @@ def survey(
     found.findings = findings(found)
     found.boards = {board.name: _obstacle(board, found, min_coverage) for board in source.boards}
     return found
+
+
+def _own_needs(source: Source) -> dict[str, Inputs]:
+    """What is reported of all clips."""
+    own = source.defaults.get("inputs", {}).get("streams")
+    return ({PICTURE: Inputs(None, None, streams=own)} if own else {}) | NEEDS
 
 
 def _needs_of(asked: Inputs) -> dict[str, Inputs]:
@@ -108,12 +116,17 @@ def _split_facts(
     media: MediaKind | None,
     features: FeatureInputs | None,
     streams: dict[str, Usable],
+    needs: dict[str, Inputs],
 ) -> tuple[SplitFacts, pd.DataFrame]:
     """The facts, and the clips that can be heard."""
     clips, files = listed.official.clips, listed.files
-    manifests = {need: usable_clips(source, listed, judged, inputs, checks, media) for need, inputs in NEEDS.items()}
+    manifests = {need: usable_clips(source, listed, judged, inputs, checks, media) for need, inputs in needs.items()}
     usable = {need: _usable(manifest) for need, manifest in manifests.items()}
-    need = "both" if usable["both"].clips else max(("sound", "pictures"), key=lambda need: usable[need].clips)
+    need = (
+        "both"
+        if usable["both"].clips
+        else max((name for name in needs if name != "both"), key=lambda need: usable[need].clips)
+    )
     best = manifests[need]
     _, labels = label_arrays(best.table["labels"])
     counts = np.bincount(labels, minlength=len(source.classes))
@@ -154,7 +167,7 @@ def _usable(manifest: Manifest) -> Usable:
 def _scored(board: Board, manifests: dict[str, Manifest]) -> Usable:
     """The clips that the board scores: with what its queries and gallery look at, else with whatever has more."""
     looked_at = {need for need, letter in (("sound", "a"), ("pictures", "v")) if letter in board.task.looked_at}
-    needs = ["both"] if len(looked_at) > 1 else sorted(looked_at) or ["sound", "pictures"]
+    needs = ["both"] if len(looked_at) > 1 else sorted(looked_at) or [name for name in manifests if name != "both"]
     best = max((manifests[need] for need in needs), key=len)
     return _usable(best.first_of_each_class(board.per_class) if board.per_class else best)
 
@@ -169,7 +182,7 @@ def _with_text(source: Source, table: pd.DataFrame) -> int | None:
 def _with_features(source: Source, table: pd.DataFrame, wanted: FeatureInputs | None) -> dict[str, int]:
     if wanted is None:
         return {}
-    found = find_features(wanted, source.root, table["video_id"])
+    found = find_features(wanted, source.root, table)
     return {kind: int(paths.notna().sum()) for kind, paths in found.items()}
 
 

@@ -123,16 +123,19 @@ class Pretrain(Stage[XKDConfig, PretrainOptions]):
     @torch.no_grad()
     def taught(self, view: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Modality -> [B, K] scores of the teacher, of a view of each."""
-        tokens, attention = {}, {}
-        for m, x in view.items():
-            tokens[m], attention[m] = self.net.encoder[m].with_attention(x)
-        scores = {}
-        for m, tokens_BSD in tokens.items():
-            mean_BD = pooled(tokens_BSD)
-            if self.spec.options.refine:
-                mean_BD = refined(tokens_BSD[:, 1:], cross_weights(attention[m], attention[OTHER[m]]))
-            scores[m] = self.net.head[m](mean_BD)
-        return scores
+        if self.spec.options.refine:
+            means = self.refined_means(view)
+        else:
+            means = {m: pooled(self.net.encoder[m](x)) for m, x in view.items()}
+        return {m: self.net.head[m](mean_BD) for m, mean_BD in means.items()}
+
+    def refined_means(self, view: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Modality -> [B, D] the mean of the teacher's patches, weighted by both modalities' attention."""
+        seen = {m: self.net.encoder[m].with_attention(x) for m, x in view.items()}
+        return {
+            m: refined(tokens_BSD[:, 1:], cross_weights(attention, seen[OTHER[m]][1]))
+            for m, (tokens_BSD, attention) in seen.items()
+        }
 
     def temperature(self, modality: str) -> float:
         """Of a teacher in this epoch; it changes from epoch to epoch (`main_xkd.py`, `linspace`)."""

@@ -134,6 +134,21 @@ def test_top_k_of_tied_classes_is_that_of_a_random_order() -> None:
     np.testing.assert_allclose(metrics.top_k([0, 1, 2, 3], np.tile([9.0, 5, 5, 1], (4, 1)), 2), [1, 0.5, 0.5, 0])
 
 
+def test_reciprocal_rank_counts_the_first_places_and_shares_those_of_ties() -> None:
+    scores = np.array([[9.0, 5, 4, 3], [5, 9, 4, 3], [4, 9, 5, 3], [3, 9, 5, 4]])
+    np.testing.assert_allclose(metrics.reciprocal_rank([0, 0, 0, 0], scores, 3), [1, 1 / 2, 1 / 3, 0])
+    # The mean over all orders of what ties.
+    np.testing.assert_allclose(metrics.reciprocal_rank([2], [[9.0, 5, 5, 5, 1]], 3), [(1 / 2 + 1 / 3) / 3])
+    np.testing.assert_allclose(metrics.reciprocal_rank([0], np.zeros((1, 2)), 3), [(1 + 1 / 2) / 2])
+
+
+def test_reciprocal_rank_among_all_classes_is_sklearns_precision_of_one_label() -> None:
+    rng = np.random.default_rng(3)
+    label_N, score_NC = rng.integers(7, size=50), rng.normal(size=(50, 7))
+    expected = label_ranking_average_precision_score(np.eye(7)[label_N], score_NC)
+    assert metrics.reciprocal_rank(label_N, score_NC, 7).mean() == pytest.approx(expected)
+
+
 def test_resamples_are_counts_of_n_draws_and_the_same_again() -> None:
     blocks = list(metrics.resamples(50, count=300, seed=1))
     assert sum(block.shape[1] for block in blocks) == 300

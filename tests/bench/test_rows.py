@@ -98,3 +98,11 @@ def test_two_checkpoints_make_two_rows() -> None:
         "init=[aaaaaaaa]",
         "init=[bbbbbbbb]",
     ]
+
+
+def test_a_row_says_which_share_of_its_training_clips_its_stages_read():
+    few = {"stages.finetune.data.train_share": 0.1, "stages.pretrain.data.train_share": 0.25}
+    unlabelled = {"stages.finetune.mixture.parts.more.data.train_share": 0.5}
+    rows = board_table(BOARD, [record(settings=few), record(settings=unlabelled), record(settings={})]).rows
+    own, before = "10 % of the training clips", "25 % of the training clips in pretrain"
+    assert sorted(row.remarks for row in rows) == [(), (), (own, before)]

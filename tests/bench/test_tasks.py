@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from bench.tasks import Evaluation, EvaluationError, Predictions, evaluate
@@ -39,7 +41,11 @@ def test_tagging_equals_sklearn() -> None:
     given = predictions("tagging")
     found = evaluate(BOARDS["tagging"], "a", given)
     assert found.metrics["mAP"].value == pytest.approx(average_precision_score(given.target, given.scores["a"]))
-    assert found.metrics["AUC"].value == pytest.approx(roc_auc_score(given.target, given.scores["a"]))
+    auc_C = roc_auc_score(given.target, given.scores["a"], average=None)
+    assert found.metrics["AUC"].value == pytest.approx(auc_C.mean())
+    of_mean, of_each = (math.sqrt(2) * norm.ppf(auc) for auc in (auc_C.mean(), auc_C))
+    assert found.metrics["dprime"].value == pytest.approx(of_mean)
+    assert found.metrics["mean_dprime"].value == pytest.approx(of_each.mean()) != pytest.approx(of_mean)
     assert found.n == 80
 
 

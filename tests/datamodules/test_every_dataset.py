@@ -174,7 +174,7 @@ def test_its_sample_has_the_official_layout_and_is_read_back(name, laid_out):
         )
         assert all(len(names) == len(table) for names in stems)
         listed |= {stem for names in stems for stem in names}
-    made = {clip.path.stem for clip in clips} | {f"{clip.path.parent.name}/{clip.path.stem}" for clip in clips}
+    made = {"/".join(clip.path.with_suffix("").parts[-parts:]) for clip in clips for parts in (1, 2, 3)}
     if name == writer(name):  # a part of another dataset lists a part of its files
         assert {clip.path.stem for clip in clips} <= {stem.rpartition("/")[2] for stem in listed}
     assert listed & made
@@ -274,7 +274,7 @@ def test_a_row_that_is_none_or_stands_there_twice_is_counted(name, copied):
         lines = content.decode("utf-8-sig").splitlines()
         if path.suffix == ".json" or not lines:
             continue
-        for added in (NO_ROW, lines[-1]):
+        for added in (NO_ROW,) if path.suffix == ".bin" else (NO_ROW, lines[-1]):
             path.write_bytes(content + (b"" if content.endswith(b"\n") else b"\n") + added.encode() + b"\n")
             found, errors = read_or_error(name, root)
             assert all(path.name in error for error in errors), errors

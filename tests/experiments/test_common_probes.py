@@ -7,14 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from bench.contract.processes import on_two_ranks
 from datamodules.types import Batch
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import StageSpec
 from experiments.common.stages.frozen import FrozenNetwork
 from experiments.common.stages.linear import LinearOptions, LinearProbe
+from experiments.common.stages.svm import LinearSVM, SVMOptions
 from tests.experiments.every_stage import trained
 
 CLIPS, WIDTH, CLASSES = 60, 4, 3
@@ -93,9 +99,51 @@ def test_batch_norm_takes_the_scale_of_features_away():
     torch.testing.assert_close(stage.logits(batch), at_first, rtol=1e-3, atol=1e-3)
 
 
+def step(own: slice) -> dict[str, Tensor]:
+    """The mean loss, its gradients, and the running values of the batch norm, of some of the clips."""
+    stage = probe(batch_norm=True).train()
+    loss = stage.losses({name: values[own] for name, values in clips().items()})["loss"]
+    loss.backward()
+    means = {"loss": loss.detach()} | {name: p.grad for name, p in stage.head.named_parameters()}
+    if dist.is_initialized():
+        for value in means.values():
+            dist.all_reduce(value)
+            value /= dist.get_world_size()
+    return means | dict(stage.head.named_buffers())
+
+
+def half(rank: int) -> dict[str, Tensor]:
+    return step(slice(rank * CLIPS // 2, (rank + 1) * CLIPS // 2))
+
+
+def test_two_processes_that_share_a_batch_take_the_step_of_one(tmp_path):
+    whole, parts = step(slice(None)), on_two_ranks(half, tmp_path)
+    assert whole.keys() == parts.keys() and len(whole) == 6
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def test_what_is_measured_is_the_layer_s_answer_without_dropout():
     stage, batch = probe(dropout=0.9, init_std=0.01).eval(), clips()
     linear = stage.head[-1]
     assert linear.weight.std() < 0.02 and not linear.bias.any()
     expected = stage.net(batch["audio"]) @ linear.weight.T
     torch.testing.assert_close(stage.predict_step(batch, 0)["logits"]["av"], expected)
+
+
+class FittedProbe(LinearSVM[Nothing]):
+    """An SVM on what it is given."""
+
+    def __init__(self, spec: StageSpec[Nothing, SVMOptions]):
+        super().__init__(spec, nn.Identity(), WIDTH)
+
+
+def test_an_svm_on_standardised_features_decides_as_scikit_learn_s_pipeline():
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(CLIPS, WIDTH)) * [1, 10, 100, 0.1] + [0, 5, -30, 2]
+    label = np.eye(CLASSES)[features[:, :CLASSES].argmax(1)]
+    stage = FittedProbe(StageSpec(Nothing(), SVMOptions(0.1, standardise=True), num_classes=CLASSES)).eval()
+    stage.fit(features.astype(np.float32), label.astype(np.float32), seed=0)
+    pipeline = make_pipeline(StandardScaler(), LinearSVC(C=0.1, random_state=0)).fit(features, label.argmax(1))
+    found = stage.svm(torch.from_numpy(features).float())
+    np.testing.assert_allclose(found.numpy(), pipeline.decision_function(features), rtol=1e-3, atol=1e-3)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from bench.config.compose import compose
 from bench.contract.cases import CLASSES, CLIPS, CPU, Case, built, composed, made_up_batch, spec
+from datamodules.streams.pseudo_label import PseudoLabelInputs, PseudoLabelStream, write_pseudo_labels
+from experiments.common.networks.resnet import ResNetConfig
+from experiments.common.networks.video_resnet import VideoResNetConfig
 from experiments.common.stage import StageSpec
 from experiments.xdc import method
 from tests.bench.stages import arguments
@@ -44,7 +48,8 @@ def clips() -> dict[str, Tensor]:
 
 
 def pseudo_labels(features: np.ndarray, form: str = "xdc", splits: list[str] | None = None) -> dict[str, np.ndarray]:
-    stage = method.Cluster(stage_spec("label_0", form, clusters=K))
+    options = method.ClusterOptions(found_in=["unbalanced"])
+    stage = method.Cluster(replace(stage_spec("label_0", form, clusters=K), options=options))
     clip_ids, of = pd.Series([f"c{number:03}" for number in range(N)]), pd.Series(splits or ["unbalanced"] * N)
     return stage.pseudo_labels(features.copy(), clip_ids, of, 0)
 
@@ -118,6 +123,34 @@ def test_clips_to_validate_on_move_no_cluster():
     assert shared(label["a"], class_N) == pytest.approx(1)
 
 
+def named_right(folder: Path, of: Sequence[int]) -> float:
+    """Share of new clips of which pictures tell the cluster of their sound, learnt from labels of the clips `of`."""
+    features, class_N = heard_in_four_classes()
+    ids, file = np.array([f"c{number:03}" for number in range(N)]), folder / "labels.parquet"
+    label = pseudo_labels(features)
+    write_pseudo_labels(file, pd.Series(ids[of]), label)
+    stream = PseudoLabelStream("clusters_a", PseudoLabelInputs(column="a", classes=K))
+    read = stream.labelled(pd.DataFrame({"clip_id": ids[::-1]}), file)["clusters_a_label"].to_numpy()[::-1].copy()
+    torch.manual_seed(0)
+    size = {"widths": [4, 4, 4, 8], "blocks": [1, 1, 1, 1]}
+    stage = method.Train(stage_spec("train_1", video=VideoResNetConfig(stem=4, **size), audio=ResNetConfig(**size)))
+    batch = {"video": torch.randn(N, 3, 2, 16, 16), "audio": torch.randn(N, 1, 16, 8)}
+    batch["video"] += 3 * torch.eye(K, 3)[class_N, :, None, None, None]
+    batch |= {"clusters_a": torch.from_numpy(read), "clusters_v": torch.from_numpy(label["v"]).long()}
+    optimiser = torch.optim.SGD(stage.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(20):
+        optimiser.zero_grad()
+        stage.losses({key: value[: N // 2] for key, value in batch.items()})["loss"].backward()
+        optimiser.step()
+    logits = stage.eval().heads["v"]["a"](stage.net.see(batch["video"][N // 2 :]))
+    return float((logits.argmax(1).numpy() == label["a"][N // 2 :]).mean())
+
+
+def test_labels_are_of_the_clip_itself_and_those_of_other_clips_teach_nothing(tmp_path: Path):
+    assert named_right(tmp_path, range(N)) > 0.9
+    assert named_right(tmp_path, np.random.default_rng(0).permutation(N)) < 0.5
+
+
 # --- rounds -------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +187,8 @@ def test_classifiers_are_new_in_each_round_and_encoders_are_kept():
 def test_clusters_found_on_two_ranks_are_those_found_on_one(sample_root: Path, tmp_path: Path):
     found = []
     for devices in (1, 2):
-        settings = ["stage=label_0", "model.clusters=8", f"trainer.devices={devices}", "trainer.accelerator=cpu"]
+        settings = ["stage=label_0", "stages.label_0.dataset=audioset", "model.clusters=8"]
+        settings += [f"trainer.devices={devices}", "trainer.accelerator=cpu"]
         settings += [f"stages.train_*.data.inputs.streams.clusters_{of}.classes=8" for of in "va"]
         run = arguments(sample_root, tmp_path / str(devices), "xdc", *settings)
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

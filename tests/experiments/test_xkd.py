@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from bench.contract.cases import CPU, Case, built, made_up_batch
+from datamodules.weight_files import read_checkpoint
 from experiments.common.losses.discrepancy import gaussian_mmd
+from experiments.common.networks import vit
 from experiments.xkd import method
 from experiments.xkd.model import cross_weights, refined
 from tests.experiments.every_stage import trained
-from tests.experiments.recorded.xkd import INPUTS, batch, released, stage
+from tests.experiments.recorded.xkd import INPUTS, SHARED, batch, released, stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
 
@@ -158,6 +160,29 @@ def test_an_encoder_that_the_authors_released_is_measured(modality, theirs):
     assert all(torch.equal(value, mine[name]) for name, value in judge.net.encoder[modality].state_dict().items())
     with pytest.raises(ValueError, match="missing"):
         method.SVM(replace(judge.spec, modality={"a": "v", "v": "a"}[modality])).load_parent(file)
+
+
+@pytest.mark.parametrize("variant", SHARED)
+def test_a_checkpoint_of_the_authors_trainer_is_gone_on_from(variant, tmp_path):
+    """As their `save_checkpoint` writes it, in training on several GPUs."""
+    made, file = stage(variant), tmp_path / "checkpoint.pth.tar"
+    expected = {name: value.clone() for name, value in made.state_dict().items()}
+    for value in made.state_dict().values():
+        value.zero_()
+    optimizer, scaler = torch.optim.AdamW(made.student.parameters()), torch.amp.GradScaler("cpu")
+    weights = {f"module.{key}": value for key, value in released(variant).items()}
+    torch.save({"optimizer": optimizer.state_dict(), "model": weights, "epoch": 800, "amp": scaler.state_dict()}, file)
+    made.load_parent(read_checkpoint(str(file)))
+    assert [name for name, value in made.state_dict().items() if not torch.equal(value, expected[name])] == []
+
+
+def test_attention_is_computed_where_the_teacher_is_refined_alone(monkeypatch):
+    asked, computed = Counter(), vit.cls_attention
+    monkeypatch.setattr(vit, "cls_attention", lambda *of: asked.update(["asked"]) or computed(*of))
+    for refine, times in ((True, 2), (False, 0)):
+        asked.clear()
+        stage(refine=refine).losses(batch())
+        assert asked.total() == times
 
 
 @torch.no_grad()

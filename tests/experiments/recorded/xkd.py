@@ -130,12 +130,17 @@ RUNS = [
     *(Run(variant, partial(shared, variant), partial(stage, variant, teacher_view="local")) for variant in BODIES),
     Run("momentum", momenta, expected=lambda numbers: numbers["values"], tolerance=1e-8),
 ]  # fmt: skip
+NEVER_USED = (
+    *TWICE,
+    *(f"{m}_{n}.head.{part}" for m in ("vid", "aud") for n in ("student", "teacher")
+      for part in ("mlp.4.", "last_layer.weight_g")),
+)  # fmt: skip
 RELEASED = [
     Released(
-        "", stage, released,
-        unused=(*TWICE, *(f"{m}_{n}.head.{part}" for m in ("vid", "aud") for n in ("student", "teacher")
-                          for part in ("mlp.4.", "last_layer.weight_g"))),
+        "" if variant == "xkd" else variant, partial(stage, variant), partial(released, variant),
+        unused=(*NEVER_USED, *(f"aud_{each}.backbone.encoder." for each in BODIES.get(variant, ()))),
         strange=("vid_student.backbone.fc.weight",),
         missing=("aud_teacher.backbone.encoder_norm.bias", "net.encoder.a.norm.bias"),
     )
+    for variant in SHARED
 ]  # fmt: skip

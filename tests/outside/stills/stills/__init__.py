@@ -1,0 +1,1 @@
+"""A method that looks at pictures alone."""
