@@ -23,6 +23,7 @@ from experiments.common.stage import StageSpec
 from experiments.common.stages.low_rank import LowRankOptions
 from experiments.vatt.method import LowRank, Pretrain
 from experiments.vatt.model import VATT, Size, Towers, VATTConfig
+from experiments.vatt.objective import noisy
 
 SHARED = Case("vatt", "pretrain", "shared")
 OWN = Case("vatt", "pretrain")
@@ -174,6 +175,16 @@ def test_places_of_larger_pictures_lie_on_a_spline_through_those_that_were_learn
     tables, own = (made.net.fronts["v"].places.tables for made in (large, small))
     assert [len(table) for table in tables] == [2, 3, 3] and torch.equal(tables[0], own[0])
     assert torch.equal(tables[1], splined(own[1], 3)) and torch.equal(tables[1][0], own[1][0])
+
+
+def test_noise_is_finite_whatever_is_drawn_and_a_hundredth_of_the_loudest_sample(monkeypatch):
+    sound_BT, key_B = torch.zeros(2, 40_000), torch.arange(2)
+    sound_BT[1, 0] = 0.5
+    added_BT = noisy(sound_BT, key_B, 0.01) - sound_BT
+    assert (added_BT[0] == 0).all() and added_BT[1].std().item() == pytest.approx(0.005, rel=0.02)
+    ends_BT = torch.tensor([0.0, 1 - 2.0**-24]).expand(2, 20_000, 2).flatten(1)
+    monkeypatch.setattr("datamodules.keyed.uniform", lambda *_: ends_BT)
+    assert noisy(sound_BT, key_B, 0.01).isfinite().all()
 
 
 @torch.no_grad()
