@@ -99,10 +99,11 @@ class S3D(nn.Module):
     def __init__(self, config: S3DConfig, deflated: bool = False):
         super().__init__()
         self.config = config
-        self.phases = (1 if deflated else 2, 2, 2) if config.space_to_depth else ()
-        frames, wide, middle = (1 if deflated else 3), 64 // config.narrower, 192 // config.narrower
+        time, frames = (1, 1) if deflated else (2, 3)
+        wide, middle = 64 // config.narrower, 192 // config.narrower
+        self.phases: tuple[int, ...] = (time, 2, 2) if config.space_to_depth else ()
         if config.space_to_depth:
-            stem = Unit(3 * 4 * self.phases[0], wide, [(self.phases[0], 4, 4)], gated=False)
+            stem = Unit(3 * 4 * time, wide, [(time, 4, 4)], gated=False)
         else:
             stem = Unit(3, wide, [(1 if deflated else 7, 7, 7)], gated=False, stride=2)
         self.stem = nn.Sequential(
@@ -113,8 +114,8 @@ class S3D(nn.Module):
         )
         self.mixed, before = nn.ModuleDict(), middle
         for name, channels in MIXED.items():
-            self.mixed[name] = Mixed(before, [c // config.narrower for c in channels], frames)
-            before = self.mixed[name].width
+            block = Mixed(before, [c // config.narrower for c in channels], frames)
+            self.mixed[name], before = block, block.width
         self.pools = nn.ModuleDict({name: SameMaxPool3d(*pool) for name, pool in POOLS.items()})
         self.width = before
         initialise(self)
