@@ -109,6 +109,7 @@ def _heads(head: str) -> list[Entry]:
 def official() -> Table:
     """How the authors' weights become ours."""
     names = [
+        (r"(?:optimizer|save_counter|global_step)(?:/.*)?|model/.*/\.OPTIMIZER_SLOT/.*", None),
         *_own(f"{MODEL}_base_layer/"),
         *_shared(f"{MODEL}_base_layer/"),
         *_heads(f"{MODEL}_head_layer/_bridge_heads/0/"),

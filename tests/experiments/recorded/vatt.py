@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.types import Inputs, VideoInputs
+from experiments.common.checkpoints.keras import SUFFIX
 from experiments.common.losses.contrastive import mil_nce
 from experiments.common.networks.positions import splined
 from experiments.common.networks.t5 import T5Encoder, buckets_of
@@ -36,7 +37,7 @@ VECTORS = {
 
 
 def released(kind: str) -> dict[str, Tensor]:
-    return {name: _weight(name, shape) for name, shape in GOLDEN["keys"][kind].items()}
+    return {name + SUFFIX: _weight(name, shape) for name, shape in GOLDEN["keys"][kind].items()}
 
 
 def _weight(name: str, shape: list[int]) -> Tensor:
@@ -61,7 +62,7 @@ def network(kind: str) -> VATT:
 def features(kind: str, net: VATT) -> dict[str, Tensor]:
     ids = (torch.arange(CLIPS * TEXTS * WORDS).view(-1, WORDS) * 7) % 49 + 1
     ids[0, 4:], ids[3, 1:], ids[5] = 0, 0, 0
-    vectors = released(kind)[VECTORS["shared" if kind == "shared" else "own"]][ids]
+    vectors = released(kind)[VECTORS["shared" if kind == "shared" else "own"] + SUFFIX][ids]
     video = 2 * drawn("video", CLIPS, 8, 32, 32, 3).movedim(-1, 1)
     found = {"v": net("v", video), "a": net("a", drawn("sound", CLIPS, 1152, 1)[..., 0])}
     return {**found, "t": net("t", vectors, there_BL=ids > 0)}
@@ -113,7 +114,9 @@ def gradients(kind: str, net: VATT) -> dict[str, list[Tensor]]:
     pairs = [
         (p.grad, mark) for p, mark in zip(net.parameters(), numbered.parameters(), strict=True) if p.grad is not None
     ]
-    each = {key: torch.cat([grad[mark == marks[key]] for grad, mark in pairs]) for key in GOLDEN[kind]["gradients"]}
+    each = {
+        key: torch.cat([grad[mark == marks[key + SUFFIX]] for grad, mark in pairs]) for key in GOLDEN[kind]["gradients"]
+    }
     return {key: [grad.abs().sum(), grad.norm()] for key, grad in each.items()}
 
 
@@ -151,7 +154,7 @@ RELEASED = [
         partial(released, kind),
         load,
         unused=(VECTORS["shared" if kind == "shared" else "own"],),
-        missing=(f"{BASE}/{key}", ours),
+        missing=(f"{BASE}/{key}{SUFFIX}", ours),
         parallel=False,
     )
     for kind, key, ours in (
