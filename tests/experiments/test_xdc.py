@@ -48,7 +48,8 @@ def clips() -> dict[str, Tensor]:
 
 
 def pseudo_labels(features: np.ndarray, form: str = "xdc", splits: list[str] | None = None) -> dict[str, np.ndarray]:
-    stage = method.Cluster(stage_spec("label_0", form, clusters=K))
+    options = method.ClusterOptions(found_in=["unbalanced"])
+    stage = method.Cluster(replace(stage_spec("label_0", form, clusters=K), options=options))
     clip_ids, of = pd.Series([f"c{number:03}" for number in range(N)]), pd.Series(splits or ["unbalanced"] * N)
     return stage.pseudo_labels(features.copy(), clip_ids, of, 0)
 
@@ -186,7 +187,8 @@ def test_classifiers_are_new_in_each_round_and_encoders_are_kept():
 def test_clusters_found_on_two_ranks_are_those_found_on_one(sample_root: Path, tmp_path: Path):
     found = []
     for devices in (1, 2):
-        settings = ["stage=label_0", "model.clusters=8", f"trainer.devices={devices}", "trainer.accelerator=cpu"]
+        settings = ["stage=label_0", "stages.label_0.dataset=audioset", "model.clusters=8"]
+        settings += [f"trainer.devices={devices}", "trainer.accelerator=cpu"]
         settings += [f"stages.train_*.data.inputs.streams.clusters_{of}.classes=8" for of in "va"]
         run = arguments(sample_root, tmp_path / str(devices), "xdc", *settings)
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
