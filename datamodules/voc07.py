@@ -30,7 +30,7 @@ MAIN = "VOC2007/ImageSets/Main"
 class VOC07(PictureSource):
     name = "voc07"
     title = "PASCAL VOC 2007"
-    citation = "Everingham, Van Gool, Williams, Winn, Zisserman. IJCV 2010"
+    citation = "Everingham et al. IJCV 2010"
     holds = "9,963 pictures from Flickr, things of 20 classes, several a picture"
     licence = "Flickr's terms of use"
     url = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/"
