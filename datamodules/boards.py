@@ -15,6 +15,8 @@ EMPTY = ("", 0)
 """Values of a board's own fields that its protocol leaves out."""
 FOLDS = "folds"
 """As `Board.split`: the folds of a cross-validation, each scored by a model that was trained on the others."""
+WHOLE = "all"
+"""As `Board.split`: all clips of a dataset that has several official splits."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Classification(BoardTask):
 
     name = "classification"
     measured_by = "bench.tasks.classification:ClassificationTask"
+
+    by: Literal["", "names"] = ""
+    """Classes are learned from clips, or (`names`) known by their names alone: nothing has learned on the dataset."""
 
 
 @dataclass(frozen=True)
@@ -281,11 +286,12 @@ def and_linear(board: Board) -> tuple[Board, ...]:
 
 def official_split_boards(name: str, folds: int) -> tuple[Board, ...]:
     """A dataset's boards over so many official splits and ten windows of a clip: `<name>`, `<name>-linear`, and
-    `<name>-retrieval` by nearest neighbours."""
+    `<name>-retrieval` by nearest neighbours; and over all of its clips, as nothing is trained, `<name>-zero-shot`."""
     board = partial(Board, dataset=name, train="train", split="test", folds=folds, views=10)
     return (
         *and_linear(board(name, task=Classification(), main="top1")),
         board(f"{name}-retrieval", task=Neighbours(), main="near@1"),
+        board(f"{name}-zero-shot", task=Classification(by="names"), main="top1", train="none", split=WHOLE, folds=0),
     )
 
 

@@ -2,20 +2,22 @@
 
 Official files, of `UCF101TrainTestSplits-RecognitionTask.zip`, with CRLF line ends: `ucfTrainTestlist/classInd.txt`
 (number from 1, class), `trainlist0<k>.txt` (`<class>/<file> <number>`) and `testlist0<k>.txt` (without the number).
-Clips of one group (`g01` to `g25` of a class) are cut from one video, and are never in both lists of a split.
+Clips of one group (`g01` to `g25` of a class) are cut from one video, and are never in both lists of a split. What the
+first trains and tests is all there is, the split `all`.
 Media: `UCF-101/<class>/v_<class>_g<nn>_c<nn>.avi`; those of `HandstandPushups` are called `v_HandStandPushups_…`, in
 some copies and lists as their class. Half of the classes have no sound.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import ClassVar
 
 from datamodules import source
-from datamodules.boards import official_split_boards
+from datamodules.boards import WHOLE, official_split_boards
 
-SPLITS = source.official_splits(3)
+SPLITS = (*source.official_splits(3), WHOLE)
 SPELT = {"HandstandPushups": "HandStandPushups"}
 """Class -> how its files spell it."""
 
@@ -29,7 +31,7 @@ class UCF101(source.Source):
     folders = ("UCF101", "UCF-101", "ucf101")
     splits = SPLITS
     nested = source.overlapping(SPLITS)
-    sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696), strict=True))  # measured
+    sizes: ClassVar = dict(zip(SPLITS, (9537, 3783, 9586, 3734, 9624, 3696, 13320), strict=True))  # measured
     boards = official_split_boards("ucf101", folds=3)
 
     @classmethod
@@ -42,7 +44,14 @@ class UCF101(source.Source):
         rows = source.read_words(self.find("classInd.txt"), ("number", "class"))
         return rows.numbered("number", "class", first=1)["class"].tolist()
 
+    @property
+    def class_texts(self) -> list[str]:
+        """`ApplyEyeMakeup` -> `apply eye makeup`."""
+        return [re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower() for name in self.classes]
+
     def read_split(self, split: str) -> source.Official:
+        if split == WHOLE:
+            return source.joined([self.read_split(part) for part in ("train1", "test1")])
         part, number = split[:-1], split[-1]
         columns = ("path", "number") if part == "train" else ("path",)
         rows = source.read_words(self.find(f"{part}list0{number}.txt"), columns)

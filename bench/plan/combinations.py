@@ -14,6 +14,7 @@ from bench.plan import identity
 from bench.plan.chosen_by import check_validation
 from bench.plan.labels import check_labels
 from bench.plan.mixture import check_mixture
+from bench.plan.relations import check_zero_shot
 from bench.tasks import known, task_of
 from datamodules.errors import DataError
 from datamodules.loading.rows import check_rows
@@ -39,6 +40,7 @@ def check_combinations(config: BenchConfig, names: list[str]) -> None:
             _check_narration(each, place)
         check_labels(stage, where, _streams(stage, where), config.stages)
         check_validation(stage, where)
+        check_zero_shot(config, name)
         _check_purpose(config, name, stage, where)
         if not 0 <= stage.ema < 1:
             raise UserError(f"{where}.ema={stage.ema}: a decay is at least 0 (off) and below 1, e.g. 0.9999")
@@ -144,17 +146,17 @@ def _check_text(stage: StageConfig, where: str) -> None:
             f"{where}.data.narration.cut={cut}: {'no text' if cut == 'windows' else 'text'} is read; {cure}"
         )
     board = stage.objects.board
-    names_of_steps = board is not None and task_of(board).names_classes
+    names_classes = board is not None and task_of(board).names_classes
     text = stage.data.inputs.text
-    read = "t" in stage.modality or names_of_steps
+    read = "t" in stage.modality or names_classes
     if read and text and text.tokenizer != "words" and not Path(text.file or "").is_file():
         raise UserError(
             f"{where}.data.inputs.text.file={text.file}: the tokenizer {text.tokenizer} needs its file; "
             f"name the one that you have with data.inputs.text.file=FILE"
         )
-    if names_of_steps and text is None:
+    if names_classes and text is None:
         raise UserError(
-            f"{where}.data.inputs.text: {stage.board} compares clips with the names of steps; name a tokenizer"
+            f"{where}.data.inputs.text: {stage.board} compares clips with the names of classes; name a tokenizer"
         )
 
 

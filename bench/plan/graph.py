@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from bench.plan.labels import columns_of, with_labels
 from bench.plan.layout import DONE, FEATURES, LABELS, RECORD, WEIGHTS, is_cut_off
 from bench.plan.measured import measurable, protocol_of, searched_clips
 from bench.plan.mixture import parts_of_a_step, plan_mixture, reading_parts
+from bench.plan.relations import uses
 from bench.plan.sources import Data
 from bench.plan.wanted import reading, wanted_inputs
 from bench.tasks import task_of
@@ -231,20 +232,13 @@ def _selected(config: BenchConfig) -> list[str]:
         if name in path:
             raise UserError(f"the stages use each other in a circle: {' -> '.join((*path, name))}")
         if name not in order:
-            for other in _uses(config.stages[name]):
+            for other in uses(config.stages[name]):
                 visit(other, (*path, name))
             order.append(name)
 
     for name in config.stage or [name for name, stage in config.stages.items() if not stage.on_request]:
         visit(name, ())
     return order
-
-
-def _uses(stage: StageConfig) -> Iterator[str]:
-    yield from (name for name in (stage.after, stage.teacher, stage.epochs_of) if name is not None)
-    yield from stage.features.values()
-    yield from stage.labels.values()
-    yield from stage.ensemble
 
 
 def _plan_stage(config: BenchConfig, name: str, data: Data, planned: Mapping[str, PlannedStage]) -> PlannedStage:

@@ -109,8 +109,10 @@ class Task(ABC, Generic[Options]):
     """Columns of the dataset's table that it needs and not all tables have."""
     in_time: ClassVar[bool] = False
     """Whether a row of the dataset's table is a second of a video."""
-    names_classes: ClassVar[bool] = False
+    names_classes: bool = False
     """Whether clips are compared with the names of classes, whose token ids are in `spec.class_text`."""
+    zero_shot: bool = False
+    """Whether nothing that is measured may have learned on the board's dataset."""
     searches_training: ClassVar[bool] = False
     """Whether scored clips are compared with those of the board's training split, see `searched`."""
     averages: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.tasks.base import ClassScores, EvaluationError, MetricInfo, Statistic
 from bench.tasks.metrics import Floats, interval, macro, reciprocal_rank, top_k
 from bench.tasks.predictions import Predictions
-from datamodules.boards import Classification
+from datamodules.boards import Board, Classification
 
 MATRIX = 60
 """Classes up to which the page shows the whole matrix of confusions; of more the pairs below."""
@@ -36,6 +36,14 @@ class ClassificationTask(ClassScores[Classification]):
         "them."
     )
     class_score = "accuracy"
+
+    def __init__(self, board: Board):
+        super().__init__(board)
+        self.names_classes = self.zero_shot = self.options.by == "names"
+
+    @property
+    def title(self) -> str:
+        return f"zero-shot {self.options.name}" if self.zero_shot else self.options.name
 
     def run_page(self, modality: str, predictions: Predictions) -> dict[str, Any]:
         """Also what is taken for what."""

@@ -1,4 +1,4 @@
-"""Tagging as PASCAL VOC 2007's devkit measures it (`VOCevalcls.m`; docs/protocols.md, section 17).
+"""Tagging as PASCAL VOC 2007's devkit measures it (`VOCevalcls.m`; docs/protocols.md, section 19).
 
 Of a class, the pictures count in which it is there or not; one in which it is only seen with difficulty is not asked
 of it. Precision is interpolated: at a recall it is the highest that is reached there or further down; AP is its mean at

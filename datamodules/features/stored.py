@@ -73,17 +73,21 @@ def index_features(root: Path, kinds: Sequence[str]) -> dict[str, dict[str, str]
     return {kind: placed[kind] | named[kind] for kind in kinds}
 
 
-def find_features(inputs: FeatureInputs, default: Path, video_id: pd.Series) -> dict[str, pd.Series]:
+def find_features(inputs: FeatureInputs, default: Path, clips: pd.DataFrame) -> dict[str, pd.Series]:
     """Kind -> [n] path of each clip's feature file, missing where there is none; below `default` if `inputs` do not say
-    where."""
-    found = index_features(Path(inputs.root) if inputs.root else default, inputs.kinds)
-    wanted = arrow(video_id, pa.large_string())
+    where. It is called as the clip's video; or as the clip, where that is a recording of its own, of the several that
+    were cut out of a video."""
+    there = index_features(Path(inputs.root) if inputs.root else default, inputs.kinds)
+    recording = (clips["start"] == 0) & np.isinf(clips["end"])
 
-    def paths(of_video: dict[str, str]) -> pd.Series:
-        videos, files = (pa.array(part, pa.large_string()) for part in (of_video.keys(), of_video.values()))
-        return pd.Series(files.take(pc.index_in(wanted, value_set=videos)), video_id.index, dtype="str")
+    def paths(of_name: dict[str, str]) -> pd.Series:
+        names, files = (pa.array(part, pa.large_string()) for part in (of_name.keys(), of_name.values()))
+        wanted = (arrow(clips[key], pa.large_string()) for key in ("clip_id", "video_id"))
+        found = (files.take(pc.index_in(each, value_set=names)) for each in wanted)
+        of_clip, of_video = (pd.Series(each, clips.index, dtype="str") for each in found)
+        return of_clip.where(recording).fillna(of_video)
 
-    return {kind: paths(found[kind]) for kind in inputs.kinds}
+    return {kind: paths(there[kind]) for kind in inputs.kinds}
 
 
 def _feature_files(folder: Folder) -> Iterator[tuple[str, str]]:

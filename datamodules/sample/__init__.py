@@ -31,7 +31,8 @@ from datamodules.sample.media import Clip, write
 from datamodules.source import DataError, Source
 
 VERSION = 3
-"""Raised whenever the files of a seed change, so that old ones are made anew."""
+"""Raised whenever the files of a seed change, so that old ones are made anew; of one dataset alone it is its layout's
+`REVISION`."""
 
 
 @cache
@@ -93,6 +94,7 @@ def make_for(source: type[Source], root: Path, track: Track = no_progress) -> No
 
 def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:
     """What two folders with the same bytes have in common."""
+    revision = getattr(layouts()[name], "REVISION", 0)
     return {
         "about": "MADE-UP DATA: a small artificial world of bouncing things, for trying and testing AVL-Bench, in the "
         f"layout of {layouts()[name].FOLDER}. It holds nothing of the real dataset, and numbers measured on it say "
@@ -101,6 +103,7 @@ def _about(name: str, seed: int, counts: Mapping[str, int]) -> dict[str, Any]:
         "version": VERSION,
         "seed": seed,
         "clips": dict(counts),
+        **({"revision": revision} if revision else {}),
     }
 
 

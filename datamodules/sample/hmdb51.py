@@ -12,6 +12,8 @@ from datamodules.sample.world import LOOKS, NEUTRAL, SEEN_LOOKS, combination, ge
 DATASET = "hmdb51"
 FOLDER = "HMDB51"
 COUNTS = {"videos": 120}
+REVISION = 1
+"""1: with precomputed features."""
 PLACES = 4
 """Of a class's clips in a block: one is tested in each split, and the last in none."""
 LOOK_OF = {f"bounce_{look.replace(' ', '_')}": look for look in SEEN_LOOKS}
@@ -23,7 +25,8 @@ FILMS = ("Some_Film_(2003)", "#12_A_Tutorial", "Left!Right!", "Trailer[HQ];part"
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official text files into `folder`; returns the videos that belong to them."""
     lines: dict[tuple[str, int], list[str]] = {(name, split): [] for name in CLASSES for split in (1, 2, 3)}
-    clips = []
+    clips, features = [], folder / "features"
+    features.mkdir()
     for key in keys(seed, DATASET, counts):
         index = key[3]
         block, rest = divmod(index, PLACES * len(CLASSES))
@@ -36,7 +39,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
             lines[name, split].append(f"{file} {2 if place == split - 1 else 0 if unused else 1} \n")
         (folder / name).mkdir(exist_ok=True)
         actor = combination(NEUTRAL, LOOKS.index(LOOK_OF[name]))
-        clips.append(Clip(folder / name / file, scene(key, (actor,)), "no audio"))
+        clips.append(Clip(folder / name / file, scene(key, (actor,)), "no audio", features))
     for (name, split), of_list in lines.items():
         write_text(folder / f"testTrainMulti_7030_splits/{name}_test_split{split}.txt", "".join(sorted(of_list)))
     return clips

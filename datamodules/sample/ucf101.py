@@ -12,6 +12,8 @@ from datamodules.sample.world import HEARD_TIMBRES, LOOKS, SEEN_LOOKS, TIMBRES, 
 DATASET = "ucf101"
 FOLDER = "UCF101"
 COUNTS = {"videos": 120}
+REVISION = 1
+"""1: with precomputed features."""
 GROUPS = 4
 """Of a class in a block of clips: one is tested in each split, and one in none."""
 LOOK_OF = {f"{look.title().replace(' ', '')}Bouncing": place for place, look in enumerate(SEEN_LOOKS)}
@@ -25,7 +27,8 @@ SILENT_FROM = len(CLASSES) // 2
 def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
     """Writes the official text files into `folder`; returns the videos that belong to them."""
     lists, videos = folder / "ucfTrainTestlist", folder / "UCF-101"
-    rows, clips = [], []
+    rows, clips, features = [], [], folder / "features"
+    features.mkdir()
     for key in keys(seed, DATASET, counts):
         block, place = divmod(key[3], GROUPS * len(CLASSES))
         label, group = divmod(place, GROUPS)
@@ -35,7 +38,7 @@ def lay_out(folder: Path, seed: int, counts: Mapping[str, int]) -> list[Clip]:
         rows.append((path, label + 1, group))
         (videos / name).mkdir(parents=True, exist_ok=True)
         actor = combination(TIMBRES.index(HEARD_TIMBRES[LOOK_OF[name]]), LOOKS.index(SEEN_LOOKS[LOOK_OF[name]]))
-        clips.append(Clip(videos / path, scene(key, (actor,)), "no audio" if label >= SILENT_FROM else ""))
+        clips.append(Clip(videos / path, scene(key, (actor,)), "no audio" if label >= SILENT_FROM else "", features))
     _write(lists / "classInd.txt", [f"{number} {name}" for number, name in enumerate(CLASSES, 1)])
     for split in range(3):
         _write(

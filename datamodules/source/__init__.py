@@ -7,7 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
-from datamodules.source.dataset import MediaKind, Official, Source, each_once, find_root, official_splits, overlapping
+from datamodules.source.dataset import (
+    MediaKind,
+    Official,
+    Source,
+    each_once,
+    find_root,
+    joined,
+    official_splits,
+    overlapping,
+)
 from datamodules.source.official_text import read_text
 
 if TYPE_CHECKING:
@@ -59,6 +68,7 @@ __all__ = [
     "file_of",
     "each_once",
     "find_root",
+    "joined",
     "lines_of",
     "milliseconds",
     "official_splits",

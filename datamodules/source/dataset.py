@@ -206,7 +206,8 @@ def official_splits(count: int) -> tuple[str, ...]:
 
 
 def overlapping(splits: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """`Source.nested` of `official_splits`: those of different numbers are parts of the same clips."""
+    """`Source.nested` of `official_splits`, and of `boards.WHOLE` beside them: those that do not end in the same number
+    are parts of the same clips."""
     return frozenset(pair for pair in itertools.combinations(splits, 2) if pair[0][-1] != pair[1][-1])
 
 
@@ -220,6 +221,19 @@ def each_once(officials: Sequence[Official]) -> list[Official]:
             new = new & ~ids.isin(other.clips["clip_id"]).to_numpy()
         found.append(official.only(new))
     return found
+
+
+def joined(officials: Sequence[Official]) -> Official:
+    """Splits of labelled clips as one split, with each clip once."""
+    import pandas as pd
+
+    each = each_once(officials)
+    stems = zip(*(official.stems for official in each), strict=True)
+    return Official(
+        pd.concat([official.clips for official in each], ignore_index=True),
+        [pd.concat(names, ignore_index=True) for names in stems],
+        [row for official in each for row in official.malformed],
+    )
 
 
 SAMPLE_MARK = "SAMPLE.json"

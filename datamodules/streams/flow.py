@@ -78,7 +78,7 @@ class FlowStream(Stream[FlowInputs]):
 
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         folder = features_folder(self.options.root, source, f"{self.where}.root")
-        found = find_features(FeatureInputs(folder, [KIND]), source.root, table["video_id"])[KIND]
+        found = find_features(FeatureInputs(folder, [KIND]), source.root, table)[KIND]
         exclusions.add("no flow", found.isna())
         table[f"{self.name}_path"] = found
 

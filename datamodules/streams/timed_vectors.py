@@ -70,7 +70,7 @@ class TimedVectorsStream(Stream[TimedVectorsInputs]):
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
         expert = self.options.expert
         folder = features_folder(self.options.root, source, f"{self.where}.root")
-        found = find_features(FeatureInputs(folder, [expert]), source.root, table["video_id"])[expert]
+        found = find_features(FeatureInputs(folder, [expert]), source.root, table)[expert]
         if self.options.missing == "exclude":
             exclusions.add(f"no {expert} features", found.isna())
         table[f"{self.name}_path"] = found

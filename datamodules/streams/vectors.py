@@ -40,7 +40,7 @@ class VectorStream(Stream[FeatureInputs]):
         return f"{self.name}_{kind}"
 
     def find(self, table: pd.DataFrame, source: Source, exclusions: Excluding) -> None:
-        for kind, paths in stored.find_features(self.options, source.root, table["video_id"]).items():
+        for kind, paths in stored.find_features(self.options, source.root, table).items():
             table[self.column(kind)] = paths
             exclusions.add(f"no {kind} features", paths.isna())
 

@@ -182,7 +182,7 @@ def _with_text(source: Source, table: pd.DataFrame) -> int | None:
 def _with_features(source: Source, table: pd.DataFrame, wanted: FeatureInputs | None) -> dict[str, int]:
     if wanted is None:
         return {}
-    found = find_features(wanted, source.root, table["video_id"])
+    found = find_features(wanted, source.root, table)
     return {kind: int(paths.notna().sum()) for kind, paths in found.items()}
 
 

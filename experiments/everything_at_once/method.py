@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.types import Batch, Outputs
 from experiments.common.stage import StageSpec
+from experiments.common.stages.by_name import ByName
 from experiments.common.stages.narrated import LENGTHS, NarratedOptions, NarratedStage
 from experiments.everything_at_once.checkpoints import load
 from experiments.everything_at_once.model import EverythingAtOnce, EverythingAtOnceConfig, Tokens
@@ -68,15 +68,18 @@ class LateFusion(Train):
         return {"embedding": alone | means}
 
 
-class Localise(Train):
+class Localise(ByName[EverythingAtOnceConfig, TrainOptions], Train):
     """No training: each second's sound and pictures, fused, against the names of the steps."""
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
+    def embed_clips(self, batch: Batch) -> Tensor:
         modality = self.spec.modality
-        own_BD = self.net.embed(self.tokens(batch, modality), [modality])[modality]
-        name_CD = self.net.embed(self.net.tokens({"t": self.class_words()}), ["t"])["t"]
-        cosine_BC = F.normalize(own_BD, dim=1) @ F.normalize(name_CD, dim=1).T
-        return {"logits": {modality: cosine_BC / self.spec.options.tau}}
+        return self.net.embed(self.tokens(batch, modality), [modality])[modality]
+
+    def embed_names(self) -> Tensor:
+        return self.net.embed(self.net.tokens({"t": self.class_words()}), ["t"])["t"]
+
+    def temperature(self) -> float:
+        return self.spec.options.tau
 
 
 def subsets(modalities: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""MCN's stages: `Train`, which also measures retrieval, and `Localise`."""
+"""MCN's stages: `Train`, which also measures retrieval, `Localise` and `Recognise`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.types import Batch, Outputs
 from experiments.common.losses.contrastive import masked_margin_softmax, mean_of_valid
 from experiments.common.stage import StageSpec
+from experiments.common.stages.by_name import ByName
 from experiments.common.stages.narrated import BranchedStage, NarratedOptions
 from experiments.mcn.checkpoints import load
 from experiments.mcn.clustering import JointClusters, cluster_contrast
@@ -113,10 +114,22 @@ class Train(BranchedStage[MCNConfig, TrainOptions]):
         return {"embedding": x}
 
 
-class Localise(Train):
+class Localise(ByName[MCNConfig, TrainOptions], Train):
     """No training: each second's sound and pictures against the names of the steps."""
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        x_BD = torch.stack([self.embed(batch, modality) for modality in self.spec.modality]).sum(0)
-        words_CLD, _ = self.class_words()
-        return {"logits": {self.spec.modality: x_BD @ self.net.text(words_CLD).T}}
+    def embed_clips(self, batch: Batch) -> Tensor:
+        return torch.stack([self.embed(batch, modality) for modality in self.spec.modality]).sum(0)
+
+    def embed_names(self) -> Tensor:
+        return self.net.text(self.class_words()[0])
+
+
+class Recognise(Localise):
+    """No training: pictures against the names of the classes."""
+
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """Features are averaged over time (official `gen_loader.py`), where everything else takes the largest."""
+        features_BTD, length_B = batch["video_feat"], batch["video_feat_length"]
+        own_BT = torch.arange(features_BTD.shape[1], device=self.device) < length_B[:, None]
+        mean_BD = (features_BTD * own_BT[:, :, None]).sum(1) / length_B[:, None]
+        return self.net.video(mean_BD[:, None], torch.ones_like(length_B))

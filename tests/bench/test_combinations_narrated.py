@@ -107,7 +107,7 @@ def test_steps_to_be_found_need_a_tokenizer_for_their_names(dataset):
     x = localising(Inputs())
     x.dataset, x.board = dataset, board
     assert message(x) == (
-        f"stages.x.data.inputs.text: {board} compares clips with the names of steps; name a tokenizer"
+        f"stages.x.data.inputs.text: {board} compares clips with the names of classes; name a tokenizer"
     )
     x.data.inputs.text = TextInputs()
     check(x)

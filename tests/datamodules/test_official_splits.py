@@ -13,8 +13,9 @@ from datamodules.manifest.checks import Checks
 from datamodules.manifest.media_index import index_media
 from datamodules.media.decode import Media
 from datamodules.sample import sound
+from datamodules.sample.features import DIM
 from datamodules.source import DataError
-from datamodules.types import Inputs, VideoInputs
+from datamodules.types import FeatureInputs, Inputs, VideoInputs
 from datamodules.ucf101 import UCF101
 from tests.sample_data import SampleMaker
 
@@ -144,3 +145,30 @@ def test_a_clip_of_several_splits_that_are_read_together_is_there_once(samples, 
     assert whole.table["clip_id"].is_unique and set(whole.table["clip_id"]) == set.union(*each)
     assert whole.official == len(whole) == 24 < sum(map(len, each))
     assert all(stem in path for stem, path in zip(whole.table["clip_id"], whole.table["video_path"], strict=True))
+
+
+@pytest.mark.parametrize(("source_class", "clips"), [(UCF101, 24), (HMDB51, 4)])
+def test_all_clips_are_a_split_of_their_own_with_features_called_as_the_clip(samples, tmp_path, source_class, clips):
+    """Of UCF101 several are cut out of one video, and the features are of each."""
+    source = source_class(next(samples.glob(source_class.folders[0])))
+    inputs = Inputs(None, None, features=FeatureInputs(dims=[DIM, DIM]))
+    whole = build_manifest(source, ["all"], inputs, Checks(tmp_path))
+    assert len(whole) == whole.official == clips and whole.table["clip_id"].is_unique
+    for kind in ("2d", "3d"):
+        paths = whole.table[f"video_feat_{kind}"]
+        assert [Path(path).stem for path in paths] == [f"{clip}_{kind}" for clip in whole.table["clip_id"]]
+
+
+def test_all_of_ucf101_are_what_a_split_trains_and_tests(ucf101):
+    source = ucf101("Archery/v_Archery_g08_c01.avi 1\n", "Archery/v_Archery_g01_c02.avi\nRowing/no\n")
+    official = source.read_split("all")
+    assert official.clips["clip_id"].tolist() == ["v_Archery_g08_c01", "v_Archery_g01_c02"]
+    assert len(official.malformed) == 1 and all(len(names) == 2 for names in official.stems)
+    assert source.class_texts == ["archery", "handstand pushups"]
+
+
+def test_all_of_hmdb51_are_also_those_that_a_split_does_not_use(hmdb51):
+    source = hmdb51(pick="a.avi 1\nb.avi 2\nc.avi 0\nd.avi 3\n", brush_hair="e.avi 0\n")
+    official = source.read_split("all")
+    assert official.clips["clip_id"].tolist() == ["e", "a", "b", "c"] and len(official.malformed) == 1
+    assert source.class_texts == ["brush hair", "pick"]

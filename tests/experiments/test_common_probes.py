@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from bench.contract.processes import on_two_ranks
 from datamodules.types import Batch
 from experiments.common.optim import OptimConfig
 from experiments.common.stage import StageSpec
@@ -91,6 +93,30 @@ def test_batch_norm_takes_the_scale_of_features_away():
     stage.net = nn.Sequential(stage.net, nn.Linear(WIDTH, WIDTH)).requires_grad_(False).eval()
     stage.net[1].weight.copy_(100 * torch.eye(WIDTH))
     torch.testing.assert_close(stage.logits(batch), at_first, rtol=1e-3, atol=1e-3)
+
+
+def step(own: slice) -> dict[str, Tensor]:
+    """The mean loss, its gradients, and the running values of the batch norm, of some of the clips."""
+    stage = probe(batch_norm=True).train()
+    loss = stage.losses({name: values[own] for name, values in clips().items()})["loss"]
+    loss.backward()
+    means = {"loss": loss.detach()} | {name: p.grad for name, p in stage.head.named_parameters()}
+    if dist.is_initialized():
+        for value in means.values():
+            dist.all_reduce(value)
+            value /= dist.get_world_size()
+    return means | dict(stage.head.named_buffers())
+
+
+def half(rank: int) -> dict[str, Tensor]:
+    return step(slice(rank * CLIPS // 2, (rank + 1) * CLIPS // 2))
+
+
+def test_two_processes_that_share_a_batch_take_the_step_of_one(tmp_path):
+    whole, parts = step(slice(None)), on_two_ranks(half, tmp_path)
+    assert whole.keys() == parts.keys() and len(whole) == 6
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_what_is_measured_is_the_layer_s_answer_without_dropout():

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from experiments.mcn import method
 from tests.experiments.every_stage import trained
 from tests.experiments.narrated_golden import WORD2VEC
-from tests.experiments.narrated_tiny import MCN, WHOLE, batch_of, mcn_stage, spec
+from tests.experiments.narrated_tiny import MCN, VIDEO_DIMS, WHOLE, WORDS, batch_of, mcn_stage, spec
 from tests.experiments.recorded.mcn import NETWORK, released, stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to")  # log without a Trainer
@@ -112,3 +113,19 @@ def test_a_network_without_decoders_names_those_that_a_file_has():
     made = method.Train(spec(replace(NETWORK, reconstruction=0), method.TrainOptions(), text=WORD2VEC))
     with pytest.raises(ValueError, match=r"decoders\.a\.0\.weight: unknown"):
         made.load_parent(released())
+
+
+@torch.no_grad()
+def test_a_clip_is_of_the_class_whose_name_is_most_like_the_mean_of_its_pictures():
+    names = [[3, 1], [5], [2, 7, 9, 4]]
+    made, batch = mcn_stage("Recognise", modality="v", class_text=names).eval(), batch_of(complete=True)
+    (logits_BC,) = made.predict_step(batch, 0)["logits"].values()
+    lengths = batch["video_feat_length"].tolist()
+    means_BD = torch.stack([own[:n].mean(0) for own, n in zip(batch["video_feat"], lengths, strict=True)])
+    pictures_BD = made.net.video_unit(
+        torch.cat([F.normalize(part, dim=1) for part in means_BD.split(VIDEO_DIMS, 1)], 1)
+    )
+    for place, name in enumerate(names):
+        padded = torch.tensor([name + [0] * (WORDS - len(name))])
+        text_1D = made.net.text(made.words(padded))
+        torch.testing.assert_close(logits_BC[:, place], (pictures_BD @ text_1D.T)[:, 0])

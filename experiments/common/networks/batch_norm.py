@@ -15,14 +15,17 @@ class GlobalBatchNorm(nn.Module):
     """Computes in one process what torch's batch norm does, with its names of weights, and in several the same of all
     their clips together; processes may hold different numbers of them."""
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64))
@@ -47,8 +50,11 @@ class GlobalBatchNorm(nn.Module):
             total = count_R1.sum()
             self.running_mean.lerp_(mean_C, self.momentum)
             self.running_var.lerp_(var_C * total / (total - 1), self.momentum)
-        factor_C = self.weight * (var_C + self.eps).rsqrt()
+        factor_C = (var_C + self.eps).rsqrt()
         shape = [-1] + [1] * (x.ndim - 2)
+        if self.weight is None or self.bias is None:
+            return ((own - mean_C.view(shape)) * factor_C.view(shape)).to(x.dtype)
+        factor_C = self.weight * factor_C
         return (own * factor_C.view(shape) + (self.bias - mean_C * factor_C).view(shape)).to(x.dtype)
 
 
@@ -57,5 +63,7 @@ def over_processes(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, OF_ONE_PROCESS):
-                setattr(parent, name, GlobalBatchNorm(child.num_features, child.eps, child.momentum or 0.0))
+                setattr(
+                    parent, name, GlobalBatchNorm(child.num_features, child.eps, child.momentum or 0.0, child.affine)
+                )
     return network

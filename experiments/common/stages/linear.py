@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datamodules.types import Batch, Outputs
 from experiments.common.losses.classification import classification_loss
+from experiments.common.networks.batch_norm import GlobalBatchNorm
 from experiments.common.stage import Model, StageSpec
 from experiments.common.stages.frozen import JUDGE, FrozenNetwork
 
@@ -21,8 +22,8 @@ class LinearOptions:
     l2_norm: bool = False
     """Features are divided by their length."""
     batch_norm: bool = False
-    """Each feature is normalised over the clips of a process's batch, without scale and shift (MAE
-    `main_linprobe.py`)."""
+    """Each feature is normalised over the clips of the batch, of all processes, without scale and shift (MAE
+    `main_linprobe.py`, where it is of each process's clips)."""
     dropout: float = 0.0
     """Share of the features that are left out of a step."""
     init_std: float = 0.0
@@ -39,7 +40,7 @@ class LinearProbe(FrozenNetwork[Model, LinearOptions]):
         if options.init_std:
             nn.init.normal_(linear.weight, std=options.init_std)
             nn.init.zeros_(linear.bias)
-        norm = nn.BatchNorm1d(width, affine=False) if options.batch_norm else nn.Identity()
+        norm = GlobalBatchNorm(width, affine=False) if options.batch_norm else nn.Identity()
         self.head = nn.Sequential(norm, nn.Dropout(options.dropout), linear)
 
     @classmethod
