@@ -103,6 +103,8 @@ class FramesTransform(Transform):
             pixels_B3THW = video.denormalise(video_B3THW, options.mean, options.std)
             pixels_B3THW = self._recoloured(pixels_B3THW, key_B)
             video_B3THW = video.standardise(pixels_B3THW, options.mean, options.std)
+        if augment.erase:
+            video_B3THW = video_changes.erase(video_B3THW, key_B, augment.erase)
         return video_changes.cutout(video_B3THW, key_B, augment.cutout) if augment.cutout else video_B3THW
 
     def _recoloured(self, pixels_B3THW: Tensor, key_B: Tensor) -> Tensor:
