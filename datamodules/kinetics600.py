@@ -6,7 +6,7 @@ has text files beside them. Public copies have 383,393 / 27,910 clips (mmaction2
 
 from __future__ import annotations
 
-from datamodules.boards import Board, Classification
+from datamodules.boards import Board, Classification, and_linear
 from datamodules.kinetics400 import Kinetics400
 
 
@@ -17,6 +17,6 @@ class Kinetics600(Kinetics400):
     holds = "about 480,000 clips of 10 s from YouTube, 600 classes of what people do, one a clip"
     folders = ("Kinetics-600", "kinetics600", "k600")
     number = 600
-    boards = (
-        Board("kinetics600", dataset="kinetics600", train="train", split="val", task=Classification(), main="top1"),
+    boards = and_linear(
+        Board("kinetics600", dataset="kinetics600", train="train", split="val", task=Classification(), main="top1")
     )

@@ -69,8 +69,7 @@ class Clip:
 
 
 def write(clip: Clip) -> None:
-    """Renders the clip's scene into its WAV, MP4, MKV or JPEG file, or into its part of a file, with the clip's flaw,
-    its features and its still."""
+    """Renders the clip's scene into its file, or into its part of a file, with the clip's flaw, features and still."""
     if clip.begin is not None:
         _write_part(clip.path, clip.begin, _middle(clip.scene))
         return
@@ -95,6 +94,8 @@ def _write_media(clip: Clip) -> None:
         waveform[:] = 0
     if clip.path.suffix == ".wav":
         _write_wav(clip.path, waveform)
+    elif clip.path.suffix == ".flac":
+        _write_flac(clip.path, waveform)
     else:
         quality = CLIPS if isinstance(clip.scene, Scene) else LONG_VIDEOS
         frames = _picture(clip.scene)
@@ -135,6 +136,17 @@ def _write_wav(path: Path, waveform: NDArray[np.float32]) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, sound.SAMPLE_RATE, len(waveform), "NONE", ""))
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
+
+
+def _write_flac(path: Path, waveform: NDArray[np.float32]) -> None:
+    """The same samples, without a loss."""
+    with av.open(str(path), "w", format="flac", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("flac", rate=sound.SAMPLE_RATE, layout="mono", options={"flags": "+bitexact"})
+        samples = np.round(waveform * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = sound.SAMPLE_RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _write_video(path: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32] | None, quality: Quality) -> None:

@@ -59,18 +59,19 @@ LOUDNESS = 0.45
 
 
 @lru_cache(maxsize=256)
-def say(word: str, sample_rate: int) -> NDArray[np.float64]:
+def say(word: str, sample_rate: int, voice: float = 0.0) -> NDArray[np.float64]:
     """[T] the sound of a word, `WORD_SECONDS` long: two syllables of three tones each, always the same.
 
-    It is a function of the word only, whatever the seed of the data, so that all narrated datasets share a language.
+    It is a function of the word and the voice (octaves above the narrator's) only, whatever the seed of the data, so
+    that all narrated datasets share a language.
     """
     low, high = np.array(FORMANTS).T
-    hz_SF = low * (high / low) ** generator("word", word).uniform(size=(SYLLABLES, len(FORMANTS)))
+    hz_SF = 2**voice * low * (high / low) ** generator("word", word).uniform(size=(SYLLABLES, len(FORMANTS)))
     time_T = np.arange(round(WORD_SECONDS / SYLLABLES * sample_rate)) / sample_rate
     tones_SFT = np.sin(2 * np.pi * hz_SF[:, :, None] * time_T)
     syllables_ST = np.einsum("f,sft->st", FORMANT_LEVELS, tones_SFT)
     rise_and_fall_T = np.sin(np.pi * time_T * SYLLABLES / WORD_SECONDS) ** 0.5
-    pulses_T = 0.7 + 0.3 * np.cos(2 * np.pi * PITCH * time_T)
+    pulses_T = 0.7 + 0.3 * np.cos(2 * np.pi * 2**voice * PITCH * time_T)
     wave = (syllables_ST * rise_and_fall_T * pulses_T).ravel()
     wave = LOUDNESS * wave / np.abs(wave).max()
     wave.flags.writeable = False

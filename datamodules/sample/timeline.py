@@ -39,6 +39,8 @@ class Timeline:
     """What the voice says: (seconds, word)."""
     silent_from: float = math.inf
     """Seconds after which there is digital silence, as in recordings that were padded to a fixed length."""
+    voice: float = 0.0
+    """Octaves by which it is higher than the narrator's."""
 
 
 def impacts(rng: np.random.Generator, seconds: float) -> tuple[int, ...]:
@@ -58,7 +60,7 @@ def render_sound(timeline: Timeline) -> NDArray[np.float32]:
         for impact in turn.actor.impacts:
             sound.mix(waveform, impact_sound, (turn.start + impact) * sound.SAMPLE_RATE // FPS)
     for seconds, word in timeline.words:
-        sound.mix(waveform, narration.say(word, sound.SAMPLE_RATE), round(seconds * sound.SAMPLE_RATE))
+        sound.mix(waveform, narration.say(word, sound.SAMPLE_RATE, timeline.voice), round(seconds * sound.SAMPLE_RATE))
     if timeline.silent_from < timeline.seconds:
         waveform[int(timeline.silent_from * sound.SAMPLE_RATE) :] = 0
     return np.clip(waveform, -1, 1).astype(np.float32)

@@ -266,6 +266,7 @@ def test_what_determines_a_part_s_clips_is_of_the_identity_and_the_row(
         (["stages.mixed.train=[]"], "stages.mixed.mixture: the stage trains on nothing of its own"),
         (["stages.mixed.mixture.steps=-1"], "stages.mixed.mixture.steps=-1"),
         ([f"{PART}.data.inputs.audio.frames=70"], "vggsound and tags are to be in one batch, but audio is [1, 50, 32]"),
+        ([f"{PART}.data.train_share=2"], f"{PART}.data.train_share=2: a share is above 0 and at most 1"),
         ([f"{PART}.modality=x"], f"{PART}.modality: 'x' is not made of a, v, t and i"),
         ([f"{PART}.data.inputs.audoi.frames=70"], f"no such key '{PART}.data.inputs.audoi"),
         (["stages.mixed.batch_size=44"], "tags has 10 usable clips an epoch, fewer than its 11 of one batch"),
@@ -282,6 +283,21 @@ def test_a_mixture_that_cannot_be_is_named_with_its_key(
     with pytest.raises(UserError) as error:
         make_plan(compose("mixer", settings[1:]))
     assert says in str(error.value)
+
+
+def test_a_share_of_the_clips_is_that_of_one_dataset_alone(theirs: Theirs, tmp_path: Path):
+    tags, own = f"{PART}.data.train_share=0.5", "stages.mixed.data.train_share=0.5"
+    clips, identities, rows = [], set(), []
+    for share in ([], [tags], [own]):
+        config = compose("mixer", theirs.settings(tmp_path, "stage=mixed", *share)[1:])
+        (stage,) = make_plan(config).stages
+        assert stage.mixture is not None
+        clips.append([len(part.manifest) for part in stage.mixture.parts])
+        identities.add(stage.identity)
+        rows.append([key for key in row_settings(config, stage) if key.endswith("train_share")])
+    # Half of 10 clips of several classes; of one clip a class, that one.
+    assert clips == [[24, 10, 8], [24, 5, 8], [24, 10, 8]] and len(identities) == 3
+    assert rows == [[], [f"{PART}.data.train_share"], ["stages.mixed.data.train_share"]]
 
 
 # --- folds, and the contract

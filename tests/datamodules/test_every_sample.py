@@ -13,7 +13,7 @@ from datamodules.source import DataError
 OWN = [name for name, place in registry.datasets().items() if place.startswith("datamodules.")]
 WRITERS = {name: registry.dataset(name).__module__.rpartition(".")[2] for name in OWN}
 """Dataset -> its file, after which the writer of its sample is called."""
-MEDIA = {".wav", ".mp4", ".mkv", ".avi", ".npz", ".jpg", ".JPEG"}
+MEDIA = {".wav", ".flac", ".mp4", ".mkv", ".avi", ".npz", ".jpg", ".JPEG"}
 """Suffixes of media files, of their features and of pictures."""
 
 every_sample = pytest.mark.parametrize("name", sorted(set(WRITERS.values())))
