@@ -119,13 +119,8 @@ class TextInputs(Freezable):
     candidates: int = 1
     """Of narrated videos: a clip's text and those next to it (5 in MIL-NCE), as `text` [B, candidates, L]."""
     reads: Literal["captions", "titles"] = "captions"
-<<<<<<< HEAD
-    """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: those of the videos, by a
-    table `titles.csv` (video_id,title) that the user puts beside the official files; a clip without has no words."""
-=======
     """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: the videos', by a table
     `titles.csv` (video_id,title) beside the official files; a clip without one has no words."""
->>>>>>> main
     prompt: str = ""
     """What stands before a clip's words, if it has any."""
 
