@@ -18,6 +18,7 @@ from bench.commands.help_texts import (
     REGRESS_HELP,
     SWEEP_HELP,
 )
+from bench.config.settings import positive
 from bench.errors import UserError
 from bench.run.preemption import INTERRUPTED, Preempted, listening
 
@@ -133,6 +134,12 @@ def make_parser() -> argparse.ArgumentParser:
     features.add_argument("dataset")
     features.add_argument("overrides", nargs="*", metavar="key=value", help="to=FOLDER kind=2d model=resnet152 …")
     features.set_defaults(command=extract_features)
+    weights = command("weights", None, "convert other frameworks' files of weights")
+    actions = weights.add_subparsers(title="actions", required=True, metavar="ACTION")
+    converted = actions.add_parser("convert", help="write a file of weights (Haiku's pickles) as one for init=FILE")
+    converted.add_argument("file", metavar="FILE")
+    converted.add_argument("overrides", nargs="*", metavar="key=value", help="to=FILE format=NAME")
+    converted.set_defaults(command=convert_weights)
     speed = command("speed", None, "time reading, training and measuring, beside plain implementations")
     timed = speed.add_subparsers(title="what", required=True, metavar="WHAT")
     speed_data = timed.add_parser("data", help="decoding, log-mels, collation and the whole loader, on made-up clips")
@@ -248,13 +255,6 @@ def run_sweep(options: argparse.Namespace) -> int:
         return 0 if sweep(wanted) else 1
 
 
-def positive(text: str) -> int:
-    """A whole number above 0; anything else is an error of the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
 def show_plan(options: argparse.Namespace) -> None:
     from bench.config.compose import compose
     from bench.plan.graph import make_plan
@@ -321,6 +321,12 @@ def extract_features(options: argparse.Namespace) -> None:
     from bench.config.settings import parse_settings
 
     data.features(options.dataset, parse_settings(options.overrides, **data.FEATURES))
+
+
+def convert_weights(options: argparse.Namespace) -> None:
+    from bench.commands.convert import converted
+
+    print(converted(options.file, options.overrides))
 
 
 def time_data(options: argparse.Namespace) -> None:

@@ -91,6 +91,8 @@ class VideoInputs(Freezable):
     """Frames keep their shape: in evaluation their shorter side becomes so many pixels, and a square of `size` is cut
     out in the middle, or at the places of the board's `crops`; in training it becomes `train_size`, and a square of
     that is cut out anywhere along the longer side. 0 = they are resized to the square."""
+    rand_augment: str = ""
+    """RandAugment of training frames as timm writes it, `rand-m7-n4-mstd0.5-inc1` in XKD; see `rand_augment.py`."""
     past_end: Literal["repeat", "zeros", "nothing"] = "repeat"
     """Frames past the clip's end: `repeat`: the clip starts over (av-superb `expert.py`, DMVR); `zeros`: black ones;
     `nothing`: black ones too, but the batch's `video_length` says how many there are, and a stage that extracts stores
@@ -114,10 +116,11 @@ class TextInputs(Freezable):
     """The tokenizer's file, which the user provides; none = the word list of the sample data."""
     length: int = 20
     """Tokens; longer text is cut, shorter is padded with id 0."""
+    candidates: int = 1
+    """Of narrated videos: a clip's text and those next to it (5 in MIL-NCE), as `text` [B, candidates, L]."""
     reads: Literal["captions", "titles"] = "captions"
-    """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: those of the videos, by a
-    table `titles.csv` (video_id,title) that the user puts beside the official files; a clip without one has no words.
-    """
+    """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: the videos', by a table
+    `titles.csv` (video_id,title) beside the official files; a clip without one has no words."""
     prompt: str = ""
     """What stands before a clip's words, if it has any."""
 
@@ -291,10 +294,7 @@ FEATURE_KEYS: dict[str, Literal["audio_feat", "video_feat"]] = {"a": "audio_feat
 
 
 class Batch(TypedDict, total=False):
-    """A batch of B clips as a method's steps see it, on the device.
-
-    Keys of modalities that are not read are absent.
-    """
+    """A batch of B clips as a method's steps see it, on the device; keys of modalities that are not read are absent."""
 
     clip_id: list[str]
     key: Tensor

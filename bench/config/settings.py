@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from bench.errors import UserError, unknown
@@ -34,3 +35,10 @@ def parse_settings(overrides: Sequence[str], **defaults: str) -> dict[str, str]:
             raise unknown("setting", key, settings)
         settings[key] = value
     return settings
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; anything else is an error of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

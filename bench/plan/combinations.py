@@ -149,6 +149,11 @@ def _check_text(stage: StageConfig, where: str) -> None:
     names_classes = board is not None and task_of(board).names_classes
     text = stage.data.inputs.text
     read = "t" in stage.modality or names_classes
+    if read and text and text.candidates != 1 and not (narrated and text.candidates > 1):
+        raise UserError(
+            f"{where}.data.inputs.text.candidates={text.candidates}: only clips that training cuts out of narrated "
+            "videos have captions beside their own; set it to 1"
+        )
     if read and text and text.tokenizer != "words" and not Path(text.file or "").is_file():
         raise UserError(
             f"{where}.data.inputs.text.file={text.file}: the tokenizer {text.tokenizer} needs its file; "

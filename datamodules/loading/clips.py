@@ -27,6 +27,7 @@ from datamodules.loading.windows import OWN, TooShort, places, window_lengths
 from datamodules.manifest.build import Manifest
 from datamodules.media.decode import Media
 from datamodules.packing.shards import WHERE, PackedClip, places_of
+from datamodules.source.captions import Said, beside
 from datamodules.streams.kind import named
 from datamodules.streams.known import streams_of
 from datamodules.streams.reading import ClipReader, MediaFile, Moment, NamedFiles, Row
@@ -219,8 +220,14 @@ class ClipDataset(Dataset):
             clip_id = f"{video_id}/{i}"
             key = self.key(ref.epoch, clip_id, ref.view)
             shift = wanted.audio_shift if cut.text else 0.0
-            moments.append(Moment(clip_id, key, cut.start, cut.end - cut.start, cut.text, shift))
+            near = self._beside_text(said, cut) if said is not None and cut.text else ()
+            moments.append(Moment(clip_id, key, cut.start, cut.end - cut.start, cut.text, shift, beside=near))
         return moments
+
+    def _beside_text(self, said: Said, cut: narration.Cut) -> list[str]:
+        """What else of a video may belong to a clip of it."""
+        text = self.config.inputs.text
+        return beside(said, cut.start, cut.end, text.candidates - 1) if text and text.candidates > 1 else []
 
     def _duration(self, index: int) -> float:
         """Seconds of the video, by its file, or by those of its features where no media are read."""

@@ -247,3 +247,11 @@ def grow(said: Said, index: int, seconds: float) -> tuple[float, float, str]:
         # Captions overlap: an earlier one may end later.
         start, end = float(said.start[first]), max(end, float(said.end[first]), float(said.end[last]))
     return start, end, " ".join(words)
+
+
+def beside(said: Said, start: float, end: float, count: int) -> list[str]:
+    """The `count` captions that are next to a stretch, those first that have the shortest way to it; without those that
+    lie within, and fewer where the video has no more."""
+    outside = np.flatnonzero((said.start < start) | (said.end > end))
+    away = np.maximum(start - said.end[outside], said.start[outside] - end)
+    return [said.text[i] for i in outside[np.argsort(away, kind="stable")][:count]]

@@ -73,6 +73,8 @@ class Moment(NamedTuple):
     crop: float = 0.5
     """Where along the longer side a square is cut out of its pictures in evaluation: 0 = left or on top, 1 = right or
     at the bottom."""
+    beside: Sequence[str] = ()
+    """Captions of its video next to its own text, nearest first."""
     video_seconds: float | None = None
     """Of a second whose surroundings are read, as far as the video goes."""
 

@@ -60,7 +60,8 @@ class Tokenised(Stream[Texts]):
 
 
 class TokenStream(Tokenised[TextInputs]):
-    """[B, L] int64 token ids, 0 after the end; its length in tokens, 0 where a clip has no words."""
+    """[B, L] int64 token ids, 0 after the end; its length in tokens, 0 where a clip has no words. With N candidates,
+    [B, N, L] and [B, N]."""
 
     kind = "tokens"
     options_type = TextInputs
@@ -82,8 +83,38 @@ class TokenStream(Tokenised[TextInputs]):
             raise DataError(f"{source.title} has no text; that of a table is read with data.inputs.text.reads=titles")
 
     def read(self, clip: ClipReader) -> dict[str, Tensor]:
-        text = clip.moment.text
+        own = self._prompted(clip.moment.text)
+        candidates = self.options.candidates
+        if candidates == 1:
+            return own
+        texts = [own, *map(self._prompted, clip.moment.beside)]
+        ids_NL, length_N = torch.zeros(candidates, self.options.length, dtype=torch.int64), torch.zeros(candidates)
+        for place, text in enumerate(texts):
+            ids_NL[place, : len(text[""])] = text[""]
+            length_N[place] = text[LENGTH]
+        return {"": ids_NL, LENGTH: length_N.long()}
+
+    def _prompted(self, text: str) -> dict[str, Tensor]:
         return self.ids(f"{self.options.prompt} {text}" if self.options.prompt and text.strip() else text)
+
+    def transform(self, augment: AugmentConfig) -> Transform:
+        return super().transform(augment) if self.options.candidates == 1 else Transform()
+
+    def example(self, clips: int, device: torch.device | str) -> dict[str, Tensor]:
+        one = super().example(clips, device)
+        if self.options.candidates == 1:
+            return one
+        return {key: value[:, None].repeat_interleave(self.options.candidates, 1) for key, value in one.items()}
+
+    def made_up(self, clips: int, draw: torch.Generator) -> dict[str, Tensor]:
+        """The last of several candidates has no words."""
+        candidates = self.options.candidates
+        made = super().made_up(clips, draw)
+        if candidates > 1:
+            made[LENGTH] = made[LENGTH][:, None].repeat_interleave(candidates, 1)
+            made[LENGTH][:, -1] = 0
+            made[""][:, -1] = 0
+        return made
 
 
 class PadTransform(Transform):

@@ -210,3 +210,12 @@ def test_rows_are_pooled_by_seconds_in_which_steps_are_to_be_found():
     x = stage()
     x.data.inputs.features = FeatureInputs(rows="pooled")
     assert message(x) == "stages.x.data.inputs.features.rows=pooled is by the seconds in which steps are to be found"
+
+
+def test_captions_beside_a_clip_s_own_are_those_of_narrated_videos_in_training():
+    words = DataConfig(inputs=Inputs(text=TextInputs(candidates=3)), narration=NarrationConfig(cut="captions"))
+    check(stage("captions", "avt", data=words))
+    measured = {"module": "Train", "dataset": "youcook2", "board": "youcook2-t2v", "init": "imagenet", "modality": "vt"}
+    assert "stages.x.data.inputs.text.candidates=3: only clips that training cuts" in message(
+        StageConfig(**measured, data=words)
+    )

@@ -20,8 +20,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.commands.convert import convert
 from datamodules.weight_files import read_checkpoint
 from tests.experiments import golden
+from tests.tensor_bundle import write as write_bundle
 
 WEIGHTS = OrderedDict({"layer.weight": torch.arange(4.0).view(2, 2), "layer.bias": torch.ones(2)})
 
@@ -103,6 +105,22 @@ def resumable(weights: dict[str, Tensor], file: Path) -> None:
     torch.save(state, file)
 
 
+def haiku(weights: dict[str, Tensor], file: Path) -> None:
+    """deepmind-research `mmv`: parameters and state, by modules; as `bench weights convert` writes it again."""
+    content: dict[str, dict[str, dict[str, np.ndarray]]] = {"params": {}, "state": {}}
+    for name, value in weights.items():
+        module, _, leaf = name.rpartition("/")
+        content["state" if "_ema" in module else "params"].setdefault(module, {})[leaf] = value.numpy()
+    file.with_suffix(".pkl").write_bytes(pickle.dumps(content))
+    convert(file.with_suffix(".pkl"), to=str(file))
+
+
+def tensorflow(weights: dict[str, Tensor], file: Path) -> None:
+    """google-research `vatt`: a checkpoint, as `bench weights convert` writes it again."""
+    write_bundle(file.with_suffix(".index"), {name: value.numpy() for name, value in weights.items()})
+    convert(file.with_suffix(".index"), to=str(file))
+
+
 SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "mavil": (mae,),
     "mbt": (flax,),
@@ -116,6 +134,8 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "crisscross": (resumable, state_dict_alone),
     "xdc": (state_dict_alone,),
     "xkd": (resumable, state_dict_alone),
+    "mmv": (haiku,),
+    "vatt": (tensorflow,),
 }
 """Method -> how its authors' code saves."""
 

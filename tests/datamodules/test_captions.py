@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.source import captions
-from datamodules.source.captions import CaptionError, Captions, Said, grow, read
+from datamodules.source.captions import CaptionError, Captions, Said, beside, grow, read
 
 
 def write(path: Path, content: object) -> Path:
@@ -72,6 +72,13 @@ def test_a_caption_takes_the_nearer_neighbour():
     assert grow(said, 1, 5.0) == (10.0, 15.0, "word1 word2")
     assert grow(said, 1, 1.0) == (10.0, 12.0, "word1")
     assert grow(said, 1, 99.0) == (0.0, 15.0, "word1 word2 word0")
+
+
+def test_captions_beside_a_stretch_are_the_nearest_ones_that_do_not_lie_in_it():
+    said = said_of([0, 3, 10, 13, 30], [2, 2, 2, 2, 2])
+    assert beside(said, 10.0, 15.0, 2) == ["word1", "word0"]
+    assert beside(said, 3.0, 5.0, 9) == ["word0", "word2", "word3", "word4"], "and no more than there are"
+    assert beside(said, 2.5, 11.0, 2) == ["word2", "word0"], "one that reaches beyond the stretch is beside it"
 
 
 AUTHORS = json.loads((Path(__file__).parent.parent / "golden" / "narration_avlnet.json").read_text())

@@ -330,3 +330,21 @@ def test_audio_length_counts_the_frames_before_the_padding(kind):
     assert batch["audio_length"].tolist() == [frames_of(kind, length, 100) for length in lengths]
     for mel_FM, length, samples in zip(batch["audio"][:, 0], batch["audio_length"], lengths, strict=True):
         assert not mel_FM[length:].any() and (samples < 400 or mel_FM[length - 1].any())
+
+
+def test_candidates_are_a_clip_s_own_text_and_captions_beside_it_and_what_is_not_there_has_no_length(root):
+    inputs = Inputs(AudioInputs(frames=98), None, TextInputs(length=6, candidates=3))
+    clips = clips_of(root, inputs, per_video=2, seconds=3.0)
+    tokenizer = make_tokenizer(inputs.text)
+    for index, captions in ((0, CAPTIONS["short"]), (3, CAPTIONS["filmed"])):
+        said = {text for _, _, text in captions}
+        for moment, clip in zip(clips._moments(ClipRef(index, 0)), clips[ClipRef(index, 0)], strict=True):
+            texts = [moment.text, *moment.beside]
+            assert {moment.text, *moment.beside} <= said and len(texts) == len(set(texts)) == min(3, len(captions))
+            assert clip["text"].shape == (3, 6)
+            lengths = [len(tokenizer(text)) for text in texts] + [0] * (3 - len(texts))
+            assert clip["text_length"].tolist() == lengths
+            for row, text, length in zip(clip["text"], texts, lengths, strict=False):
+                assert row[:length].tolist() == tokenizer(text).tolist() and not row[length:].any()
+    (batch,) = (raw for raw, _ in zip(batches(clips, 4), range(1), strict=False))
+    assert batch["text"].shape == (8, 3, 6) and batch["text_length"].shape == (8, 3)

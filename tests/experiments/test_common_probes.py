@@ -9,6 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from bench.contract.processes import on_two_ranks
@@ -17,6 +20,7 @@ from experiments.common.optim import OptimConfig
 from experiments.common.stage import StageSpec
 from experiments.common.stages.frozen import FrozenNetwork
 from experiments.common.stages.linear import LinearOptions, LinearProbe
+from experiments.common.stages.svm import LinearSVM, SVMOptions
 from tests.experiments.every_stage import trained
 
 CLIPS, WIDTH, CLASSES = 60, 4, 3
@@ -125,3 +129,21 @@ def test_what_is_measured_is_the_layer_s_answer_without_dropout():
     assert linear.weight.std() < 0.02 and not linear.bias.any()
     expected = stage.net(batch["audio"]) @ linear.weight.T
     torch.testing.assert_close(stage.predict_step(batch, 0)["logits"]["av"], expected)
+
+
+class FittedProbe(LinearSVM[Nothing]):
+    """An SVM on what it is given."""
+
+    def __init__(self, spec: StageSpec[Nothing, SVMOptions]):
+        super().__init__(spec, nn.Identity(), WIDTH)
+
+
+def test_an_svm_on_standardised_features_decides_as_scikit_learn_s_pipeline():
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(CLIPS, WIDTH)) * [1, 10, 100, 0.1] + [0, 5, -30, 2]
+    label = np.eye(CLASSES)[features[:, :CLASSES].argmax(1)]
+    stage = FittedProbe(StageSpec(Nothing(), SVMOptions(0.1, standardise=True), num_classes=CLASSES)).eval()
+    stage.fit(features.astype(np.float32), label.astype(np.float32), seed=0)
+    pipeline = make_pipeline(StandardScaler(), LinearSVC(C=0.1, random_state=0)).fit(features, label.argmax(1))
+    found = stage.svm(torch.from_numpy(features).float())
+    np.testing.assert_allclose(found.numpy(), pipeline.decision_function(features), rtol=1e-3, atol=1e-3)

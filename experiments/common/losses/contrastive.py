@@ -111,3 +111,32 @@ def _find_own(score_BG: Tensor, valid_B: Tensor | None) -> Tensor:
     valid_G = gather_mask(valid_B)
     loss_B = F.cross_entropy(score_BG.masked_fill(~valid_G, LEAST), own_B, reduction="none")
     return mean_of_valid(loss_B, valid_B)
+
+
+def mil_nce(x_BD: Tensor, y_BND: Tensor, tau: float, there_BN: Tensor | None = None) -> Tensor:
+    """MIL-NCE (Miech et al. 2020, antoine77340/MIL-NCE_HowTo100M `loss.py`) of cosines, over the global batch: each x
+    has N candidates y, any of which may be its own.
+
+        1/B sum_i [ log(sum_jn exp s_ijn + sum_jn exp s_jin) - log(sum_n exp s_iin) ],   s_ijn = cos(x_i, y_jn) / tau
+
+    The one sum over a row and its column holds the right ones twice, so that the loss is never less than log 2.
+
+    Args:
+        x_BD: [B, D].
+        y_BND: [B, N, D]; with one candidate it is the NCE of MMV.
+        tau: temperature.
+        there_BN: [B, N] bool, which candidates there are. The others are in no sum; an x without any gives no loss, and
+            still is one that a y of others must not be found by (VATT `objectives.py` AsymmetricNCE). None = all.
+    """
+    with no_autocast(x_BD.device):
+        x_BD, y_BND = F.normalize(x_BD.float(), dim=1), F.normalize(y_BND.float(), dim=2)
+        if there_BN is None:
+            there_BN = torch.ones(y_BND.shape[:2], dtype=torch.bool, device=y_BND.device)
+        candidates = y_BND.shape[1]
+        x_GD, y_GND = gather_rows(x_BD), gather_rows(y_BND.flatten(1)).unflatten(1, (candidates, -1))
+        there_GN = gather_rows(there_BN.float()).bool()
+        row_BGN = (torch.einsum("bd,gnd->bgn", x_BD, y_GND) / tau).masked_fill(~there_GN, LEAST)
+        column_BGN = (torch.einsum("gd,bnd->bgn", x_GD, y_BND) / tau).masked_fill(~there_BN[:, None], LEAST)
+        own_BN = (torch.einsum("bd,bnd->bn", x_BD, y_BND) / tau).masked_fill(~there_BN, LEAST)
+        every_BK = torch.cat([row_BGN.flatten(1), column_BGN.flatten(1)], 1)
+        return mean_of_valid(every_BK.logsumexp(1) - own_BN.logsumexp(1), there_BN.any(1))

@@ -26,6 +26,8 @@ class SVMOptions:
     """At most so many (`max_iter`)."""
     tolerance: float = 1e-4
     """At which it stops (`tol`)."""
+    standardise: bool = False
+    """Each feature is brought to mean 0 and deviation 1 over the training clips (MMV `eval_ucf101.py`)."""
 
 
 class LinearSVM(FrozenNetwork[Model, SVMOptions], FittedStage[Model, SVMOptions]):
@@ -49,14 +51,19 @@ class LinearSVM(FrozenNetwork[Model, SVMOptions], FittedStage[Model, SVMOptions]
         return super().remarks(model, options) | {JUDGE: f"linear SVM of C = {options.c:g}{marked}"}
 
     def fit(self, features_ND: np.ndarray, label_NC: np.ndarray, seed: int) -> str:
+        from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
 
         options, class_N = self.spec.options, label_NC.argmax(1)
         svm = LinearSVC(
             C=options.c, tol=options.tolerance, max_iter=options.iterations, dual="auto", random_state=seed % 2**32
         )
-        svm.fit(features_ND, class_N)
+        scaler = StandardScaler().fit(features_ND) if options.standardise else None
+        svm.fit(features_ND if scaler is None else scaler.transform(features_ND), class_N)
         weight_CD, bias_C = decision(svm.coef_, svm.intercept_, svm.classes_, self.spec.num_classes)
+        if scaler is not None:  # the same values of features as they are
+            weight_CD = weight_CD / scaler.scale_
+            bias_C = bias_C - weight_CD @ scaler.mean_
         self.svm.weight.copy_(torch.from_numpy(weight_CD))
         self.svm.bias.copy_(torch.from_numpy(bias_C))
         within = "" if np.max(svm.n_iter_) < options.iterations else f", stopped after {options.iterations} iterations"

@@ -1,0 +1,1 @@
+"""MMV: Self-Supervised MultiModal Versatile Networks."""
