@@ -85,10 +85,18 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
             return self.heard(batch, NOISE)[0], snr_B
         return coloured(key_B, self.heard(batch)[0].shape[1]), snr_B
 
-    def unlabelled(self, batch: Batch) -> Tensor:
-        """[B] bool: the clips of all parts but the stage's own; all of them where it has no others."""
+    def places(self, batch: Batch) -> tuple[Tensor | slice, Tensor | slice]:
+        """(where the clips of the stage's own dataset lie, where those of the others do); all of them, where it has no
+        others. How many there are is known beforehand, so that nothing waits for the device."""
         parts = cast("dict[str, Tensor]", batch).get("part")
-        return torch.ones_like(batch["key"], dtype=torch.bool) if parts is None else parts > 0
+        if parts is None:
+            return slice(None), slice(None)
+        sizes = [part.batch_size for part in self.spec.parts]
+        own, rest = divmod(len(parts) * sizes[0], sum(sizes))
+        if rest:
+            raise ValueError(f"{sizes} clips of the datasets do not divide a batch of {len(parts)}: change the weights")
+        order = parts.argsort(stable=True)
+        return order[:own], order[own:]
 
     def task_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Of each task that is on, which hears an input of its own in the same trunk."""
@@ -96,7 +104,7 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
             return {}
         wave_BT, length_B = self.heard(batch)
         noise_BT, snr_B = self.noise(batch, "to be removed")
-        of = self.unlabelled(batch)
+        _, of = self.places(batch)
         clips = wave_BT[of], length_B[of], noise_BT[of], snr_B[of]
         found = {}
         for task in self.tasks:
@@ -151,7 +159,7 @@ class Train(OnWaves[TrainOptions]):
         """Of the labelled clips."""
         options = self.spec.options
         wave_BT, length_B = self.augmented(batch)
-        of = ~self.unlabelled(batch) if "part" in batch else slice(None)
+        of, _ = self.places(batch)
         logits_BC = self.net.classify(wave_BT[of], length_B[of])
         return classification_loss(logits_BC, batch["label"][of], self.spec.multilabel, options.label_smoothing)
 

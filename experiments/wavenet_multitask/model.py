@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from experiments.common.networks.batch_norm import GlobalBatchNorm
 
+EPS = 1e-3
+"""Of the batch norm over means over time, which hardly differ from clip to clip in an untrained network; [choice]."""
 Head = Literal["tagging", "speaker", "command"]
 """A classifier: of the mean over time; likewise, deeper and with batch norm; or convolutions over time."""
 
@@ -108,7 +110,7 @@ class OfMean(nn.Module):
         widths = [config.skip, *[config.hidden] * hidden]
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(before, after), *([GlobalBatchNorm(after)] if norm else []), nn.ReLU()]
+            layers += [nn.Linear(before, after), *([GlobalBatchNorm(after, eps=EPS)] if norm else []), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, feature_BKT: Tensor, length_B: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchaudio.functional as TA
 from torch import Tensor
 
+from datamodules.parts import PartSpec
 from datamodules.types import Inputs
 from experiments.common.stage import StageSpec
 from experiments.wavenet_multitask import objective
@@ -28,7 +29,9 @@ def stage(kind: Any = Train, weights: dict[str, float] | None = None, **changes:
     options = of(**({} if weights is None else {"weights": OFF | weights}))
     for key in [key for key in changes if key in ("head", "noise", "pitch")]:
         setattr(options, key, changes.pop(key))
-    return kind(StageSpec(WaveNetConfig(**{**SMALL, **changes}), options, INPUTS, "a", num_classes=CLASSES))
+    parts = [PartSpec(name, INPUTS, "a", CLASSES, False, "label", CLIPS // 2) for name in ("own", "unlabelled")]
+    config = WaveNetConfig(**{**SMALL, **changes})
+    return kind(StageSpec(config, options, INPUTS, "a", num_classes=CLASSES, parts=parts))
 
 
 def batch(parts: list[int] | None = None) -> dict[str, Tensor]:
