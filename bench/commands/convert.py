@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config.settings import parse_settings
 from bench.errors import UserError
-from datamodules import array_pickles
+from datamodules import array_pickles, tensor_bundles
 from datamodules.files import replacing
 
 
@@ -32,6 +32,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "haiku": Format("a pickle of Haiku's parameters and state", (".pkl", ".pickle"), array_pickles.read),
+    "tensorflow": Format("the index of a TensorFlow checkpoint", (".index",), tensor_bundles.read),
 }
 """Name, as `format=` says it -> the format."""
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from bench.commands.convert import convert
 from datamodules.weight_files import read_checkpoint
 from tests.experiments import golden
+from tests.tensor_bundle import write as write_bundle
 
 WEIGHTS = OrderedDict({"layer.weight": torch.arange(4.0).view(2, 2), "layer.bias": torch.ones(2)})
 
@@ -114,6 +115,12 @@ def haiku(weights: dict[str, Tensor], file: Path) -> None:
     convert(file.with_suffix(".pkl"), to=str(file))
 
 
+def tensorflow(weights: dict[str, Tensor], file: Path) -> None:
+    """google-research `vatt`: a checkpoint, as `bench weights convert` writes it again."""
+    write_bundle(file.with_suffix(".index"), {name: value.numpy() for name, value in weights.items()})
+    convert(file.with_suffix(".index"), to=str(file))
+
+
 SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "mavil": (mae,),
     "mbt": (flax,),
@@ -128,6 +135,7 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "xdc": (state_dict_alone,),
     "xkd": (resumable, state_dict_alone),
     "mmv": (haiku,),
+    "vatt": (tensorflow,),
 }
 """Method -> how its authors' code saves."""
 

@@ -214,6 +214,6 @@ def test_views_are_cut_as_the_paper_has_them():
     made = built(case, CPU)
     assert {m: [tuple(x.shape[1:]) for x in method.seen_of(clips, m)] for m in "av"} == {
         "a": [(1, 40, 112), (1, 40, 32)],
-        "v": [(3, 8, 64, 64), (3, 4, 48, 48)],
+        "v": [(3, 4, 64, 64), (3, 2, 48, 48)],
     }
-    assert made.student.encoder["v"].length == 32
+    assert made.student.encoder["v"].length == 128

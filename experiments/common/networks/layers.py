@@ -22,12 +22,16 @@ def transformer(
     drop_path: float = 0.0,
     *,
     qkv_bias: bool = True,
+    proj_bias: bool = True,
+    dropout: float = 0.0,
     norm_layer: Any = LayerNorm,
 ) -> nn.Sequential:
-    """Pre-LN ViT blocks with GELU; DropPath rises linearly from 0 to `drop_path`."""
+    """Pre-LN ViT blocks with GELU; DropPath rises linearly from 0 to `drop_path`. `dropout` is of what attention and
+    MLP give, of attention's weights and within the MLP."""
     rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+    others: dict[str, Any] = {"qkv_bias": qkv_bias, "proj_bias": proj_bias, "proj_drop": dropout, "attn_drop": dropout}
     return nn.Sequential(
-        *(Block(dim, heads, mlp_ratio, qkv_bias=qkv_bias, norm_layer=norm_layer, drop_path=rate) for rate in rates)
+        *(Block(dim, heads, mlp_ratio, norm_layer=norm_layer, drop_path=rate, **others) for rate in rates)
     )
 
 

@@ -54,3 +54,24 @@ def resized(table_1SD: Tensor, grid: tuple[int, ...], wanted: tuple[int, ...]) -
     mode = "bicubic" if len(grid) == 2 else "trilinear"
     places = F.interpolate(places, scale_factor=scale, mode=mode)
     return torch.cat([table_1SD[:, :1], places.flatten(2).transpose(1, 2)], dim=1)
+
+
+def splined(table_LD: Tensor, length: int) -> Tensor:
+    """A learned table of one axis for another length: a spline of third order through it, at i / L, read at i / length
+    (google-research `vatt/utils/train/restore.py`; tensorflow_addons' `interpolate_spline`). In float64.
+
+    Returns:
+        [length, D] of the table's type.
+    """
+    if length == len(table_LD):
+        return table_LD
+    own_L, wanted_N = (torch.arange(n, dtype=torch.float64) / n for n in (len(table_LD), length))
+
+    def seen_from(place_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Cubed distances to the table's places, and what is linear in a place."""
+        return (place_N[:, None] - own_L).abs() ** 3, torch.stack([place_N, torch.ones_like(place_N)], 1)
+
+    cubes_LL, line_L2 = seen_from(own_L)
+    system = torch.cat([torch.cat([cubes_LL, line_L2], 1), torch.cat([line_L2.T, torch.zeros(2, 2)], 1).double()])
+    values = torch.cat([table_LD.double().cpu(), torch.zeros(2, table_LD.shape[1])])
+    return (torch.cat(seen_from(wanted_N), 1) @ torch.linalg.solve(system, values)).to(table_LD)

@@ -1,0 +1,52 @@
+"""VATT's losses (google-research `vatt/utils/train/objectives.py`, `vatt/modeling/backbones/audio/factory.py`)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules import keyed
+from datamodules.precision import no_autocast
+from experiments.common.losses.contrastive import LEAST, gather_rows, mean_of_valid
+
+
+def noisy(sound_BT: Tensor, key_B: Tensor, share: float) -> Tensor:
+    """Waveforms with Gaussian noise, whose deviation is `share` of a clip's largest value (official
+    `data/processing.py`)."""
+    uniform_BT = keyed.uniform(key_B, "noise of the waveform", sound_BT.shape[1])  # whole multiples of 2^-24
+    normal_BT = math.sqrt(2) * torch.erfinv(2 * uniform_BT - 1 + 2.0**-24)  # never at -1 or 1, where it is infinite
+    return sound_BT + share * sound_BT.abs().amax(1, keepdim=True) * normal_BT
+
+
+def tagging_loss(logits_BC: Tensor, label_BC: Tensor) -> Tensor:
+    """Binary cross-entropy, summed over classes and averaged over clips, each of which counts by how rare its tags are
+    in the global batch: the mean over its tags of 1 / (how many clips have it)."""
+    count_C = gather_rows(label_BC).sum(0)
+    rarity_BC = label_BC * torch.where(count_C > 0, 1 / count_C.clamp(min=1e-12), 0)
+    weight_B = rarity_BC.sum(1) / label_BC.sum(1).clamp(min=1e-12)
+    loss_BC = F.binary_cross_entropy_with_logits(logits_BC.float(), label_BC, reduction="none")
+    return (weight_B * loss_BC.sum(1)).mean()
+
+
+def two_way_nce(x_BD: Tensor, y_BND: Tensor, tau: float, there_BN: Tensor) -> Tensor:
+    """The authors' other objective, `SymmetricNCE`: MIL-NCE from x to y plus that from y to x, each with a denominator
+    of its own; `mil_nce` has one for both.
+
+    Args:
+        x_BD: [B, D].
+        y_BND: [B, N, D], any of the N may be x's own.
+        tau: temperature of the cosines.
+        there_BN: [B, N] bool, which there are.
+    """
+    with no_autocast(x_BD.device):
+        x_BD, y_BND = F.normalize(x_BD.float(), dim=1), F.normalize(y_BND.float(), dim=2)
+        x_GD, y_GND = gather_rows(x_BD), gather_rows(y_BND.flatten(1)).unflatten(1, y_BND.shape[1:])
+        hidden_GN, hidden_BN = ~gather_rows(there_BN.float()).bool(), ~there_BN
+        to_y_BGN = (torch.einsum("bd,gnd->bgn", x_BD, y_GND) / tau).masked_fill(hidden_GN, LEAST)
+        to_x_BGN = (torch.einsum("gd,bnd->bgn", x_GD, y_BND) / tau).masked_fill(hidden_BN[:, None], LEAST)
+        own_B = (torch.einsum("bd,bnd->bn", x_BD, y_BND) / tau).masked_fill(hidden_BN, LEAST).logsumexp(1)
+        both_B = to_y_BGN.flatten(1).logsumexp(1) + to_x_BGN.flatten(1).logsumexp(1)
+        return mean_of_valid(both_B - 2 * own_B, there_BN.any(1))
