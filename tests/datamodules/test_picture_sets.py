@@ -18,6 +18,7 @@ from datamodules.imagenet import ImageNet
 from datamodules.loading.samplers import EVALUATION
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
+from datamodules.manifest.exclusions import MALFORMED
 from datamodules.media.container import MediaError
 from datamodules.media.parts import content_of, part_of
 from datamodules.media.pictures import read_picture
@@ -27,6 +28,7 @@ from datamodules.pets import Pets
 from datamodules.picture_sets import is_held_out
 from datamodules.resisc45 import RESISC45
 from datamodules.source import DataError, Source
+from datamodules.survey.walk import PICTURE, survey
 from datamodules.types import AugmentConfig, Inputs
 from datamodules.voc07 import VOC07
 from tests.datamodules.made_dataset import batch_from
@@ -193,6 +195,15 @@ def test_cifars_pictures_are_read_where_they_lie_in_planes_of_red_green_and_blue
     np.testing.assert_array_equal(read_picture(row["image_path"], SIDE), wanted)
     larger = np.asarray(Image.fromarray(wanted).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(read_picture(row["image_path"], 64) - larger).mean() < 2
+
+
+def test_a_survey_says_what_of_the_pictures_can_be_used_and_that_the_boards_are_ready(cifar10, tmp_path):
+    (cifar10 / "cifar-10-batches-bin/test_batch.bin").write_bytes(records((0,), (9,), (1,)))
+    found = survey(CIFAR10(cifar10), Checks(tmp_path / "checks", workers=1), None, min_coverage=0.0)
+    facts = found.splits["test"]
+    assert facts.need == PICTURE and facts.usable[PICTURE].clips == 2 and facts.usable["pictures"].clips == 0
+    assert facts.usable[PICTURE].excluded[MALFORMED] == 1
+    assert set(found.boards) == {"cifar10", "cifar10-linear", "cifar10-val"} and not any(found.boards.values())
 
 
 def test_cifar100_has_the_number_of_the_superclass_first(tmp_path):
