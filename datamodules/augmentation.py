@@ -52,5 +52,11 @@ class AugmentConfig(Freezable):
     """Share of clips blurred by a Gaussian of 0.1 to 2 pixels; 0.5 in CrissCross."""
     cutout: int = 0
     """Largest side, in pixels, of a block that is taken out of each clip's pictures; 20 in CrissCross."""
+    erase: float = 0.0
+    """Share of clips of whose normalised pictures a box of 2 to 33 % becomes noise; 0.25 in XKD. See
+    `video_changes.py`."""
+    time_warp: int = 0
+    """Most frames by which a random frame of the log-mel is moved, with all others between it and the ends; 20 in
+    CrissCross's and XKD's evaluations. Before SpecAugment's masks. See `resize_crop.py`."""
     crop_most: float = 1.0
     """Random resized crop: largest share of the picture's area that is kept; 0.4 in XKD's local views."""

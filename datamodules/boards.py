@@ -55,6 +55,14 @@ class Tagging(BoardTask):
 
 
 @dataclass(frozen=True)
+class VOCTagging(BoardTask):
+    """Any number of classes per clip, of which some are not judged: the column `ignored` of the dataset's table."""
+
+    name = "tagging (VOC 2007)"
+    measured_by = "bench.tasks.voc:VOCTask"
+
+
+@dataclass(frozen=True)
 class Classification(BoardTask):
     """One class per clip."""
 

@@ -54,6 +54,12 @@ def uniform(key_B: Tensor, purpose: str, *shape: int) -> Tensor:
     return (_shift(bits, 40).float() / (1 << 24)).view(len(key_B), *shape)
 
 
+def normal(key_B: Tensor, purpose: str, *shape: int) -> Tensor:
+    """Numbers from N(0, 1) a clip, with the arguments and the shape of `uniform` (Box and Muller 1958)."""
+    distance, turn = uniform(key_B, purpose, 2, *shape).unbind(1)
+    return (-2 * torch.log1p(-distance)).sqrt() * (2 * math.pi * turn).cos()
+
+
 def derived(key_B: Tensor, purpose: str) -> Tensor:
     """[B] int64 keys for a purpose, whose numbers are independent of those of the keys themselves."""
     return _mix(_mix(key_B ^ stable_hash(purpose)) + _GAMMA)

@@ -91,6 +91,8 @@ class VideoInputs(Freezable):
     """Frames keep their shape: in evaluation their shorter side becomes so many pixels, and a square of `size` is cut
     out in the middle, or at the places of the board's `crops`; in training it becomes `train_size`, and a square of
     that is cut out anywhere along the longer side. 0 = they are resized to the square."""
+    rand_augment: str = ""
+    """RandAugment of training frames as timm writes it, `rand-m7-n4-mstd0.5-inc1` in XKD; see `rand_augment.py`."""
     past_end: Literal["repeat", "zeros", "nothing"] = "repeat"
     """Frames past the clip's end: `repeat`: the clip starts over (av-superb `expert.py`, DMVR); `zeros`: black ones;
     `nothing`: black ones too, but the batch's `video_length` says how many there are, and a stage that extracts stores
@@ -292,10 +294,7 @@ FEATURE_KEYS: dict[str, Literal["audio_feat", "video_feat"]] = {"a": "audio_feat
 
 
 class Batch(TypedDict, total=False):
-    """A batch of B clips as a method's steps see it, on the device.
-
-    Keys of modalities that are not read are absent.
-    """
+    """A batch of B clips as a method's steps see it, on the device; keys of modalities that are not read are absent."""
 
     clip_id: list[str]
     key: Tensor

@@ -33,7 +33,7 @@ from datamodules.streams.reading import NamedFiles
 from datamodules.table import arrow
 from datamodules.types import Inputs, NarrationConfig
 
-TRUTH = ("boxes",)
+TRUTH = ("boxes", "ignored")
 """Columns that tasks compare with, where a dataset has them."""
 LENGTH_ROUNDING = 1e-6
 """Seconds."""

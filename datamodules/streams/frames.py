@@ -14,6 +14,7 @@ from datamodules.streams import video, video_changes
 from datamodules.streams.kind import LENGTH, Stream, Transform, key_of
 from datamodules.streams.mixed import mixed_pictures
 from datamodules.streams.packed import Format, require_pictures
+from datamodules.streams.rand_augment import rand_augment
 from datamodules.streams.reading import ClipReader
 from datamodules.types import AugmentConfig, VideoInputs
 
@@ -44,6 +45,8 @@ class FramesStream(Stream[VideoInputs]):
         options = self.options
         start, left = clip.stretch_of_pictures(options.seconds)
         frames = self._frames(clip, start + moments(options, left))
+        if options.rand_augment and not clip.evaluation:
+            frames = rand_augment(frames, int(key_of(self, clip)), options.rand_augment)
         missing = options.frames - len(frames)
         read = {"": nn.functional.pad(frames, (0, 0) * 3 + (0, missing)) if missing else frames}
         if options.past_end == "nothing":
@@ -103,6 +106,8 @@ class FramesTransform(Transform):
             pixels_B3THW = video.denormalise(video_B3THW, options.mean, options.std)
             pixels_B3THW = self._recoloured(pixels_B3THW, key_B)
             video_B3THW = video.standardise(pixels_B3THW, options.mean, options.std)
+        if augment.erase:
+            video_B3THW = video_changes.erase(video_B3THW, key_B, augment.erase)
         return video_changes.cutout(video_B3THW, key_B, augment.cutout) if augment.cutout else video_B3THW
 
     def _recoloured(self, pixels_B3THW: Tensor, key_B: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from datamodules.streams.mixed import mixed_sound
 from datamodules.streams.packed import Format, require_sound
 from datamodules.streams.padding import pad_to, starting_over
 from datamodules.streams.reading import ClipReader
-from datamodules.streams.resize_crop import resize_crop
+from datamodules.streams.resize_crop import resize_crop, time_warp
 from datamodules.types import AudioInputs, AugmentConfig
 
 LOG_MELS: dict[str, type[audio.LogMel] | type[decibels.DecibelMel] | type[LibrosaMel]] = {
@@ -120,6 +120,8 @@ class LogMelTransform(Transform):
             length_B = self.log_mel.num_frames(raw[LENGTH])
         if options.past_end == "repeat":
             mel_BFM, length_B = starting_over(mel_BFM, length_B), length_B.sign() * options.frames
+        if train and augment.time_warp:
+            mel_BFM = time_warp(mel_BFM, key_B, augment.time_warp)
         if train and (augment.freq_mask or augment.time_mask):
             masks = (augment.freq_mask, augment.time_mask, augment.time_masks, augment.freq_masks)
             mel_BFM = audio.spec_mask(mel_BFM, key_B, *masks, augment.mask_with)

@@ -1,4 +1,4 @@
-"""BYOL-A's random resized crop of log-mels, batched.
+"""BYOL-A's random resized crop of log-mels, and their warp in time, batched.
 
 Shape suffixes: B clips, F frames, M mel bins, I places along an axis before it, O after.
 """
@@ -59,15 +59,43 @@ def _weights(size_B: Tensor, place_B: Tensor, size: int, canvas: int, scale: Seq
     start_B = (place_B * (canvas - length_B + 1)).long()
     step_B1 = ((length_B - 1) / max(size - 1, 1))[:, None]
     at_BO = step_B1 * torch.arange(size, device=size_B.device)
-    left_BO = at_BO.floor()
-    taps_BO4 = torch.arange(-1, 3, device=size_B.device) + left_BO[..., None]
-    weight_BO4 = _cubic((at_BO[..., None] - taps_BO4).abs())
-    # Beyond the box its outermost values go on.
-    inside_BO4 = torch.minimum(taps_BO4.long().clamp(min=0), (length_B - 1)[:, None, None])
-    weight_BOC = weight_BO4.new_zeros(len(size_B), size, canvas)
-    weight_BOC.scatter_add_(2, inside_BO4 + start_B[:, None, None], weight_BO4)
+    weight_BOC = _bicubic(at_BO, start_B[:, None], length_B[:, None], canvas)
     before = (canvas - size) // 2
     return weight_BOC[..., before : before + size]
+
+
+def time_warp(log_mel_BFM: Tensor, key_B: Tensor, most: int) -> Tensor:
+    """Moves a random frame of each clip by at most so many frames: what is before it becomes longer and what is after
+    it shorter, or the other way round (s3prl `specaug.py`; CrissCross and XKD `spec_aug.py`).
+
+    The frame is at least `most` frames from either end; clips too short for that stay as they are. Resizing is bicubic,
+    as torch's `interpolate`.
+    """
+    frames = log_mel_BFM.shape[1]
+    if frames <= 2 * most:
+        return log_mel_BFM
+    u_B21 = uniform(key_B, "time warp", 2, 1)
+    from_B1 = most + (u_B21[:, 0] * (frames - 2 * most)).long()
+    to_B1 = from_B1 - most + 1 + (u_B21[:, 1] * 2 * most).long()
+    after_O = torch.arange(frames, device=key_B.device)
+    first_BO = after_O < to_B1
+    start_BO = torch.where(first_BO, 0, from_B1)
+    length_BO = torch.where(first_BO, from_B1, frames - from_B1)
+    place_BO, size_BO = after_O - torch.where(first_BO, 0, to_B1), torch.where(first_BO, to_B1, frames - to_B1)
+    at_BO = (place_BO + 0.5) * (length_BO / size_BO) - 0.5
+    with full_precision(log_mel_BFM.device):
+        return _bicubic(at_BO, start_BO, length_BO, frames) @ log_mel_BFM
+
+
+def _bicubic(at_BO: Tensor, start_BO: Tensor, length_BO: Tensor, places: int) -> Tensor:
+    """[B, O, places] weights of the places before for each place after, which lies at `at_BO` of the stretch that
+    begins at `start_BO` and has `length_BO` places; beyond it its outermost values go on."""
+    left_BO = at_BO.floor()
+    taps_BO4 = torch.arange(-1, 3, device=at_BO.device) + left_BO[..., None]
+    weight_BO4 = _cubic((at_BO[..., None] - taps_BO4).abs())
+    inside_BO4 = torch.minimum(taps_BO4.long().clamp(min=0), (length_BO - 1)[..., None])
+    weight_BOI = weight_BO4.new_zeros(*at_BO.shape, places)
+    return weight_BOI.scatter_add_(2, inside_BO4 + start_BO[..., None], weight_BO4)
 
 
 def _cubic(distance: Tensor) -> Tensor:

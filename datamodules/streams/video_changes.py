@@ -5,19 +5,24 @@ CrissCross and XKD `video_transforms.py`, after torchvision's. Shape suffixes: B
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.keyed import uniform
+from datamodules.keyed import normal, uniform
 from datamodules.precision import full_precision
 from datamodules.streams.video import adjust_hue, luma
 
 # SimCLR's and theirs: deviations in pixels, and the kernel's reach in shares of the side.
 _SIGMA = (0.1, 2.0)
 _REACH = 1 / 20
+# Random erasing: shares of the area, the narrowest box, and tries.
+_ERASED = (0.02, 1 / 3)
+_NARROWEST = 0.3
+_TRIES = 10
 
 
 def jitter(pixels_B3THW: Tensor, key_B: Tensor, most: Sequence[float]) -> Tensor:
@@ -65,6 +70,36 @@ def _gaussian(sigma_B: Tensor, side: int) -> Tensor:
     B, S, K = len(sigma_B), side, len(tap_K)
     weight_BSS = weight_BK.new_zeros(B, S, S)
     return weight_BSS.scatter_add_(2, at_SK.expand(B, S, K), weight_BK[:, None].expand(B, S, K))
+
+
+def erase(video_B3THW: Tensor, key_B: Tensor, share: float) -> Tensor:
+    """Puts noise from N(0, 1) into a box of a share of the clips of normalised pictures, the same box in all frames.
+
+    Random erasing (Zhong et al. 2020) by pixel, as XKD's `rand_erasing.py` and timm have it: a box of 2 % to a third of
+    the area and of 3 : 10 to 10 : 3; of ten tries the first that fits is taken.
+    """
+    _, C, T, H, W = video_B3THW.shape
+    low, high = _ERASED
+    area_BK, aspect_BK = uniform(key_B, "erase shape", 2, _TRIES).unbind(1)
+    area_BK = H * W * (low + (high - low) * area_BK)
+    aspect_BK = (math.log(_NARROWEST) * (1 - 2 * aspect_BK)).exp()
+    height_BK, width_BK = ((area_BK * by).sqrt().round().long() for by in (aspect_BK, 1 / aspect_BK))
+    fits_BK = (height_BK < H) & (width_BK < W)
+    first_B1 = fits_BK.int().argmax(dim=1, keepdim=True)
+    chosen_B = (uniform(key_B, "erase") < share) & fits_BK.any(dim=1)
+    top_B1, left_B1 = uniform(key_B, "erase place", 2, 1).unbind(1)
+    rows_BH = _span(top_B1, height_BK.gather(1, first_B1), H)
+    columns_BW = _span(left_B1, width_BK.gather(1, first_B1), W)
+    box_B11HW = (rows_BH[:, :, None] & columns_BW[:, None, :] & chosen_B[:, None, None])[:, None, None]
+    # A frame at a time, which takes less memory.
+    noise = [normal(key_B, f"erase noise {frame}", C, H, W) for frame in range(T)]
+    return torch.where(box_B11HW, torch.stack(noise, 2).to(video_B3THW.dtype), video_B3THW)
+
+
+def _span(place_B1: Tensor, length_B1: Tensor, side: int) -> Tensor:
+    """[B, side] bool, a stretch of a length, of all places as likely."""
+    at, start_B1 = torch.arange(side, device=place_B1.device), (place_B1 * (side - length_B1 + 1)).long()
+    return (at >= start_B1) & (at < start_B1 + length_B1)
 
 
 def cutout(video_B3THW: Tensor, key_B: Tensor, most: int) -> Tensor:

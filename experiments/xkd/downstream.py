@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.types import Batch
+from experiments.common.losses.mixup import mixed_or_cut
 from experiments.common.networks.positions import resized
 from experiments.common.networks.vit import PatchViT, pooled
 from experiments.common.stage import Options, StageSpec
@@ -103,6 +104,9 @@ class FinetuneOptions(Judged):
     """Of fine-tuning."""
 
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    """Of pictures, within a batch, see `mixed_or_cut`."""
 
 
 class Finetune(Described[FinetuneOptions], Classifier[XKDConfig, FinetuneOptions]):
@@ -117,6 +121,13 @@ class Finetune(Described[FinetuneOptions], Classifier[XKDConfig, FinetuneOptions
 
     def logits(self, batch: Batch) -> Tensor:
         return self.head(self.embed(batch))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        options = self.spec.options
+        if not (options.mixup or options.cutmix):
+            return super().losses(batch)
+        video, label = mixed_or_cut(batch["video"], batch["label"], options.mixup, options.cutmix)
+        return super().losses(Batch(**{**batch, "video": video, "label": label}))
 
     def layer_of(self, name: str) -> tuple[int, int]:
         """Embeddings are layer 0, block i is layer i + 1, the final norm and the head are the last."""

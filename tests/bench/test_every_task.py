@@ -30,6 +30,7 @@ from bench.tasks import (
 from bench.tasks.classification import ClassificationTask
 from bench.tasks.graded import GradedPredictions
 from bench.tasks.sound_sources import MapPredictions
+from bench.tasks.voc import PartlyJudged
 from datamodules import boards
 from datamodules.boards import (
     Board,
@@ -44,6 +45,7 @@ from datamodules.boards import (
     SoundSources,
     Tagging,
     UnknownTask,
+    VOCTagging,
 )
 from tests.conftest import REPOSITORY
 
@@ -64,6 +66,12 @@ def _names(n: int, rng: Generator) -> list[str]:
 def _tagging(rng: Generator, skill: float) -> Predictions:
     target = np.maximum(np.eye(6)[rng.integers(6, size=40)], rng.random((40, 6)) < 0.2).astype(np.float32)
     return Predictions(_names(40, rng), target, {"a": rng.normal(size=(40, 6)) + skill * target})
+
+
+def _voc(rng: Generator, skill: float) -> PartlyJudged:
+    given = _tagging(rng, skill)
+    ignored = [np.flatnonzero((rng.random(6) < 0.2) & (target_C == 0)).tolist() for target_C in given.target]
+    return PartlyJudged(given.clip_id, given.target, given.scores, ignored=ignored)
 
 
 def _classification(rng: Generator, skill: float) -> Predictions:
@@ -126,6 +134,7 @@ def _sound_sources(rng: Generator, skill: float) -> MapPredictions:
 NEIGHBOURS = Board("b", "world", "train", "test", Neighbours(), "near@1")
 EXAMPLES = {
     "tagging": Example(Board("b", "world", "train", "test", Tagging(), "mAP"), _tagging),
+    "tagging (VOC 2007)": Example(Board("b", "world", "train", "test", VOCTagging(), "mAP11"), _voc),
     "classification": Example(Board("b", "world", "train", "test", Classification(), "top1"), _classification),
     "ranked classification": Example(
         Board("b", "world", "train", "test", RankedClassification(), "MAP@3"), _classification

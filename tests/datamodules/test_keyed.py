@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from datamodules.keyed import beta, stable_hash, uniform
+from datamodules.keyed import beta, normal, stable_hash, uniform
 
 # Computed once with this code, for the seed keys of `test_golden_numbers`.
 GOLDEN_HASH = -5995295303269975859
@@ -112,3 +112,8 @@ def test_golden_numbers():
     assert stable_hash("seed", 1, "clip") == GOLDEN_HASH
     assert uniform(keys, "golden", 2).tolist() == GOLDEN_UNIFORM
     assert beta(keys, "golden", 10, 10).tolist() == GOLDEN_BETA
+
+
+def test_normal_numbers_are_normal_over_clips_and_within_a_clip():
+    for numbers in (normal(consecutive_keys(20000), "test", 1), normal(consecutive_keys(1), "test", 100, 200)):
+        assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 1e-3

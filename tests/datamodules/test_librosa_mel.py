@@ -17,7 +17,7 @@ from datamodules.keyed import uniform
 from datamodules.streams.audio import spec_mask, volume
 from datamodules.streams.librosa_mel import LibrosaMel
 from datamodules.streams.mel_banks import mel_bank
-from datamodules.streams.resize_crop import resize_crop
+from datamodules.streams.resize_crop import resize_crop, time_warp
 from datamodules.types import AudioInputs, AugmentConfig, Inputs, RawBatch
 from tests.datamodules.test_audio import ESC50, decode
 
@@ -116,6 +116,26 @@ def test_the_crop_is_torchs_bicubic_interpolation_of_a_box_of_the_canvas():
         torch.testing.assert_close(clip, expected, rtol=0, atol=1e-4)
 
 
+def test_a_warp_in_time_is_two_resized_stretches_and_every_one_is_drawn():
+    """Of 12 frames one of those from 3 to 8 comes to 2 before or up to 3 after its place."""
+    mel, keys = torch.randn(1, 12, 5, generator=torch.Generator().manual_seed(0)), torch.arange(600)
+    ways = {
+        (at, to): torch.cat([
+            interpolate(part[None], (frames, 5), mode="bicubic", align_corners=False)[0, 0]
+            for part, frames in ((mel[:, :at], to), (mel[:, at:], 12 - to))
+        ])
+        for at in range(3, 9)
+        for to in range(at - 2, at + 4)
+    }  # fmt: skip
+    found = set()
+    for warped in time_warp(mel.expand(600, -1, -1), keys, 3):
+        same = {way for way, expected in ways.items() if torch.allclose(warped, expected, atol=1e-5)}
+        assert same
+        found |= same
+    assert found == set(ways)
+    assert torch.equal(time_warp(mel, keys[:1], 6), mel)  # too short
+
+
 @pytest.mark.parametrize("scale", [[1.0], [1.5, 0.6], [0.0, 1.0]])
 def test_a_crop_that_is_no_pair_is_named(scale):
     with pytest.raises(DataError, match=r"augment\.resize_crop=.* e\.g\. \[0\.6, 1\.5\]"):
@@ -142,3 +162,6 @@ def test_streams_are_cropped_after_they_are_normalised_and_only_in_training():
         augmented(dict(raw), train=True)["audio"][:, 0], resize_crop(plain[:, 0], KEYS[:1], [0.6, 1.5])
     )
     assert torch.equal(augmented(dict(raw), train=False)["audio"], plain)
+    warped = Features(inputs, AugmentConfig(time_warp=20))
+    torch.testing.assert_close(warped(dict(raw), train=True)["audio"][:, 0], time_warp(plain[:, 0], KEYS[:1], 20))
+    assert torch.equal(warped(dict(raw), train=False)["audio"], plain)

@@ -18,6 +18,7 @@ from datamodules.imagenet import ImageNet
 from datamodules.loading.samplers import EVALUATION
 from datamodules.manifest.build import Manifest, build_manifest
 from datamodules.manifest.checks import Checks
+from datamodules.manifest.exclusions import MALFORMED
 from datamodules.media.container import MediaError
 from datamodules.media.parts import content_of, part_of
 from datamodules.media.pictures import read_picture
@@ -27,7 +28,9 @@ from datamodules.pets import Pets
 from datamodules.picture_sets import is_held_out
 from datamodules.resisc45 import RESISC45
 from datamodules.source import DataError, Source
+from datamodules.survey.walk import PICTURE, survey
 from datamodules.types import AugmentConfig, Inputs
+from datamodules.voc07 import VOC07
 from tests.datamodules.made_dataset import batch_from
 
 SIDE, PIXELS = 32, 3 * 32 * 32
@@ -194,6 +197,15 @@ def test_cifars_pictures_are_read_where_they_lie_in_planes_of_red_green_and_blue
     assert np.abs(read_picture(row["image_path"], 64) - larger).mean() < 2
 
 
+def test_a_survey_says_what_of_the_pictures_can_be_used_and_that_the_boards_are_ready(cifar10, tmp_path):
+    (cifar10 / "cifar-10-batches-bin/test_batch.bin").write_bytes(records((0,), (9,), (1,)))
+    found = survey(CIFAR10(cifar10), Checks(tmp_path / "checks", workers=1), None, min_coverage=0.0)
+    facts = found.splits["test"]
+    assert facts.need == PICTURE and facts.usable[PICTURE].clips == 2 and facts.usable["pictures"].clips == 0
+    assert facts.usable[PICTURE].excluded[MALFORMED] == 1
+    assert set(found.boards) == {"cifar10", "cifar10-linear", "cifar10-val"} and not any(found.boards.values())
+
+
 def test_cifar100_has_the_number_of_the_superclass_first(tmp_path):
     write(tmp_path, {"fine_label_names.txt": "apple\naquarium_fish\n", "coarse_label_names.txt": "fish\nfruit\n"})
     for name in ("train.bin", "test.bin"):
@@ -289,3 +301,33 @@ def test_resisc45_lies_in_folders_of_classes_which_its_lists_do_not_name(tmp_pat
         f"{inside}lake/lake_700.jpg",
     ]
     assert source.read_split("val").malformed == ["resisc45-val.txt:1: no name like <class>_<nnn>.jpg: lake_2.jpg"]
+
+
+# PASCAL VOC 2007
+
+
+def voc(root: Path, **lists: str) -> VOC07:
+    """Lists of three pictures of test, in one of which a cat is seen with difficulty."""
+    files = {"test": "000001\n000002\n000004\n", "cat_test": "000001  1\n000002 -1\n000004  0\n"}
+    files |= {"tvmonitor_test": "000001 -1\n000002 -1\n000004  1\n"} | lists
+    write(root, {f"VOCdevkit/VOC2007/ImageSets/Main/{name}.txt": text for name, text in files.items()})
+    return VOC07(root)
+
+
+def test_what_is_seen_with_difficulty_is_no_label_and_is_not_asked(tmp_path):
+    source = voc(tmp_path)
+    clips = source.read_split("test").clips
+    assert source.classes == ["cat", "tvmonitor"]
+    assert clips["labels"].tolist() == [[0], [], [1]] and clips["ignored"].tolist() == [[], [], [0]]
+    assert clips["picture"][0] == "VOCdevkit/VOC2007/JPEGImages/000001.jpg"
+    touch(tmp_path, "VOCdevkit/VOC2012/ImageSets/Main/cow_test.txt")
+    assert VOC07(tmp_path / "VOCdevkit").classes == VOC07(tmp_path / "VOCdevkit/VOC2007").classes == source.classes
+
+
+def test_a_picture_of_which_a_list_says_nothing_is_counted_with_the_list(tmp_path):
+    official = voc(tmp_path, cat_test="000001  1\n000002 2\n000004  0\n").read_split("test")
+    assert official.clips["clip_id"].tolist() == ["000001", "000004"]
+    assert official.malformed == [
+        "test.txt:2: cat_test.txt says nothing of the picture 000002",
+        "cat_test.txt:2: none of 1, -1 and 0: 2",
+    ]

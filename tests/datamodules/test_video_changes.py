@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
+from timm.data.random_erasing import RandomErasing
 
 from datamodules.errors import DataError
 from datamodules.keyed import uniform
 from datamodules.streams.frames import FramesTransform
-from datamodules.streams.video_changes import blur, cutout, jitter
+from datamodules.streams.video_changes import blur, cutout, erase, jitter
 from datamodules.types import AugmentConfig, VideoInputs
 
 KEYS = torch.arange(6) * 7919 + 3
@@ -49,8 +52,28 @@ def test_cutout_takes_one_small_block_out_of_all_frames_alike():
         assert rows.sum() <= 20 and columns.sum() <= 20 and torch.equal(block, rows[:, None] & columns)
 
 
+def test_a_box_of_some_clips_is_erased_as_often_and_as_large_as_timm_s():
+    keys, video = torch.arange(400), torch.full((400, 3, 2, 40, 40), 9.0)
+    got = erase(video, keys, 0.5)
+    gone = (got != video).all(dim=1)
+    erased = gone.any(dim=(1, 2, 3))
+    assert 160 < erased.sum() < 240 and torch.equal(gone[:, 0], gone[:, 1])
+    for box in gone[erased, 0]:
+        rows, columns = box.any(1), box.any(0)
+        assert torch.equal(box, rows[:, None] & columns)
+    noise = got[gone[:, None].expand_as(got)]
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    assert not torch.equal(got[erased, :, 0], got[erased, :, 1])  # each frame has noise of its own
+    random.seed(0)
+    theirs = RandomErasing(1.0, mode="pixel", device="cpu")
+    areas = torch.tensor([(theirs(torch.full((3, 40, 40), 9.0)) != 9).float().mean() for _ in range(400)])
+    ours = gone[erased, 0].float().mean(dim=(1, 2))
+    assert abs(ours.mean() - areas.mean()) < 4 * areas.std() / 20 * 2**0.5
+    assert abs(ours.std() - areas.std()) < 0.02
+
+
 def test_frames_are_changed_in_training_alone():
-    augment = AugmentConfig(jitter=[0.4, 0.4, 0.4, 0.2], blur=1.0, cutout=20)
+    augment = AugmentConfig(jitter=[0.4, 0.4, 0.4, 0.2], blur=1.0, cutout=20, erase=0.5)
     transform = FramesTransform(VideoInputs(frames=2, size=40, train_size=40), augment)
     raw = {"": (255 * pixels().permute(0, 2, 3, 4, 1)).byte()}
     plain = FramesTransform(transform.options, AugmentConfig())(raw, KEYS, train=False)[""]

@@ -47,7 +47,7 @@ def test_features_and_augmentation_ask_for_no_value(kind):
         AudioInputs(kind, frames=64, mel_bins=40, past_end="repeat"),
         VideoInputs(frames=2, size=16, train_size=20, past_end="nothing"),
     )
-    augment = AugmentConfig(True, 0.5, 8, 16, 2, 0.1, 4, 0.5, True, 0.5, 0.2)
+    augment = AugmentConfig(True, 0.5, 8, 16, 2, 0.1, 4, 0.5, True, 0.5, 0.2, erase=0.5, time_warp=3)
     raw = RawBatch(
         clip_id=["a", "b"],
         key=torch.arange(2),

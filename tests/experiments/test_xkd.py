@@ -16,7 +16,7 @@ from bench.contract.cases import CPU, Case, built, made_up_batch
 from datamodules.weight_files import read_checkpoint
 from experiments.common.losses.discrepancy import gaussian_mmd
 from experiments.common.networks import vit
-from experiments.xkd import method
+from experiments.xkd import downstream, method
 from experiments.xkd.model import cross_weights, refined
 from tests.experiments.every_stage import trained
 from tests.experiments.recorded.xkd import INPUTS, SHARED, batch, released, stage
@@ -200,6 +200,19 @@ def test_positions_are_resized_for_larger_pictures_and_fine_tuning_has_lower_rat
     assert layers["net.encoder.v.positions"] == layers["net.encoder.v.patch_embed.weight"] == (0, 3)
     assert layers["net.encoder.v.blocks.1.attn.proj.weight"] == (2, 3)
     assert layers["net.encoder.v.norm.bias"] == layers["head.weight"] == (3, 3)
+
+
+def test_fine_tuning_is_by_the_labels_of_what_it_has_mixed(monkeypatch):
+    made, asked = stage(), []
+    options = method.FinetuneOptions(mixup=0.6, cutmix=0.5)
+    finetune = method.Finetune(replace(made.spec, options=options, modality="v", num_classes=4))
+    clips, label = batch()["video"], torch.eye(4)[:3]
+    mixed = clips.flip(0), label.roll(1, 1)
+    monkeypatch.setattr(downstream, "mixed_or_cut", lambda *given: (asked.append(given), mixed)[1])
+    loss = finetune.losses({"video": clips, "label": label})["loss"]
+    torch.testing.assert_close(loss, finetune.label_loss(finetune.logits({"video": mixed[0]}), mixed[1]))
+    ((video, labels, *alphas),) = asked
+    assert video is clips and labels is label and alphas == [0.6, 0.5]
 
 
 def test_inputs_that_do_not_divide_into_patches_are_an_error():
