@@ -96,7 +96,8 @@ def tensorflow_bank(options: CompressedMelInputs) -> Tensor:
     count, high_hz = options.window_samples // 2 + 1, min(options.high_hz, options.sample_rate / 2)
     place_K1 = mel(torch.linspace(0, options.sample_rate / 2, count, dtype=torch.float64))[:, None]
     ends = mel(torch.tensor([options.low_hz, high_hz], dtype=torch.float64)).tolist()
-    edge_P = torch.linspace(*ends, options.mel_bins + 2, dtype=torch.float64)
+    low, high = float(ends[0]), float(ends[1])
+    edge_P = torch.linspace(low, high, options.mel_bins + 2, dtype=torch.float64)
     left, centre, right = edge_P[:-2], edge_P[1:-1], edge_P[2:]
     bank_KM = torch.minimum((place_K1 - left) / (centre - left), (right - place_K1) / (right - centre)).clamp(min=0)
     bank_KM[0] = 0
