@@ -19,7 +19,7 @@ from bench.config import folds, merge, mixtures
 from bench.config.by_layer import merge_by_layer
 from bench.config.defaults import stage_classes
 from bench.config.launched import as_launched
-from bench.config.layers import Layer, by_name, read, with_included, without_removed
+from bench.config.layers import Layer, by_name, read, with_included, without_removed, without_removed_parts
 from bench.config.schema import BenchConfig, StageObjects
 from bench.errors import UserError, unknown
 from datamodules.boards import Board
@@ -69,6 +69,7 @@ def compose(method: str, overrides: Sequence[str] = ()) -> BenchConfig:
     declared = list(content.get("stages", {}))
     layers = [each for layer in written for each in with_included(layer, file.parent)]
     layers, stage_names = without_removed(by_name([*layers, command_line]))
+    layers = without_removed_parts(layers)
 
     try:
         raw = _named_objects(layers)

@@ -4,7 +4,7 @@ are left out."""
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -136,3 +136,31 @@ def without_removed(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
         for name in [n for n in layer.values.get("stages") or {} if removed_by[n]]:
             del layer.values.stages[name]
     return layers, [name for name, remover in removed_by.items() if not remover]
+
+
+def without_removed_parts(layers: list[Layer]) -> list[Layer]:
+    """The layers without the parts of mixtures that one of them leaves out (`mixture.parts.<name>: null`).
+
+    Raises:
+        UserError: for settings of a part that an earlier layer left out.
+    """
+    removed_by: dict[tuple[str, str], str | None] = {}
+    each = [(layer, place, parts) for layer in layers for place, parts in _parts(layer)]
+    for layer, place, parts in each:
+        for name, part in parts.items():
+            remover = removed_by.get((place, name))
+            if remover and part is not None and "dataset" not in part:
+                raise UserError(f"{layer.source}: {place}.{name}: this part is left out by {remover}")
+            removed_by[place, name] = layer.source if part is None else None
+    for _, place, parts in each:
+        for name in [n for n in parts if removed_by[place, n]]:
+            del parts[name]
+    return layers
+
+
+def _parts(layer: Layer) -> Iterator[tuple[str, Any]]:
+    """`stages.<stage>.mixture.parts` and what a layer says there."""
+    for name, stage in (layer.values.get("stages") or {}).items():
+        mixture = (stage or {}).get("mixture") if isinstance(stage, Mapping | DictConfig) else None
+        if isinstance(parts := (mixture or {}).get("parts"), DictConfig):
+            yield f"stages.{name}.mixture.parts", parts

@@ -248,14 +248,14 @@ def empty_batch(case: Case, device: torch.device = META) -> Batch:
     return cost.fake_batch(spec(case.config, case.stage), CLIPS, device)
 
 
-def made_up_batch(case: Case) -> Batch:
+def made_up_batch(case: Case, part: int = 0) -> Batch:
     """Clips of noise and of random words, each with one label, on the CPU; the same at each call. The last one is
     shorter than the others, and the one before it has no feature file of its pictures. Of a mixture by shares each half
-    has as many clips of each dataset; where a step is of one, they are of the stage's own."""
+    has as many clips of each dataset; where a step is of one, they are of the one at the place `part`."""
     draw = torch.Generator().manual_seed(1)
     of = spec(case.config, case.stage)
     if of.parts:
-        return _made_up_of_parts(of, draw)
+        return _made_up_of_parts(of, draw, part)
     whole = _made_up(dict(empty_batch(case, CPU)), of.inputs, draw)
     for modality, shape in of.features.items():
         whole[FEATURE_KEYS[modality]] = torch.randn(CLIPS, *shape, generator=draw)
@@ -272,9 +272,16 @@ def _made_up(zeros: dict[str, Any], inputs: Inputs, draw: torch.Generator) -> di
     return made
 
 
-def _made_up_of_parts(of: StageSpec[Any, Any], draw: torch.Generator) -> Batch:
+def parts_in_turn(case: Case) -> int:
+    """How many datasets a stage's steps are of, each step of one."""
+    of = spec(case.config, case.stage)
+    return 1 if of.mixes_parts else max(1, len(of.parts))
+
+
+def _made_up_of_parts(of: StageSpec[Any, Any], draw: torch.Generator, part: int) -> Batch:
     share = 2 * (CLIPS // 2 // len(of.parts)) if of.mixes_parts else 0
-    clips = [CLIPS - share * (len(of.parts) - 1), *(share for _ in of.parts[1:])]
+    clips = [share] * len(of.parts)
+    clips[part] = CLIPS - share * (len(of.parts) - 1)
     each = {
         place: _made_up(example_batch(part.inputs, CLASSES, count, CPU), part.inputs, draw)
         for place, (part, count) in enumerate(zip(of.parts, clips, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from bench.contract.cases import (
     built_after_a_step,
     empty_batch,
     made_up_batch,
+    parts_in_turn,
     state_of,
 )
 from experiments.common.optim import make_optimizer
@@ -55,12 +56,22 @@ def learns(case: Case, never: Collection[str] = ()) -> None:
         loss = module.training_step(clips, step)
         loss.backward()
         losses.append(loss.item())
-        without_gradient -= {name for name, p in trainable.items() if p.grad is not None and p.grad.any()}
+        without_gradient -= with_gradient(trainable)
+        optimizer.step()
+    for part in 2 * list(range(1, parts_in_turn(case))):  # twice, as a classifier may begin with zeros
+        optimizer.zero_grad()
+        module.training_step(made_up_batch(case, part), STEPS).backward()
+        without_gradient -= with_gradient(trainable)
         optimizer.step()
     assert without_gradient == set(never), f"{case}: no gradient in {STEPS} steps: {sorted(without_gradient)}"
     third = STEPS // 3
     first, last = sum(losses[:third]) / third, sum(losses[-third:]) / third
     assert last < first, f"{case}: the loss of one batch went from {first:.4g} to {last:.4g} in {STEPS} steps"
+
+
+def with_gradient(parameters: Mapping[str, Tensor]) -> set[str]:
+    """The names of those whose last gradient is not zero."""
+    return {name for name, p in parameters.items() if p.grad is not None and p.grad.any()}
 
 
 def resumes(case: Case) -> None:

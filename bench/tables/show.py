@@ -95,7 +95,7 @@ def print_list() -> None:
     table = Table("method", "idea", title="methods", title_justify="left")
     for name in registry.methods():
         readme = registry.method_folder(name) / "README.md"
-        heading = readme.read_text(encoding="utf-8").splitlines()[0] if readme.is_file() else ""
+        heading = readme.read_text(encoding="utf-8").partition("\n")[0] if readme.is_file() else ""
         table.add_row(name, heading.lstrip("# "))
     console.print(table)
     table = Table("dataset", "what it holds", "boards", "licence", title="datasets", title_justify="left")

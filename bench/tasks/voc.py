@@ -57,7 +57,7 @@ class PartlyJudged(Predictions):
         return replace(found, ignored=table["ignored"].to_pylist())
 
 
-class _Asked(NamedTuple):
+class _OfClass(NamedTuple):
     """What is asked of one class."""
 
     clips: NDArray[np.intp]
@@ -116,7 +116,7 @@ class VOCTask(TaggingTask):
         )
 
 
-def _asked(predictions: Predictions, modality: str) -> Iterator[_Asked]:
+def _asked(predictions: Predictions, modality: str) -> Iterator[_OfClass]:
     assert isinstance(predictions, PartlyJudged)
     target_NC, score_NC = predictions.target > 0, predictions.scores[modality]
     judged_NC = np.ones(target_NC.shape, dtype=bool)
@@ -124,10 +124,10 @@ def _asked(predictions: Predictions, modality: str) -> Iterator[_Asked]:
         judged_NC[row, list(classes)] = False
     for judged_N, target_N, score_N in zip(judged_NC.T, target_NC.T, score_NC.T, strict=True):
         clips = np.flatnonzero(judged_N)
-        yield _Asked(clips, target_N[clips], score_N[clips])
+        yield _OfClass(clips, target_N[clips], score_N[clips])
 
 
-def _average_precisions(asked: _Asked, weight_NB: Floats) -> tuple[Floats, Floats]:
+def _average_precisions(asked: _OfClass, weight_NB: Floats) -> tuple[Floats, Floats]:
     """(at 11 points [B], the area [B]); NaN where no positive has weight."""
     order = np.argsort(-asked.score.astype(np.float64), kind="stable")
     score_N, weight_NB = asked.score[order], np.asarray(weight_NB, np.float64)[order]

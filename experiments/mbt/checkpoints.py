@@ -17,28 +17,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from experiments.common.checkpoints import flax
 from experiments.common.checkpoints.heads import HEAD, without_other_head
-from experiments.common.checkpoints.library import offered
+from experiments.common.checkpoints.image_vit import VIT_INPUT, central_frame, is_image_vit, zoom_positions
 from experiments.common.checkpoints.table import Entry, Table
 from experiments.common.networks.convolutions import one_channel
+from experiments.common.networks.scenic import Tokens
 from experiments.common.weights import load_strict, require_fit
-from experiments.mbt.model import MBT, Tokens
+from experiments.mbt.model import MBT
 
 
 def is_scenic(weights: Mapping[str, Any]) -> bool:
     """Whether the keys are those of the authors' MBT."""
     return "Transformer/encoder_norm/scale" in weights
-
-
-def is_image_vit(weights: Mapping[str, Any]) -> bool:
-    """Whether the keys are those of timm's ViT (e.g. `vit_base_patch16_224.augreg_in21k`)."""
-    return "patch_embed.proj.weight" in weights and "blocks.0.attn.qkv.weight" in weights
 
 
 # --- the authors' checkpoints ---------------------------------------------------------------------------------
@@ -93,8 +87,6 @@ def _scenic(model: MBT, spectrogram_only: bool) -> Table:
 
 # --- image ViTs -----------------------------------------------------------------------------------------------
 
-_VIT_INPUT = ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias")
-
 
 def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tensor]:
     """timm's ViT -> a state dict for `model` without `head`, as scenic `projects/mbt/model_utils.py` starts MBT.
@@ -114,7 +106,7 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
         )
     )
     ours, strange = table.translated(weights)
-    require_fit([f"{key}: missing" for key in _VIT_INPUT if key not in weights] + strange)
+    require_fit([f"{key}: missing" for key in VIT_INPUT if key not in weights] + strange)
 
     cls_1D, grid_LD = weights["pos_embed"][0].split([1, weights["pos_embed"].shape[1] - 1])
     for m, tokens in model.tokens.items():
@@ -138,23 +130,6 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
     return ours
 
 
-def central_frame(kernel: Tensor, frames: int) -> Tensor:
-    """[D, 3, H, W] -> [D, 3, frames, H, W]: the middle frame's, zero for the others (`central_frame_initializer`)."""
-    inflated = kernel.new_zeros(*kernel.shape[:2], frames, *kernel.shape[2:])
-    inflated[:, :, frames // 2] = kernel
-    return inflated
-
-
-def zoom_positions(grid_LD: Tensor, rows: int, columns: int) -> Tensor:
-    """Positions of a square grid -> [rows * columns, D], bilinear, corners on corners, by scipy as in their code."""
-    side = math.isqrt(len(grid_LD))
-    if (rows, columns) == (side, side):
-        return grid_LD
-    table = grid_LD.reshape(side, side, -1).float().numpy()
-    zoomed = ndimage.zoom(table, (rows / side, columns / side, 1), order=1)
-    return torch.from_numpy(zoomed).reshape(rows * columns, -1)
-
-
 def bottleneck_grid(bottlenecks: int) -> tuple[int, int]:
     """4 -> (2, 2), 6 -> (2, 3): the most square grid, as their `interpolate_positional_embeddings` finds it.
 
@@ -168,27 +143,6 @@ def bottleneck_grid(bottlenecks: int) -> tuple[int, int]:
             "set model.bottlenecks to e.g. 4, 6, 16 or 64"
         )
     return rows, bottlenecks // rows
-
-
-IMAGE_VIT = {
-    192: "vit_tiny_patch16_224.augreg_in21k",
-    384: "vit_small_patch16_224.augreg_in21k",
-    768: "vit_base_patch16_224.augreg_in21k",
-    1024: "vit_large_patch16_224.augreg_in21k",
-}
-"""timm's ViTs pretrained on ImageNet-21k, by their channels; the paper's is the Base."""
-
-
-def imagenet(dim: int) -> Mapping[str, Tensor]:
-    """timm's ViT of so many channels, which it downloads unless it is in its cache.
-
-    Raises:
-        ValueError: for a size that has none, or where it cannot be downloaded.
-    """
-    if dim not in IMAGE_VIT:
-        raise ValueError(f"ImageNet has no ViT of model.dim={dim}, only of {', '.join(map(str, IMAGE_VIT))}")
-    name = IMAGE_VIT[dim]
-    return offered(lambda: timm.create_model(name, pretrained=True).state_dict(), "ImageNet's ViT", f"timm's {name}")
 
 
 def load(model: MBT, weights: Mapping[str, Any]) -> None:

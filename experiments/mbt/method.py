@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from datamodules.types import Batch
+from experiments.common.checkpoints.image_vit import imagenet
 from experiments.common.losses.mixup import mixed_with_reverse, mixing_shares
 from experiments.common.networks.layers import start_at_prior
 from experiments.common.stage import StageSpec
 from experiments.common.stages.classifier import INPUT, Classifier
-from experiments.mbt.checkpoints import imagenet, load
+from experiments.mbt.checkpoints import load
 from experiments.mbt.model import MBT, MBTConfig, mean_logits
 
 

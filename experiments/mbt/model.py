@@ -7,20 +7,17 @@ Streams are keyed by their modality, `a` or `v`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
-from timm.layers import Attention, DropPath, Mlp
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from datamodules.types import AudioInputs, Batch, Inputs, Modality, VideoInputs
+from datamodules.types import Batch, Inputs, Modality
 from experiments.common.networks.layers import LayerNorm
-from experiments.common.networks.patches import audio_grid, looked_at, video_grid
+from experiments.common.networks.patches import looked_at
+from experiments.common.networks.scenic import audio_tokens, encoder, init_scenic, video_tokens
 
 Streams = dict[str, Tensor]
 """Modality -> its tokens [B, S, D]."""
@@ -59,50 +56,7 @@ class MBTConfig:
         return self.bottlenecks + int(self.extra_bottleneck)
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------
-
-
-class Tokens(nn.Module):
-    """[B, C, *size] -> [B, S, D]: CLS and the patches of one modality, each with a learned position."""
-
-    def __init__(self, patch_embed: nn.Conv2d | nn.Conv3d, grid: tuple[int, ...]):
-        super().__init__()
-        self.grid = grid
-        self.patch_embed = patch_embed
-        self.cls_token = nn.Parameter(torch.zeros(patch_embed.out_channels))
-        self.positions = nn.Parameter(torch.empty(1 + math.prod(grid), patch_embed.out_channels))
-        nn.init.normal_(self.positions, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        patches_BLD = self.patch_embed(x).flatten(2).transpose(1, 2)
-        cls_B1D = self.cls_token.expand(len(x), 1, -1)
-        return torch.cat([cls_B1D, patches_BLD], dim=1) + self.positions
-
-
-def audio_tokens(config: MBTConfig, audio: AudioInputs) -> Tokens:
-    """Of [B, 1, frames, mels]. The authors repeat the log-mel in three channels; one is the same function."""
-    return Tokens(nn.Conv2d(1, config.dim, config.patch, config.patch), audio_grid(audio, config.patch))
-
-
-def video_tokens(config: MBTConfig, video: VideoInputs) -> Tokens:
-    """Of [B, 3, T, H, W]."""
-    patch = (config.tubelet, config.patch, config.patch)
-    return Tokens(nn.Conv3d(3, config.dim, patch, patch), video_grid(video, config.patch, config.tubelet))
-
-
-# --- blocks ---------------------------------------------------------------------------------------------------
-
-
-def encoder(config: MBTConfig) -> nn.ModuleList:
-    """The pre-LN ViT blocks of one stream, as in Flax: tanh GELU, and stochastic depth that drops and rescales not."""
-    gelu: Any = partial(nn.GELU, approximate="tanh")  # timm says that it takes a class, and calls it
-    make = partial(Block, qkv_bias=True, act_layer=gelu, norm_layer=LayerNorm)
-    rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
-    blocks = nn.ModuleList(make(config.dim, config.heads, config.mlp_ratio, drop_path=rate) for rate in rates)
-    for module in blocks.modules():
-        if isinstance(module, DropPath):
-            module.scale_by_keep = False  # survivors are not divided by 1 - p (scenic mbt/model.py, EncoderBlock)
-    return blocks
+# --- fusion -------------------------------------------------------------------------------------------------------
 
 
 def bottleneck_layer(blocks: Mapping[str, nn.Module], z: Streams, z_fsn: Tensor) -> tuple[Streams, Tensor]:
@@ -149,11 +103,13 @@ class MBT(nn.Module):
         self.config, self.modality = config, modality
         self.tokens = nn.ModuleDict()
         if "a" in modality:
-            self.tokens["a"] = audio_tokens(config, looked_at(inputs.audio, "audio"))
+            self.tokens["a"] = audio_tokens(looked_at(inputs.audio, "audio"), config.dim, config.patch)
         if "v" in modality:
-            self.tokens["v"] = video_tokens(config, looked_at(inputs.video, "video"))
+            video = looked_at(inputs.video, "video")
+            self.tokens["v"] = video_tokens(video, config.dim, config.patch, config.tubelet)
         owners = ["shared"] if config.share_encoder else list(modality)
-        self.blocks = nn.ModuleDict({owner: encoder(config) for owner in owners})
+        sizes = config.dim, config.depth, config.heads, config.mlp_ratio, config.drop_path
+        self.blocks = nn.ModuleDict({owner: encoder(*sizes) for owner in owners})
         self.fusion_layer = config.fusion_layer if modality == "av" else config.depth  # one stream meets no other
         self.bottleneck = None
         if config.fusion == "bottleneck" and self.fusion_layer < config.depth:
@@ -196,31 +152,6 @@ class MBT(nn.Module):
 def mean_logits(logits: Mapping[str, Tensor]) -> Tensor:
     """Modality -> [B, C], to [B, C]: what is measured; in training each modality has its own loss."""
     return torch.stack(list(logits.values())).mean(dim=0)
-
-
-def init_scenic(module: nn.Module) -> None:
-    """For `module.apply`: Flax's and scenic's initialisation, for a start without an image ViT.
-
-    Xavier-uniform weights (each of q, k and v for itself), LeCun-normal patch kernels, biases 0 or, in MLPs, nearly.
-    """
-    if isinstance(module, Block):
-        attn, mlp = module.attn, module.mlp
-        assert isinstance(attn, Attention) and isinstance(mlp, Mlp)
-        for weight in (*attn.qkv.weight.detach().chunk(3), attn.proj.weight):
-            nn.init.xavier_uniform_(weight)
-        for linear in (mlp.fc1, mlp.fc2):
-            nn.init.xavier_uniform_(linear.weight)
-            assert linear.bias is not None
-            nn.init.normal_(linear.bias, std=1e-6)
-        for linear in (attn.qkv, attn.proj):
-            nn.init.zeros_(linear.bias)
-    elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
-        std = module.weight[0].numel() ** -0.5 / 0.87962566103423978  # of a normal distribution cut at 2 std
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
 
 
 def _check(config: MBTConfig, modality: str) -> None:

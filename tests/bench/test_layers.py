@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from bench import registry
 from bench.config.compose import compose
-from bench.config.layers import Layer, by_name, with_included, without_removed
+from bench.config.layers import Layer, by_name, with_included, without_removed, without_removed_parts
 from bench.errors import UserError
 
 
@@ -64,6 +64,18 @@ def test_a_pattern_on_the_command_line():
     found = compose("mbt", ["preset=tiny", "stages.*_vggsound_*.epochs=3"]).stages
     assert {own.epochs for name, own in found.items() if "vggsound" in name} == {3}
     assert {own.epochs for name, own in found.items() if name.startswith("train_audioset")} == {20}
+
+
+def test_a_part_of_a_mixture_is_left_out_by_null_and_is_there_again_where_its_dataset_is_named():
+    def parts(*layers: dict[str, Any]) -> dict[str, Any]:
+        of = [layer(str(i), {"stages": {"x": {"mixture": {"parts": own}}}}) for i, own in enumerate(layers)]
+        return OmegaConf.merge(*(each.values for each in without_removed_parts(of))).stages.x.mixture.parts
+
+    both = {"a": {"dataset": "esc50", "weight": 2}, "b": {"dataset": "fsd50k"}}
+    assert parts(both, {"a": None}) == {"b": {"dataset": "fsd50k"}}
+    assert parts(both, {"a": None}, {"a": {"dataset": "esc10"}})["a"].dataset == "esc10"
+    with pytest.raises(UserError, match=r"^2: stages\.x\.mixture\.parts\.a: this part is left out by 1$"):
+        parts(both, {"a": None}, {"a": {"weight": 3}})
 
 
 # --- included files
