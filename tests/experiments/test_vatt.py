@@ -189,10 +189,11 @@ def test_noise_is_finite_whatever_is_drawn_and_a_hundredth_of_the_loudest_sample
 
 @torch.no_grad()
 def test_sound_may_be_a_spectrogram():
-    spectrum = {"kind": "spectrogram", "sample_rate": 8000, "hop": 400, "fft": 158, "window_samples": 158}
-    net = Towers(replace(SMALL, spectrum_patch=[16, 5]), inputs(16, **spectrum), "a")
-    assert net.fronts["a"].places.grid == (5, 4), "80 frequencies by 20 frames"
-    assert net("a", torch.randn(2, 1, 80, 20)).shape == (2, 16)
+    net = Towers(SMALL, inputs(16, kind="compressed_mel", sample_rate=8000, hop=200, window_samples=512), "a")
+    assert net.fronts["a"].places.grid == (2, 16), (
+        "of 40 frames of 80 mel bins, 16 by 5 in a token; the last 8 are left"
+    )
+    assert net("a", torch.randn(2, 1, 40, 80)).shape == (2, 16)
 
 
 def test_the_probe_is_of_low_rank_and_learns_what_can_be_told_apart():

@@ -50,12 +50,12 @@ class GlobalBatchNorm(nn.Module):
             total = count_R1.sum()
             self.running_mean.lerp_(mean_C, self.momentum)
             self.running_var.lerp_(var_C * total / (total - 1), self.momentum)
-        factor_C = (var_C + self.eps).rsqrt()
         shape = [-1] + [1] * (x.ndim - 2)
-        if self.weight is None or self.bias is None:
-            return ((own - mean_C.view(shape)) * factor_C.view(shape)).to(x.dtype)
-        factor_C = self.weight * factor_C
-        return (own * factor_C.view(shape) + (self.bias - mean_C * factor_C).view(shape)).to(x.dtype)
+        # Centred first: a product of the mean would round away what is small beside it.
+        normal = (own - mean_C.view(shape)) * (var_C + self.eps).rsqrt().view(shape)
+        if self.weight is not None and self.bias is not None:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(x.dtype)
 
 
 def over_processes(network: nn.Module) -> nn.Module:

@@ -42,6 +42,11 @@ class Deflated(nn.Module):
             load_strict(self.net, without_prefix(weights, "frames."))
 
 
+def repeated(picture_B3HW: Tensor, frames: int) -> Tensor:
+    """[B, 3, H, W] -> [B, 3, frames, H, W]."""
+    return picture_B3HW[:, :, None].expand(-1, -1, frames, -1, -1)
+
+
 STEM = "stem.0.convs.0.weight"
 """The kernel of S3D's first convolution."""
 
