@@ -1,5 +1,4 @@
-"""MMV's stages: `Train`, which also measures retrieval, and what its towers are judged by: `SVM`, `Linear`,
-`Finetune`."""
+"""MMV's stages: `Train`, which also measures retrieval, and what its towers are judged by: `SVM` and `Finetune`."""
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ from experiments.common.networks.batch_norm import over_processes
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import INPUT, Classifier
 from experiments.common.stages.frozen import FrozenNetwork
-from experiments.common.stages.linear import LinearOptions, LinearProbe
 from experiments.common.stages.narrated import NarratedOptions, NarratedStage
 from experiments.common.stages.svm import LinearSVM, SVMOptions
 from experiments.mmv.checkpoints import load
@@ -95,10 +93,6 @@ def tower(net: Towers, modality: str) -> nn.Module:
 
 class SVM(Features[SVMOptions], LinearSVM[MMVConfig]):
     """A linear SVM on standardised features (official `eval_ucf101.py`)."""
-
-
-class Linear(Features[LinearOptions], LinearProbe[MMVConfig]):
-    """A linear layer on the features."""
 
 
 @dataclass

@@ -1,5 +1,5 @@
-"""VATT's stages: `Pretrain`, which also measures retrieval, and what its transformers are judged by: `LowRank`, `SVM`,
-`Linear` and `Finetune`."""
+"""VATT's stages: `Pretrain`, which also measures retrieval, and what its transformers are judged by: `LowRank`, `SVM`
+and `Finetune`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from experiments.common.networks.tokens import Patches
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.classifier import Classifier
 from experiments.common.stages.frozen import FrozenNetwork
-from experiments.common.stages.linear import LinearOptions, LinearProbe
 from experiments.common.stages.low_rank import LowRankOptions, LowRankProbe
 from experiments.common.stages.narrated import NarratedOptions, NarratedStage
 from experiments.common.stages.svm import LinearSVM, SVMOptions
@@ -139,10 +138,6 @@ class LowRank(Features[LowRankOptions], LowRankProbe[VATTConfig]):
 
 class SVM(Features[SVMOptions], LinearSVM[VATTConfig]):
     """A linear SVM on the features."""
-
-
-class Linear(Features[LinearOptions], LinearProbe[VATTConfig]):
-    """A linear layer on the features, for tags."""
 
 
 @dataclass
