@@ -14,14 +14,14 @@ TensorFlow makes each silence quieter, anew at each step, by a factor between 0 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar
 
 from datamodules import source
 from datamodules.boards import Board, Classification
 from datamodules.speechcommands import WORDS, SpeechCommands, names_in, recordings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SILENCE, UNKNOWN, NOISE = "_silence_", "_unknown_", "_background_noise_"
 WANTED = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -76,6 +76,8 @@ class SpeechCommands12(SpeechCommands):
         rows.belongs_elsewhere(others & ~_first(rows["name"][others], count).reindex(others.index, fill_value=False))
         rows["class"] = rows["word"].where(~others, UNKNOWN)
         words = self.named(rows, self.release, {"labels": rows.labels("class", CLASSES)})
+        import pandas as pd
+
         silence = self._silence(split, count)
         return source.Official(
             pd.concat([words.clips, silence.clips], ignore_index=True),
@@ -89,6 +91,8 @@ class SpeechCommands12(SpeechCommands):
         files = [name for name in names_in(folder) if (name == OF_VALIDATION) == (split == "val")]
         if not files:
             raise source.DataError(f"{self.title}: no recording of noise for {split} in {folder}; unpack the archive")
+        import numpy as np
+
         windows = [
             (name, start)
             for place, name in enumerate(files)

@@ -116,13 +116,13 @@ class TextInputs(Freezable):
     """The tokenizer's file, which the user provides; none = the word list of the sample data."""
     length: int = 20
     """Tokens; longer text is cut, shorter is padded with id 0."""
-    candidates: int = 1
-    """Of narrated videos: a clip's text and those next to it (5 in MIL-NCE), as `text` [B, candidates, L]."""
     reads: Literal["captions", "titles"] = "captions"
     """`captions`: the dataset's own texts, or what is said in narrated videos. `titles`: the videos', by a table
     `titles.csv` (video_id,title) beside the official files; a clip without one has no words."""
     prompt: str = ""
     """What stands before a clip's words, if it has any."""
+    candidates: int = 1
+    """Of narrated videos: a clip's text and those next to it (5 in MIL-NCE), as `text` [B, candidates, L]."""
 
 
 @dataclass

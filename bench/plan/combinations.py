@@ -268,7 +268,7 @@ def _check_ensemble(config: BenchConfig, stage: StageConfig, where: str) -> None
 def _check_probabilities(stage: StageConfig, where: str) -> None:
     board = stage.objects.board
     if board is None or not task_of(board).averages:
-        those = " and ".join(name for name, board in known().items() if task_of(board).averages)
+        those = ", ".join(name for name, board in known().items() if task_of(board).averages)
         raise UserError(f"{where}: probabilities can be averaged on boards of {those} only")
 
 

@@ -126,11 +126,11 @@ def test_a_run_says_all_that_its_record_does(tmp_path: Path):
 
 def test_methods_say_what_is_published_and_where_nothing_is(tmp_path: Path):
     recalled = row(known="memory", verified=False, source="", place="")
-    papers = [method(row(), recalled), method(recalled, name="vatt", arxiv="2104.11178")]
+    papers = [method(row(), recalled), method(recalled, name="lavish", arxiv="2212.07983")]
     methods = data_of(folder_of(tmp_path, measured(), papers=papers)).boards["methods"]
     assert [each["source"] for each in methods["mavil"]["paper"]["rows"]] == ["arXiv 2212.08071"]
     assert methods["mavil"]["paper"]["recalled"] == 1
-    assert methods["vatt"]["paper"]["rows"] == [] and not methods["vatt"]["runnable"]
+    assert methods["lavish"]["paper"]["rows"] == [] and not methods["lavish"]["runnable"]
     assert methods["mavil"]["title"] == "MAViL: Masked Audio-Video Learners" and methods["mavil"]["runnable"]
 
 

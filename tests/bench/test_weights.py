@@ -135,6 +135,7 @@ SAVED: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], ...]] = {
     "xdc": (state_dict_alone,),
     "xkd": (resumable, state_dict_alone),
     "mmv": (haiku,),
+    "polyvit": (flax,),
     "vatt": (tensorflow,),
 }
 """Method -> how its authors' code saves."""

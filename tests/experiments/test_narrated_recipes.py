@@ -79,5 +79,7 @@ def test_only_whole_videos_have_one_reference_of_loudness(method):
     """The authors' files of YouCook2 and MSR-VTT hold a log-mel of each clip."""
     for name, stage in composed(method).stages.items():
         whole = stage.dataset in ("howto100m", "crosstask", "mining_youtube")
+        if stage.data.inputs.audio is None:
+            continue
         assert stage.data.inputs.audio.reference == ("source" if whole else "clip"), name
         assert stage.data.captions == ("one" if stage.train and stage.dataset == "msrvtt" else "each"), name
