@@ -18,9 +18,9 @@ from experiments.common.networks.layers import LayerNorm
 from experiments.common.networks.patches import looked_at
 from experiments.common.networks.scenic import Tokens, audio_tokens, encoder, init_scenic, video_tokens
 
-STILL = "still"
-"""Stream of kind `image`: what is looked at where a clip is a picture."""
-PLACE = {"a": "audio", "v": "video", "i": STILL}
+IMAGE = "image"
+"""The stream of datasets of pictures (`datamodules/picture_sets.py`)."""
+PLACE = {"a": "audio", "v": "video", "i": IMAGE}
 """Modality -> key in a batch."""
 
 
@@ -54,10 +54,10 @@ def tokens_of(config: PolyViTConfig, modality: str, inputs: Inputs) -> Tokens:
         return audio_tokens(looked_at(inputs.audio, "audio"), config.dim, config.patch)
     if modality == "v":
         return video_tokens(looked_at(inputs.video, "video"), config.dim, config.patch, config.tubelet)
-    where = f"data.inputs.streams.{STILL}"
-    if STILL not in inputs.streams:
-        raise ValueError(f"this stage looks at pictures: {where}, which is of kind image, is not there")
-    side, rest = divmod(inputs.streams[STILL]["size"], config.patch)
+    where = f"data.inputs.streams.{IMAGE}"
+    if IMAGE not in inputs.streams:
+        raise ValueError(f"this stage looks at pictures: {where}, which datasets of pictures have, is not there")
+    side, rest = divmod(inputs.streams[IMAGE]["size"], config.patch)
     if rest:
         raise ValueError(f"{where}.size must be a multiple of model.patch {config.patch}")
     return Tokens(nn.Conv2d(3, config.dim, config.patch, config.patch), (side, side))

@@ -21,7 +21,7 @@ from experiments.polyvit.method import TaskOptions, Train, TrainOptions
 from experiments.polyvit.model import PolyViTConfig
 
 INPUTS = {
-    "i": Inputs(None, None, streams={"still": {"kind": "image", "size": 16}}),
+    "i": Inputs(None, None, streams={"image": {"kind": "image", "size": 16}}),
     "a": Inputs(AudioInputs(frames=16, mel_bins=8), None),
     "v": Inputs(None, VideoInputs(frames=2, size=8)),
 }
@@ -29,7 +29,7 @@ PARTS = [
     PartSpec(name, INPUTS[m], m, classes, several, "label", 4)  # type: ignore[arg-type]
     for name, m, classes, several in (("pets", "i", 3, False), ("fsd50k", "a", 4, True), ("kinetics", "v", 2, False))
 ]
-SHAPES = {"i": ("still", (3, 16, 16)), "a": ("audio", (1, 16, 8)), "v": ("video", (3, 2, 8, 8))}
+SHAPES = {"i": ("image", (3, 16, 16)), "a": ("audio", (1, 16, 8)), "v": ("video", (3, 2, 8, 8))}
 SMALL = PolyViTConfig(dim=16, depth=3, heads=2, patch=8, tubelet=2)
 
 
@@ -84,7 +84,7 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 def test_a_step_moves_the_encoder_and_what_is_of_its_dataset_and_its_modality():
     made = stage(idle="stay").eval()
-    before, seen = weights(made), batch("pets")["still"]
+    before, seen = weights(made), batch("pets")["image"]
     logits = made.net("pets", "i", seen)
     trained(made, "fsd50k", "fsd50k")
     assert moved(before, weights(made)) == {"tokens.a", "heads.fsd50k", "blocks", "norm"}
@@ -176,5 +176,5 @@ def test_what_is_wrong_is_named():
     with pytest.raises(ValueError, match="modality=av of both: PolyViT looks at one at a time"):
         stage(parts=[both])
     bare = PartSpec("bare", Inputs(None, None), "i", 2, False, "label", 4)
-    with pytest.raises(ValueError, match="data.inputs.streams.still, which is of kind image, is not there"):
+    with pytest.raises(ValueError, match="data.inputs.streams.image, which datasets of pictures have, is not there"):
         stage(parts=[bare])

@@ -21,12 +21,12 @@ RECORDED = Recording("polyvit")
 NETWORK, drawn = RECORDED.values["network"], RECORDED.drawn
 PARTS = {"image": ("pets", "i"), "audio": ("vggsound", "a"), "video": ("kinetics400", "v")}
 INPUTS = {
-    "i": Inputs(None, None, streams={"still": {"kind": "image", "size": 64}}),
+    "i": Inputs(None, None, streams={"image": {"kind": "image", "size": 64}}),
     "a": Inputs(AudioInputs(frames=96, mel_bins=64), None),
     "v": Inputs(None, VideoInputs(frames=8, size=64)),
 }
 CLIPS = {"image": (2, 3, 64, 64), "audio": (2, 1, 96, 64), "video": (2, 3, 8, 64, 64)}
-KEYS = {"image": "still", "audio": "audio", "video": "video"}
+KEYS = {"image": "image", "audio": "audio", "video": "video"}
 
 
 def released(run: str) -> dict[str, Tensor]:
