@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules import keyed
 from datamodules.precision import no_autocast
-from experiments.common.losses.contrastive import LEAST, gather_rows, mean_of_valid
+from experiments.common.losses.contrastive import candidate_scores, gather_rows, mean_of_valid
 
 
 def noisy(sound_BT: Tensor, key_B: Tensor, share: float) -> Tensor:
@@ -42,11 +42,6 @@ def two_way_nce(x_BD: Tensor, y_BND: Tensor, tau: float, there_BN: Tensor) -> Te
         there_BN: [B, N] bool, which there are.
     """
     with no_autocast(x_BD.device):
-        x_BD, y_BND = F.normalize(x_BD.float(), dim=1), F.normalize(y_BND.float(), dim=2)
-        x_GD, y_GND = gather_rows(x_BD), gather_rows(y_BND.flatten(1)).unflatten(1, y_BND.shape[1:])
-        hidden_GN, hidden_BN = ~gather_rows(there_BN.float()).bool(), ~there_BN
-        to_y_BGN = (torch.einsum("bd,gnd->bgn", x_BD, y_GND) / tau).masked_fill(hidden_GN, LEAST)
-        to_x_BGN = (torch.einsum("gd,bnd->bgn", x_GD, y_BND) / tau).masked_fill(hidden_BN[:, None], LEAST)
-        own_B = (torch.einsum("bd,bnd->bn", x_BD, y_BND) / tau).masked_fill(hidden_BN, LEAST).logsumexp(1)
+        to_y_BGN, to_x_BGN, own_BN = candidate_scores(x_BD, y_BND, tau, there_BN)
         both_B = to_y_BGN.flatten(1).logsumexp(1) + to_x_BGN.flatten(1).logsumexp(1)
-        return mean_of_valid(both_B - 2 * own_B, there_BN.any(1))
+        return mean_of_valid(both_B - 2 * own_BN.logsumexp(1), there_BN.any(1))

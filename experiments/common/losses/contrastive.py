@@ -128,15 +128,21 @@ def mil_nce(x_BD: Tensor, y_BND: Tensor, tau: float, there_BN: Tensor | None = N
         there_BN: [B, N] bool, which candidates there are. The others are in no sum; an x without any gives no loss, and
             still is one that a y of others must not be found by (VATT `objectives.py` AsymmetricNCE). None = all.
     """
+    if there_BN is None:
+        there_BN = torch.ones(y_BND.shape[:2], dtype=torch.bool, device=y_BND.device)
     with no_autocast(x_BD.device):
-        x_BD, y_BND = F.normalize(x_BD.float(), dim=1), F.normalize(y_BND.float(), dim=2)
-        if there_BN is None:
-            there_BN = torch.ones(y_BND.shape[:2], dtype=torch.bool, device=y_BND.device)
-        candidates = y_BND.shape[1]
-        x_GD, y_GND = gather_rows(x_BD), gather_rows(y_BND.flatten(1)).unflatten(1, (candidates, -1))
-        there_GN = gather_rows(there_BN.float()).bool()
-        row_BGN = (torch.einsum("bd,gnd->bgn", x_BD, y_GND) / tau).masked_fill(~there_GN, LEAST)
-        column_BGN = (torch.einsum("gd,bnd->bgn", x_GD, y_BND) / tau).masked_fill(~there_BN[:, None], LEAST)
-        own_BN = (torch.einsum("bd,bnd->bn", x_BD, y_BND) / tau).masked_fill(~there_BN, LEAST)
+        row_BGN, column_BGN, own_BN = candidate_scores(x_BD, y_BND, tau, there_BN)
         every_BK = torch.cat([row_BGN.flatten(1), column_BGN.flatten(1)], 1)
         return mean_of_valid(every_BK.logsumexp(1) - own_BN.logsumexp(1), there_BN.any(1))
+
+
+def candidate_scores(x_BD: Tensor, y_BND: Tensor, tau: float, there_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines over `tau` of what `mil_nce` compares: [B, G, N] each x with the candidates of the global batch,
+    [B, G, N] its own candidates with each x of that batch, [B, N] x with its own; `LEAST` where there is none."""
+    x_BD, y_BND = F.normalize(x_BD.float(), dim=1), F.normalize(y_BND.float(), dim=2)
+    x_GD, y_GND = gather_rows(x_BD), gather_rows(y_BND.flatten(1)).unflatten(1, y_BND.shape[1:])
+    lacking_GN, lacking_BN = ~gather_rows(there_BN.float()).bool(), ~there_BN
+    row_BGN = (torch.einsum("bd,gnd->bgn", x_BD, y_GND) / tau).masked_fill(lacking_GN, LEAST)
+    column_BGN = (torch.einsum("gd,bnd->bgn", x_GD, y_BND) / tau).masked_fill(lacking_BN[:, None], LEAST)
+    own_BN = (torch.einsum("bd,bnd->bn", x_BD, y_BND) / tau).masked_fill(lacking_BN, LEAST)
+    return row_BGN, column_BGN, own_BN
