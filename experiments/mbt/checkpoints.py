@@ -22,9 +22,8 @@ from torch import Tensor
 
 from experiments.common.checkpoints import flax
 from experiments.common.checkpoints.heads import HEAD, without_other_head
-from experiments.common.checkpoints.image_vit import VIT_INPUT, central_frame, is_image_vit, zoom_positions
+from experiments.common.checkpoints.image_vit import VIT_INPUT, as_tokens, is_image_vit, places_of, zoom_positions
 from experiments.common.checkpoints.table import Entry, Table
-from experiments.common.networks.convolutions import one_channel
 from experiments.common.networks.scenic import Tokens
 from experiments.common.weights import load_strict, require_fit
 from experiments.mbt.model import MBT
@@ -49,14 +48,10 @@ def from_scenic(weights: Mapping[str, Any], model: MBT) -> dict[str, Tensor]:
     Raises:
         ValueError: naming every key that MBT does not have, or a query, key or value without the other two.
     """
-    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
-    ours, strange = _scenic(model, "embedding/kernel" not in weights).translated(tensors)
-    ours, missing = flax.fused_qkv(ours)
-    require_fit(strange + missing)
-    return ours
+    return flax.vit(weights, _names(model, spectrogram_only="embedding/kernel" not in weights))
 
 
-def _scenic(model: MBT, spectrogram_only: bool) -> Table:
+def _names(model: MBT, spectrogram_only: bool) -> list[Entry]:
     names: list[Entry] = [
         (r"bottleneck", None if model.bottleneck is None else "bottleneck"),  # theirs is there if nothing is fused, too
         (r"clsspectrogram", "tokens.a.cls_token"),
@@ -70,19 +65,8 @@ def _scenic(model: MBT, spectrogram_only: bool) -> Table:
             flax.module(f"embedding{suffix}", f"tokens.{stream}.patch_embed"),
             (f"Transformer/posembed_input{suffix}/pos_embedding", f"tokens.{stream}.positions"),
         ]
-        names += [
-            flax.module(rf"Transformer/encoderblock_(\d+){suffix}/{theirs}", rf"blocks.{owner}.\1.{ours}")
-            for theirs, ours in flax.BLOCK.items()
-        ]
-    shapes = (
-        (r".*(positions|bottleneck)", lambda table: table[0]),
-        (r".*(cls_token|bias)", torch.flatten),
-        (r"tokens\.a\.patch_embed\.weight", lambda kernel: one_channel(flax.convolution(kernel))),
-        (r"tokens\.v\.patch_embed\.weight", flax.convolution),
-        (r".*attn\.[qkv]\.weight", flax.of_heads),
-        (r".*", flax.linear),
-    )
-    return Table(tuple(names), shapes)
+        names += flax.block(rf"Transformer/encoderblock_(\d+){suffix}", rf"blocks.{owner}.\1")
+    return names
 
 
 # --- image ViTs -----------------------------------------------------------------------------------------------
@@ -108,22 +92,14 @@ def from_image_vit(weights: Mapping[str, Tensor], model: MBT) -> dict[str, Tenso
     ours, strange = table.translated(weights)
     require_fit([f"{key}: missing" for key in VIT_INPUT if key not in weights] + strange)
 
-    cls_1D, grid_LD = weights["pos_embed"][0].split([1, weights["pos_embed"].shape[1] - 1])
     for m, tokens in model.tokens.items():
-        kernel = weights["patch_embed.proj.weight"]
-        ours[f"tokens.{m}.patch_embed.weight"] = (
-            one_channel(kernel) if m == "a" else central_frame(kernel, model.config.tubelet)
-        )
-        ours[f"tokens.{m}.patch_embed.bias"] = weights["patch_embed.proj.bias"]
         assert isinstance(tokens, Tokens)
-        times, (rows, columns) = math.prod(tokens.grid[:-2]), tokens.grid[-2:]
-        positions_LD = zoom_positions(grid_LD, rows, columns).repeat(times, 1)
-        ours[f"tokens.{m}.positions"] = torch.cat([cls_1D, positions_LD])
-        ours[f"tokens.{m}.cls_token"] = weights["cls_token"].flatten()
+        ours |= {f"tokens.{m}.{key}": value for key, value in as_tokens(weights, m, tokens).items()}
     if model.modality == "av":
         # Their code looks for `cls_spectrogram` where the class has `clsspectrogram`, so this one stays at its 0.
         ours["tokens.a.cls_token"] = torch.zeros_like(ours["tokens.a.cls_token"])
     if model.bottleneck is not None:
+        cls_1D, grid_LD = places_of(weights)
         rows, columns = bottleneck_grid(model.config.bottlenecks)
         zoomed_KD = zoom_positions(grid_LD, rows, columns)
         ours["bottleneck"] = torch.cat([cls_1D, zoomed_KD]) if model.config.extra_bottleneck else zoomed_KD

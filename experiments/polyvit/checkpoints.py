@@ -13,17 +13,14 @@ None of these files was released. Layouts are those of `common/checkpoints/flax.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from experiments.common.checkpoints import flax
-from experiments.common.checkpoints.image_vit import VIT_INPUT, central_frame, is_image_vit, zoom_positions
+from experiments.common.checkpoints.image_vit import VIT_INPUT, as_tokens, is_image_vit
 from experiments.common.checkpoints.table import Entry, Table
-from experiments.common.networks.convolutions import one_channel
 from experiments.common.networks.scenic import Tokens
 from experiments.common.weights import load_strict, require_fit
 from experiments.polyvit.model import PolyViT
@@ -37,13 +34,13 @@ def from_scenic(weights: Mapping[str, Any], model: PolyViT) -> dict[str, Tensor]
     Raises:
         ValueError: naming every key that PolyViT does not have.
     """
-    own = len(next(iter(model.own.values())))  # type: ignore[arg-type]  # of every modality as many
+    own = model.config.own_layers
     names: list[Entry] = [
         flax.module("vit_encoder/encoder_norm", "norm"),
         flax.module(r"classification_head_(\w+)/output_projection", r"heads.\1"),
     ]
     for layer in range(len(model.blocks)):
-        names += _block(f"vit_encoder/encoderblock_{own + layer}", f"blocks.{layer}")
+        names += flax.block(f"vit_encoder/encoderblock_{own + layer}", f"blocks.{layer}")
     for modality, theirs in TOKENIZERS.items():
         place = f"tokenizer/{theirs}"
         names += [
@@ -52,24 +49,8 @@ def from_scenic(weights: Mapping[str, Any], model: PolyViT) -> dict[str, Tensor]
             (f"{place}/posembed_input/pos_embedding", f"tokens.{modality}.positions"),
         ]
         for layer in range(own):
-            names += _block(f"{place}/encoderblock_{layer}", f"own.{modality}.{layer}")
-    shapes = (
-        (r".*positions", lambda table: table[0]),
-        (r".*(cls_token|bias)", torch.flatten),
-        (r"tokens\.a\.patch_embed\.weight", lambda kernel: one_channel(flax.convolution(kernel))),
-        (r"tokens\..\.patch_embed\.weight", flax.convolution),
-        (r".*attn\.[qkv]\.weight", flax.of_heads),
-        (r".*", flax.linear),
-    )
-    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
-    ours, strange = Table(tuple(names), shapes).translated(tensors)
-    ours, missing = flax.fused_qkv(ours)
-    require_fit(strange + missing)
-    return ours
-
-
-def _block(theirs: str, ours: str) -> list[Entry]:
-    return [flax.module(f"{theirs}/{module}", f"{ours}.{name}") for module, name in flax.BLOCK.items()]
+            names += flax.block(f"{place}/encoderblock_{layer}", f"own.{modality}.{layer}")
+    return flax.vit(weights, names)
 
 
 def from_image_vit(weights: Mapping[str, Tensor], model: PolyViT) -> dict[str, Tensor]:
@@ -79,7 +60,7 @@ def from_image_vit(weights: Mapping[str, Tensor], model: PolyViT) -> dict[str, T
     Raises:
         ValueError: naming the keys that an image ViT does not have or lacks.
     """
-    own = len(next(iter(model.own.values())))  # type: ignore[arg-type]
+    own = model.config.own_layers
     names: list[Entry] = [
         (rf"blocks\.{layer}\.(.+)", tuple(rf"own.{m}.{layer}.\1" for m in model.own)) for layer in range(own)
     ]
@@ -87,20 +68,9 @@ def from_image_vit(weights: Mapping[str, Tensor], model: PolyViT) -> dict[str, T
     names += [(r"norm\.(.+)", r"norm.\1"), (r"(head|pre_logits)\..+", None), ("|".join(VIT_INPUT), None)]
     ours, strange = Table(tuple(names)).translated(weights)
     require_fit([f"{key}: missing" for key in VIT_INPUT if key not in weights] + strange)
-    cls_1D, grid_LD = weights["pos_embed"][0].split([1, weights["pos_embed"].shape[1] - 1])
-    for modality, each in model.tokens.items():
-        tokens, kernel = cast(Tokens, each), weights["patch_embed.proj.weight"]
-        if modality == "a":
-            kernel = one_channel(kernel)
-        elif modality == "v":
-            kernel = central_frame(kernel, tokens.patch_embed.kernel_size[0])
-        times, (rows, columns) = math.prod(tokens.grid[:-2]), tokens.grid[-2:]
-        ours[f"tokens.{modality}.patch_embed.weight"] = kernel
-        ours[f"tokens.{modality}.patch_embed.bias"] = weights["patch_embed.proj.bias"]
-        ours[f"tokens.{modality}.positions"] = torch.cat(
-            [cls_1D, zoom_positions(grid_LD, rows, columns).repeat(times, 1)]
-        )
-        ours[f"tokens.{modality}.cls_token"] = weights["cls_token"].flatten()
+    for modality, tokens in model.tokens.items():
+        of_modality = as_tokens(weights, modality, cast(Tokens, tokens))
+        ours |= {f"tokens.{modality}.{key}": value for key, value in of_modality.items()}
     return ours
 
 

@@ -14,7 +14,7 @@ from datamodules.types import Batch, Inputs, Outputs
 from experiments.common.checkpoints.image_vit import imagenet
 from experiments.common.losses.classification import classification_loss
 from experiments.common.losses.mixup import mixed_with_reverse, mixing_shares
-from experiments.common.stage import StageSpec
+from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.linear import LinearOptions, LinearProbe
 from experiments.common.stages.network import NetworkStage
 from experiments.polyvit.checkpoints import load
@@ -47,22 +47,27 @@ class TrainOptions:
     """Parameters without a part in a step: moved on by their momentum, as in the release, or left as they are."""
 
 
-class Train(NetworkStage[PolyViTConfig, TrainOptions]):
-    """One dataset a step, by its own learning rate and augmentation; the encoder is that of all."""
+class OnPolyViT(NetworkStage[PolyViTConfig, Options]):
+    """A stage with the network, ours, the authors' or an image ViT's."""
 
-    some_parameters_idle = True
     net: PolyViT
-
-    def __init__(self, spec: StageSpec[PolyViTConfig, TrainOptions]):
-        super().__init__(spec)
-        self.parts = {part.name: part for part in parts_of(spec)}
-        self.net = PolyViT(spec.model, sizes_of(self.parts))
 
     def load_net(self, weights: Mapping[str, Tensor]) -> None:
         load(self.net, weights)
 
     def imagenet(self) -> Mapping[str, Tensor]:
         return imagenet(self.spec.model.dim)
+
+
+class Train(OnPolyViT[TrainOptions]):
+    """One dataset a step, by its own learning rate and augmentation; the encoder is that of all."""
+
+    some_parameters_idle = True
+
+    def __init__(self, spec: StageSpec[PolyViTConfig, TrainOptions]):
+        super().__init__(spec)
+        self.parts = {part.name: part for part in parts_of(spec)}
+        self.net = PolyViT(spec.model, sizes_of(self.parts))
 
     def task(self, name: str) -> TaskOptions:
         return self.spec.options.tasks.get(name, TaskOptions())
@@ -139,21 +144,13 @@ def sizes_of(parts: Mapping[str, PartSpec]) -> Sizes:
     return Sizes(inputs, {name: part.num_classes for name, part in parts.items()})
 
 
-class Linear(LinearProbe[PolyViTConfig]):
+class Linear(OnPolyViT[LinearOptions], LinearProbe[PolyViTConfig]):
     """A linear layer on the frozen encoder's CLS token."""
-
-    net: PolyViT
 
     def __init__(self, spec: StageSpec[PolyViTConfig, LinearOptions]):
         parts = {part.name: part for part in parts_of(spec)}
         net = PolyViT(spec.model, Sizes(sizes_of(parts).inputs, {}))
         super().__init__(spec, net, spec.model.dim)
-
-    def load_net(self, weights: Mapping[str, Tensor]) -> None:
-        load(self.net, weights)
-
-    def imagenet(self) -> Mapping[str, Tensor]:
-        return imagenet(self.spec.model.dim)
 
     def embed(self, batch: Batch) -> Tensor:
         modality = self.spec.modality

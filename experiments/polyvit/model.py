@@ -77,7 +77,7 @@ class PolyViT(nn.Module):
         super().__init__()
         if not 0 <= config.own_layers <= config.depth:
             raise ValueError(f"model.own_layers must be from 0 to model.depth {config.depth}, not {config.own_layers}")
-        modalities = sorted(sizes.inputs)
+        self.config, modalities = config, sorted(sizes.inputs)
 
         def blocks(count: int) -> nn.ModuleList:
             # Of rates above 0, so that each block has something whose rate a dataset sets; the first one's is 0.

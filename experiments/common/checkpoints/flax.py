@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.common.checkpoints.table import Entry
+from experiments.common.checkpoints.table import Entry, Table
+from experiments.common.networks.convolutions import one_channel
+from experiments.common.weights import require_fit
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 BLOCK = {
@@ -27,6 +31,11 @@ BLOCK = {
 def module(theirs: str, ours: str) -> Entry:
     r"""Of a `Table`: a module's parameters. Groups of the pattern `theirs` are `\1`, … in `ours`."""
     return rf"{theirs}/(?P<leaf>kernel|scale|bias)", lambda match: f"{ours}.{LEAVES[match['leaf']]}"
+
+
+def block(theirs: str, ours: str) -> list[Entry]:
+    """Of a `Table`: the parameters of an encoder's block, see `module`."""
+    return [module(f"{theirs}/{part}", f"{ours}.{name}") for part, name in BLOCK.items()]
 
 
 def convolution(kernel: Tensor) -> Tensor:
@@ -56,3 +65,28 @@ def fused_qkv(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]
         else:
             ours[fused] = torch.cat([ours.pop(part) for part in parts])
     return ours, missing
+
+
+VIT_SHAPES = (
+    (r".*(positions|bottleneck)", lambda table: table[0]),
+    (r".*(cls_token|bias)", torch.flatten),
+    (r"tokens\.a\.patch_embed\.weight", lambda kernel: one_channel(convolution(kernel))),
+    (r"tokens\..\.patch_embed\.weight", convolution),
+    (r".*attn\.[qkv]\.weight", of_heads),
+    (r".*", linear),
+)
+"""Of a `Table`: how the parameters of scenic's ViTs lie in ours (`networks/scenic.py`), whose kernel of sound is of one
+channel."""
+
+
+def vit(weights: Mapping[str, Any], names: Sequence[Entry]) -> dict[str, Tensor]:
+    """The parameters of a ViT of scenic's, arrays or tensors under names joined by `/`, -> a state dict.
+
+    Raises:
+        ValueError: naming every key that has no place here, or a query, key or value without the other two.
+    """
+    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+    ours, strange = Table(tuple(names), VIT_SHAPES).translated(tensors)
+    ours, missing = fused_qkv(ours)
+    require_fit(strange + missing)
+    return ours

@@ -12,6 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from experiments.common.checkpoints.library import offered
+from experiments.common.networks.convolutions import one_channel
+from experiments.common.networks.scenic import Tokens
 
 VIT_INPUT = ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias")
 """Keys of what stands before the blocks."""
@@ -37,6 +39,29 @@ def zoom_positions(grid_LD: Tensor, rows: int, columns: int) -> Tensor:
     table = grid_LD.reshape(side, side, -1).float().numpy()
     zoomed = ndimage.zoom(table, (rows / side, columns / side, 1), order=1)
     return torch.from_numpy(zoomed).reshape(rows * columns, -1)
+
+
+def places_of(weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """([1, D], [L, D]) the positions of its CLS and of its grid."""
+    cls_1D, grid_LD = weights["pos_embed"][0].split([1, weights["pos_embed"].shape[1] - 1])
+    return cls_1D, grid_LD
+
+
+def as_tokens(weights: Mapping[str, Tensor], modality: str, tokens: Tokens) -> dict[str, Tensor]:
+    """What stands before its blocks, as that of a modality, under the names of `Tokens`: its CLS, its kernel, of sound
+    summed over the colours and of video as the middle frame's, and its positions fitted to their grid."""
+    kernel, (cls_1D, grid_LD) = weights["patch_embed.proj.weight"], places_of(weights)
+    if modality == "a":
+        kernel = one_channel(kernel)
+    elif modality == "v":
+        kernel = central_frame(kernel, tokens.patch_embed.kernel_size[0])
+    times, (rows, columns) = math.prod(tokens.grid[:-2]), tokens.grid[-2:]
+    return {
+        "patch_embed.weight": kernel,
+        "patch_embed.bias": weights["patch_embed.proj.bias"],
+        "positions": torch.cat([cls_1D, zoom_positions(grid_LD, rows, columns).repeat(times, 1)]),
+        "cls_token": weights["cls_token"].flatten(),
+    }
 
 
 IMAGE_VIT = {
