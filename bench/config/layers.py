@@ -4,7 +4,7 @@ are left out."""
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -125,17 +125,9 @@ def without_removed(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
     Raises:
         UserError: for settings of a stage that an earlier layer left out.
     """
-    removed_by: dict[str, str | None] = {}
-    for layer in layers:
-        for name, stage in (layer.values.get("stages") or {}).items():
-            remover = removed_by.get(name)
-            if remover and stage is not None and "module" not in stage:
-                raise UserError(f"{layer.source}: stages.{name}: this stage is left out by {remover}")
-            removed_by[name] = layer.source if stage is None else None
-    for layer in layers:
-        for name in [n for n in layer.values.get("stages") or {} if removed_by[n]]:
-            del layer.values.stages[name]
-    return layers, [name for name, remover in removed_by.items() if not remover]
+    each = [(layer, "stages", stages) for layer in layers if (stages := layer.values.get("stages"))]
+    removed_by = _take_out_removed(each, what="stage", begins_with="module")
+    return layers, [name for (_, name), remover in removed_by.items() if not remover]
 
 
 def without_removed_parts(layers: list[Layer]) -> list[Layer]:
@@ -144,18 +136,38 @@ def without_removed_parts(layers: list[Layer]) -> list[Layer]:
     Raises:
         UserError: for settings of a part that an earlier layer left out.
     """
-    removed_by: dict[tuple[str, str], str | None] = {}
     each = [(layer, place, parts) for layer in layers for place, parts in _parts(layer)]
-    for layer, place, parts in each:
-        for name, part in parts.items():
-            remover = removed_by.get((place, name))
-            if remover and part is not None and "dataset" not in part:
-                raise UserError(f"{layer.source}: {place}.{name}: this part is left out by {remover}")
-            removed_by[place, name] = layer.source if part is None else None
-    for _, place, parts in each:
-        for name in [n for n in parts if removed_by[place, n]]:
-            del parts[name]
+    _take_out_removed(each, what="part", begins_with="dataset")
     return layers
+
+
+def _take_out_removed(
+    each: Sequence[tuple[Layer, str, Any]], what: str, begins_with: str
+) -> dict[tuple[str, str], str | None]:
+    """Takes out of mappings what the last layer that names it leaves out.
+
+    Args:
+        each: a layer, a place, and the mapping that stands there.
+        what: its entries are, for messages.
+        begins_with: the setting by which a layer may begin anew what an earlier one left out.
+
+    Returns:
+        (place, name) -> the layer that leaves it out, or None.
+
+    Raises:
+        UserError: for other settings of what an earlier layer left out.
+    """
+    removed_by: dict[tuple[str, str], str | None] = {}
+    for layer, place, entries in each:
+        for name, entry in entries.items():
+            remover = removed_by.get((place, name))
+            if remover and entry is not None and begins_with not in entry:
+                raise UserError(f"{layer.source}: {place}.{name}: this {what} is left out by {remover}")
+            removed_by[place, name] = layer.source if entry is None else None
+    for _, place, entries in each:
+        for name in [n for n in entries if removed_by[place, n]]:
+            del entries[name]
+    return removed_by
 
 
 def _parts(layer: Layer) -> Iterator[tuple[str, Any]]:
