@@ -17,7 +17,17 @@ from experiments.common.stage import StageSpec
 from experiments.common.stages.network import NetworkStage
 from experiments.common.weights import load_strict
 from experiments.wavenet_multitask.model import Head, WaveNet, WaveNetConfig, classifier
-from experiments.wavenet_multitask.objective import LOSSES, asked, coloured, levelled, noisy, pitched
+from experiments.wavenet_multitask.objective import (
+    LOSSES,
+    Task,
+    coloured,
+    denoise,
+    levelled,
+    next_step,
+    noisy,
+    pitched,
+    upsample,
+)
 
 WAVE, NOISE = "wave", "noise"
 """Streams of kind `waveform`: the sound, and, where there is one, another clip's that is its noise."""
@@ -76,14 +86,14 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
         wave_BT, length_B = streams[name], streams[f"{name}_length"]
         return levelled(wave_BT, length_B, self.spec.options.rms), length_B
 
-    def noise(self, batch: Batch, purpose: str) -> tuple[Tensor, Tensor]:
-        """([B, T] noise, [B] decibels by which it is less than the sound)."""
+    def noise(self, batch: Batch, samples: int, purpose: str) -> tuple[Tensor, Tensor]:
+        """([B, samples] noise, [B] decibels by which it is less than the sound)."""
         key_B = derived(batch["key"], purpose)
         least, most = self.spec.options.snr
         snr_B = least + (most - least) * uniform(key_B, "signal to noise")
         if NOISE in self.spec.inputs.streams:
             return self.heard(batch, NOISE)[0], snr_B
-        return coloured(key_B, self.heard(batch)[0].shape[1]), snr_B
+        return coloured(key_B, samples), snr_B
 
     def places(self, batch: Batch) -> tuple[Tensor | slice, Tensor | slice]:
         """(where the clips of the stage's own dataset lie, where those of the others do); all of them, where it has no
@@ -98,19 +108,23 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
         order = parts.argsort(stable=True)
         return order[:own], order[own:]
 
-    def task_losses(self, batch: Batch) -> dict[str, Tensor]:
+    def task_losses(self, batch: Batch, wave_BT: Tensor, length_B: Tensor) -> dict[str, Tensor]:
         """Of each task that is on, which hears an input of its own in the same trunk."""
-        if not self.tasks:
-            return {}
-        wave_BT, length_B = self.heard(batch)
-        noise_BT, snr_B = self.noise(batch, "to be removed")
         _, of = self.places(batch)
-        clips = wave_BT[of], length_B[of], noise_BT[of], snr_B[of]
         found = {}
         for task in self.tasks:
-            question = asked(task, *clips, self.spec.options.factor)
+            question = self.question(task, batch, wave_BT, length_B, of)
             found[task] = LOSSES[task](self.net.tasks[task](self.net.trunk(question.seen_BT)), question)
         return found
+
+    def question(self, task: str, batch: Batch, wave_BT: Tensor, length_B: Tensor, of: Tensor | slice) -> Task:
+        """What a task asks of some of the clips."""
+        if task == "denoise":
+            noise_BT, snr_B = self.noise(batch, wave_BT.shape[1], "to be removed")
+            return denoise(wave_BT[of], length_B[of], noise_BT[of], snr_B[of])
+        if task == "upsample":
+            return upsample(wave_BT[of], length_B[of], self.spec.options.factor)
+        return next_step(wave_BT[of], length_B[of])
 
     def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([self.spec.options.weights[task] * loss for task, loss in losses.items()]).sum()
@@ -125,7 +139,7 @@ class Pretrain(OnWaves[TaskOptions]):
             raise ValueError("options.weights: no task is on, so that there is nothing to learn")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        terms = self.task_losses(batch)
+        terms = self.task_losses(batch, *self.heard(batch))
         return {"loss": self.weighted(terms), **terms}
 
 
@@ -150,30 +164,29 @@ class Train(OnWaves[TrainOptions]):
         super().__init__(spec, classifier(spec.model, spec.options.head, spec.num_classes))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        terms = self.task_losses(batch)
-        main = self.main_loss(batch)
+        heard = self.heard(batch)
+        terms, main = self.task_losses(batch, *heard), self.main_loss(batch, *heard)
         loss = main + self.weighted(terms) if terms else main
         return {"loss": loss, "main": main, **terms}
 
-    def main_loss(self, batch: Batch) -> Tensor:
+    def main_loss(self, batch: Batch, wave_BT: Tensor, length_B: Tensor) -> Tensor:
         """Of the labelled clips."""
         options = self.spec.options
-        wave_BT, length_B = self.augmented(batch)
+        wave_BT = self.augmented(batch, wave_BT, length_B)
         of, _ = self.places(batch)
         logits_BC = self.net.classify(wave_BT[of], length_B[of])
         return classification_loss(logits_BC, batch["label"][of], self.spec.multilabel, options.label_smoothing)
 
-    def augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the classifier hears in training."""
+    def augmented(self, batch: Batch, wave_BT: Tensor, length_B: Tensor) -> Tensor:
+        """[B, T] what the classifier hears in training."""
         options, key_B = self.spec.options, batch["key"]
-        wave_BT, length_B = self.heard(batch)
         if options.pitch:
             wave_BT = pitched(wave_BT, key_B, options.pitch)
         if options.noise:
-            noise_BT, snr_B = self.noise(batch, "augmentation")
+            noise_BT, snr_B = self.noise(batch, wave_BT.shape[1], "augmentation")
             chosen_B = uniform(key_B, "noise is added") < options.noise
             wave_BT = torch.where(chosen_B[:, None], noisy(wave_BT, noise_BT, length_B, snr_B), wave_BT)
-        return wave_BT, length_B
+        return wave_BT
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         return {"logits": {self.spec.modality: self.net.classify(*self.heard(batch))}}

@@ -49,7 +49,7 @@ class WaveNetConfig:
     """The next sample is one of so many mu-law levels, as in the first WaveNet; 0: a number."""
 
     @property
-    def field(self) -> int:
+    def receptive_field(self) -> int:
         """Samples that a feature is of."""
         return 1 + self.blocks * (2**self.layers - 1)
 

@@ -72,6 +72,16 @@ def next_step(wave_BT: Tensor, length_B: Tensor) -> Task:
     return Task(wave_BT, wanted_BT, within(length_B - 1, wave_BT.shape[1]))
 
 
+def denoise(wave_BT: Tensor, length_B: Tensor, noise_BT: Tensor, snr_B: Tensor) -> Task:
+    """x + noise -> x."""
+    return Task(noisy(wave_BT, noise_BT, length_B, snr_B), wave_BT, within(length_B, wave_BT.shape[1]))
+
+
+def upsample(wave_BT: Tensor, length_B: Tensor, factor: int) -> Task:
+    """x at a lower rate -> x."""
+    return Task(coarse(wave_BT, factor), wave_BT, within(length_B, wave_BT.shape[1]))
+
+
 def mu_law(wave_BT: Tensor, levels: int) -> Tensor:
     """[B, T] int64, of -1..1."""
     return TA.mu_law_encoding(wave_BT, levels)
@@ -118,12 +128,3 @@ def pitch_shift(wave_BT: Tensor, steps: int) -> Tensor:
 
 
 LOSSES = {"next_step": next_step_loss, "denoise": smooth_l1, "upsample": smooth_l1}
-
-
-def asked(task: str, wave_BT: Tensor, length_B: Tensor, noise_BT: Tensor, snr_B: Tensor, factor: int) -> Task:
-    """The question of a name."""
-    if task == "next_step":
-        return next_step(wave_BT, length_B)
-    there_BT = within(length_B, wave_BT.shape[1])
-    seen_BT = noisy(wave_BT, noise_BT, length_B, snr_B) if task == "denoise" else coarse(wave_BT, factor)
-    return Task(seen_BT, wave_BT, there_BT)

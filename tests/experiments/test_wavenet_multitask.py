@@ -82,7 +82,7 @@ def test_tasks_without_labels_are_of_the_other_dataset_and_see_no_label():
 @torch.no_grad()
 def test_a_feature_is_of_the_samples_before_it_and_of_as_many_as_the_config_says(causal):
     config = WaveNetConfig(**SMALL, causal=causal)
-    assert config.field == 15 and WaveNetConfig().field == 190
+    assert config.receptive_field == 15 and WaveNetConfig().receptive_field == 190
     trunk, wave = Trunk(config).double(), torch.randn(1, 60).double()
     at, reached = 30, []
     for place in range(60):
@@ -121,9 +121,9 @@ def test_losses_are_those_of_the_diagram_and_a_mean_over_clips():
 def test_noise_is_in_what_is_heard_alone_and_as_loud_as_is_said():
     made, of = stage(), batch()
     wave, length = made.heard(of)
-    noise, snr = made.noise(of, "to be removed")
+    noise, snr = made.noise(of, SAMPLES, "to be removed")
     assert ((snr >= 10) & (snr <= 15)).all() and len(set(snr.tolist())) == CLIPS
-    question = objective.asked("denoise", wave, length, noise, snr, 4)
+    question = objective.denoise(wave, length, noise, snr)
     assert torch.equal(question.wanted_BT, wave)
     added = question.seen_BT - wave
     assert not added[-1, SAMPLES // 2 :].any(), "nothing behind the end"
