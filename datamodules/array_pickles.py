@@ -4,7 +4,7 @@ running any code that they name: what may be made is listed, and all else is an 
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"it holds no names and arrays, but a {type(loaded).__name__}")
     parts = [loaded[part] for part in ("params", "state") if isinstance(loaded.get(part), Mapping)]
     named = [pair for part in parts or [loaded] for pair in _named(part)]
-    if twice := {name for name, _ in named if [other for other, _ in named].count(name) > 1}:
+    if twice := [name for name, count in Counter(name for name, _ in named).items() if count > 1]:
         raise ValueError(f"it has two arrays called {min(twice)}")
     return dict(named)
 
