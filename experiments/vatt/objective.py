@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,8 +14,7 @@ from experiments.common.losses.contrastive import candidate_scores, gather_rows,
 def noisy(sound_BT: Tensor, key_B: Tensor, share: float) -> Tensor:
     """Waveforms with Gaussian noise, whose deviation is `share` of a clip's largest value (official
     `data/processing.py`)."""
-    uniform_BT = keyed.uniform(key_B, "noise of the waveform", sound_BT.shape[1])  # whole multiples of 2^-24
-    normal_BT = math.sqrt(2) * torch.erfinv(2 * uniform_BT - 1 + 2.0**-24)  # never at -1 or 1, where it is infinite
+    normal_BT = keyed.normal(key_B, "noise of the waveform", sound_BT.shape[1])
     return sound_BT + share * sound_BT.abs().amax(1, keepdim=True) * normal_BT
 
 

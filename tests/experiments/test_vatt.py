@@ -182,8 +182,8 @@ def test_noise_is_finite_whatever_is_drawn_and_a_hundredth_of_the_loudest_sample
     sound_BT[1, 0] = 0.5
     added_BT = noisy(sound_BT, key_B, 0.01) - sound_BT
     assert (added_BT[0] == 0).all() and added_BT[1].std().item() == pytest.approx(0.005, rel=0.02)
-    ends_BT = torch.tensor([0.0, 1 - 2.0**-24]).expand(2, 20_000, 2).flatten(1)
-    monkeypatch.setattr("datamodules.keyed.uniform", lambda *_: ends_BT)
+    ends_B2T = torch.tensor([0.0, 1 - 2.0**-24]).expand(2, 2, 20_000, 2).flatten(2)
+    monkeypatch.setattr("datamodules.keyed.uniform", lambda *_: ends_B2T)
     assert noisy(sound_BT, key_B, 0.01).isfinite().all()
 
 
