@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.types import Batch, Outputs
 from experiments.avenet.checkpoints import load
 from experiments.avenet.model import NETS, AVENetConfig, Correspondence
+from experiments.common.batches import stream
 from experiments.common.stage import Options, StageSpec
 from experiments.common.stages.frozen import FrozenNetwork
 from experiments.common.stages.network import NetworkStage
@@ -25,11 +26,6 @@ STILL = "still"
 PLACES = {"a": (4, 3), "v": (2, 2)}
 """Rows and columns to which the last layer is pooled by its maximum for a linear classifier: of sound as L3-Net's
 [memory: arXiv 1705.08168 4.2], of pictures a choice of ours."""
-
-
-def stream(batch: Batch, name: str) -> Tensor:
-    """What is read under a name of the method's own."""
-    return cast("dict[str, Tensor]", batch)[name]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules.parts import PartSpec
 from datamodules.types import Batch, Inputs, Outputs
+from experiments.common.batches import stream
 from experiments.common.checkpoints.image_vit import imagenet
 from experiments.common.losses.classification import classification_loss
 from experiments.common.losses.mixup import mixed_with_reverse, mixing_shares
@@ -75,7 +76,7 @@ class Train(OnPolyViT[TrainOptions]):
     def seen(self, batch: Batch) -> dict[str, Tensor | slice]:
         """Part -> which clips of the batch are of it."""
         if self.spec.mixes_parts:
-            place_B = cast("dict[str, Tensor]", batch)["part"]
+            place_B = stream(batch, "part")
             return {name: place_B == place for place, name in enumerate(self.parts)}
         name = cast("dict[str, str]", batch).get("part_name", next(iter(self.parts)))
         return {name: slice(None)}
@@ -89,9 +90,9 @@ class Train(OnPolyViT[TrainOptions]):
 
     def part_loss(self, part: PartSpec, batch: Batch, of: Tensor | slice) -> Tensor:
         """Cross-entropy; binary where a clip has several labels, summed over classes (scenic `model_utils.py`)."""
-        task, streams = self.task(part.name), cast("dict[str, Tensor]", batch)
+        task = self.task(part.name)
         share = mixing_shares(part.modality, task.mixup, apart=False)[part.modality]
-        x, label_BC = (mixed_with_reverse(streams[key][of], share) for key in (PLACE[part.modality], part.label))
+        x, label_BC = (mixed_with_reverse(stream(batch, key)[of], share) for key in (PLACE[part.modality], part.label))
         logits_BC = self.net(part.name, part.modality, x, task.drop_path if self.training else 0.0)
         binary = part.multilabel or task.sigmoid
         return classification_loss(logits_BC, label_BC, binary) * (part.num_classes if binary else 1)
@@ -117,7 +118,7 @@ class Train(OnPolyViT[TrainOptions]):
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Of the stage's own dataset."""
         own = next(iter(self.parts.values()))
-        x = cast("dict[str, Tensor]", batch)[PLACE[own.modality]]
+        x = stream(batch, PLACE[own.modality])
         return {"logits": {self.spec.modality: self.net(own.name, own.modality, x)}}
 
 
@@ -154,4 +155,4 @@ class Linear(OnPolyViT[LinearOptions], LinearProbe[PolyViTConfig]):
 
     def embed(self, batch: Batch) -> Tensor:
         modality = self.spec.modality
-        return self.net.encode(modality, cast("dict[str, Tensor]", batch)[PLACE[modality]])
+        return self.net.encode(modality, stream(batch, PLACE[modality]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.keyed import stable_hash
 from datamodules.types import Batch, Outputs
+from experiments.common.batches import stream
 from experiments.common.compat import trainer_of
 from experiments.common.losses.contrastive import mil_nce
 from experiments.common.losses.mixup import mixed_with_reverse, mixing_shares
@@ -32,7 +33,7 @@ from experiments.vatt.objective import noisy, tagging_loss, two_way_nce
 
 def read(batch: Batch, modality: str) -> Tensor:
     """Pictures, or sound."""
-    return batch["video"] if modality == "v" else cast(dict[str, Any], batch)[SOUND]
+    return batch["video"] if modality == "v" else stream(batch, SOUND)
 
 
 @dataclass(kw_only=True)
@@ -98,7 +99,7 @@ class Pretrain(NarratedStage[VATTConfig, PretrainOptions]):
         fine_BD = self.net.fine["v"](self.feature(batch, "v"))
         if "a" in modalities:
             heard_B1D = self.net.fine["a"](self.feature(batch, "a"))[:, None]
-            there_B1 = cast(dict[str, Any], batch)[f"{SOUND}_length"][:, None] > 0
+            there_B1 = stream(batch, f"{SOUND}_length")[:, None] > 0
             terms["va"] = nce(fine_BD, heard_B1D, options.tau, there_B1)
         if "t" in modalities:
             text = self.feature(batch, "t")

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.keyed import derived, uniform
 from datamodules.types import Batch, Outputs
+from experiments.common.batches import stream
 from experiments.common.losses.classification import classification_loss
 from experiments.common.stage import StageSpec
 from experiments.common.stages.network import NetworkStage
@@ -82,8 +83,7 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
 
     def heard(self, batch: Batch, name: str = WAVE) -> tuple[Tensor, Tensor]:
         """([B, T] sound, as loud as any other, [B] its length)."""
-        streams = cast("dict[str, Tensor]", batch)
-        wave_BT, length_B = streams[name], streams[f"{name}_length"]
+        wave_BT, length_B = stream(batch, name), stream(batch, f"{name}_length")
         return levelled(wave_BT, length_B, self.spec.options.rms), length_B
 
     def noise(self, batch: Batch, samples: int, purpose: str) -> tuple[Tensor, Tensor]:
@@ -98,9 +98,9 @@ class OnWaves(NetworkStage[WaveNetConfig, TaskSettings]):
     def places(self, batch: Batch) -> tuple[Tensor | slice, Tensor | slice]:
         """(where the clips of the stage's own dataset lie, where those of the others do); all of them, where it has no
         others. How many there are is known beforehand, so that nothing waits for the device."""
-        parts = cast("dict[str, Tensor]", batch).get("part")
-        if parts is None:
+        if "part" not in batch:
             return slice(None), slice(None)
+        parts = stream(batch, "part")
         sizes = [part.batch_size for part in self.spec.parts]
         own, rest = divmod(len(parts) * sizes[0], sum(sizes))
         if rest:
